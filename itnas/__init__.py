@@ -1,0 +1,48 @@
+"""ITNAS: differentiable architecture search with inter-layer transition (arXiv 2011.14525).
+
+A library in its own right: torch and numpy, no cluster, no files but the data's own.
+
+>>> import itnas
+>>> data = itnas.load_data(itnas.DataSettings("digits"))
+>>> search = itnas.SearchSettings(epochs=10, channels=4, cells=1)
+>>> setting = itnas.Setting("nas-bench-201", search, itnas.DependenceSettings("transition"))
+>>> results = itnas.run_search(setting, seeds=range(3), data=data)
+"""
+
+from itnas.data import DataError, DataSettings, ImageData
+from itnas.dependence import Dependence, build_dependence, check_dependence
+from itnas.genotype import Genotype, derive
+from itnas.network import build_network
+from itnas.records import CellRecord, EpochRecord, RunResult
+from itnas.search import SearchPack, resolve, run_search, seconds_per_step
+from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
+from itnas.sources import load_data
+from itnas.spaces import SPACES, Space, get_space
+
+__all__ = [
+    "SPACES",
+    "CellRecord",
+    "DataError",
+    "DataSettings",
+    "Dependence",
+    "DependenceSettings",
+    "EngineSettings",
+    "EpochRecord",
+    "Genotype",
+    "ImageData",
+    "RunResult",
+    "SearchPack",
+    "SearchSettings",
+    "Seeds",
+    "Setting",
+    "Space",
+    "build_dependence",
+    "build_network",
+    "check_dependence",
+    "derive",
+    "get_space",
+    "load_data",
+    "resolve",
+    "run_search",
+    "seconds_per_step",
+]
