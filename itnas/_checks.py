@@ -20,7 +20,7 @@ def check_choices(settings: object) -> None:
     A plain dataclass takes anything; this is what keeps a notebook user from a typo that would
     be found only hours later.
     """
-    for name, allowed in _annotations(settings.__class__).items():
+    for name, allowed in _annotations(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, name)
         if any(_matches(value, option) for option in allowed):
             continue
