@@ -55,10 +55,17 @@ class Run:
             for rate, parameters in cast(Dependence, cell).groups().items():
                 groups.setdefault(rate, []).extend(parameters)
         self.architecture = [p for parameters in groups.values() for p in parameters]
+        decay = {"architecture_lr": search.architecture_weight_decay}
         self.architecture_optimizer = torch.optim.Adam(
-            [{"params": p, "lr": getattr(search, rate)} for rate, p in groups.items()],
+            [
+                {
+                    "params": parameters,
+                    "lr": getattr(search, rate),
+                    "weight_decay": decay.get(rate, search.transition_weight_decay),
+                }
+                for rate, parameters in groups.items()
+            ],
             betas=ADAM_BETAS,
-            weight_decay=search.architecture_weight_decay,
         )
         self.history = [EpochRecord(-1, self._record())]
         self.diverged = False

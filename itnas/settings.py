@@ -67,7 +67,10 @@ class SearchSettings:
     attention_lr: float | Literal["auto"] = "auto"
     """Adam's rate for attention scalars and queries; auto as above"""
     architecture_weight_decay: float = 1e-3
-    """L2 penalty in Adam, for a, T and the attention alike"""
+    """L2 penalty in Adam for the logits a, as in DARTS"""
+    transition_weight_decay: float = 0.0
+    """the same for T and the attention; Adam turns any penalty that outweighs the small gradients
+    of T into full steps towards uniform matrices, so it would erase the dependence by itself"""
     weights_lr: float = 0.025
     """SGD's rate for the supernet's weights, annealed by a cosine over the epochs"""
     weights_lr_min: float = 0.001
@@ -91,7 +94,8 @@ class SearchSettings:
             value = getattr(self, name)
             require(self, name, value == "auto" or value >= 0, "auto or at least 0")
         require(self, "weights_lr", self.weights_lr > 0, "above 0")
-        for name in ("architecture_weight_decay", "weights_lr_min", "weight_decay"):
+        decays = ("architecture_weight_decay", "transition_weight_decay", "weight_decay")
+        for name in (*decays, "weights_lr_min"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
         require(self, "gradient_clip", self.gradient_clip >= 0, "at least 0")
         require(self, "momentum", 0 <= self.momentum < 1, "at least 0 and below 1")

@@ -95,17 +95,18 @@ def test_parameters_of_the_published_darts_v2_network():
 
 
 @pytest.mark.parametrize(
-    ("architecture", "parameters"),
+    ("nodes", "parameters"),
     [  # from NAS-Bench-201's table
-        ("|skip_connect~0|+|avg_pool_3x3~0|skip_connect~1|+|none~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+        ("|skip_connect~0| |avg_pool_3x3~0|skip_connect~1| |none~0|nor_conv_3x3~1|nor_conv_1x1~2|",
          344_346),
-        ("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|nor_conv_3x3~2|", 830_426),
-        ("|avg_pool_3x3~0|+|avg_pool_3x3~0|none~1|+|skip_connect~0|skip_connect~1|avg_pool_3x3~2|",
+        ("|nor_conv_3x3~0| |none~0|nor_conv_1x1~1| |nor_conv_3x3~0|none~1|nor_conv_3x3~2|",
+         830_426),
+        ("|avg_pool_3x3~0| |avg_pool_3x3~0|none~1| |skip_connect~0|skip_connect~1|avg_pool_3x3~2|",
          73_306),
     ],
 )  # fmt: skip
-def test_parameters_of_nas_bench_201_networks(architecture, parameters):
-    network = build_network(architecture, channels=16, cells=5)
+def test_parameters_of_nas_bench_201_networks(nodes, parameters):
+    network = build_network(nodes.replace(" ", "+"), channels=16, cells=5)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 

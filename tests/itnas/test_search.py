@@ -66,7 +66,8 @@ def plain_search(config, seed, data, steps):
         with torch.no_grad():
             gradients = torch.autograd.grad(loss, list(named.values()))
             for (name, p), g in zip(named.items(), gradients, strict=True):
-                g = g + search.architecture_weight_decay * p
+                kind = "architecture" if ".logits." in name else "transition"
+                g = g + getattr(search, f"{kind}_weight_decay") * p
                 m, v = moments[name]
                 m.mul_(0.5).add_(0.5 * g)
                 v.mul_(0.999).add_(0.001 * g * g)
@@ -101,7 +102,7 @@ def plain_search(config, seed, data, steps):
 def test_steps_agree_with_a_plain_reimplementation(digits, space, dependence, clip):
     config = setting(
         space, dependence, epochs=1, batch_size=32, gradient_clip=clip,
-        architecture_lr=0.01, transition_lr=0.02, attention_lr=0.03,
+        architecture_lr=0.01, transition_lr=0.02, attention_lr=0.03, transition_weight_decay=0.01,
     )  # fmt: skip
     pack = itnas.SearchPack([config], [Seeds(0, 1, 2)], digits, DOUBLE)
     steps = digits.steps_per_epoch(32)
