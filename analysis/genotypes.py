@@ -1,0 +1,129 @@
+"""Genotypes: a reader of both written forms, and what is counted of them (design, section 5).
+
+The analysis must not import itnas, so it has its own small reader of the two public formats:
+NAS-Bench-201's `|op~0|+|op~0|op~1|+...` and the DARTS literal `Genotype(normal=[...], ...)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from analysis.errors import ResultsError
+
+PARAMETERLESS = frozenset({"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "noise"})
+
+_NB201_EDGE = re.compile(r"([^|~]+)~(\d+)")
+
+
+class Edge(NamedTuple):
+    """One kept edge: its operation and the nodes it joins."""
+
+    operation: str
+    source: int
+    target: int
+
+
+class Cell(NamedTuple):
+    """One cell kind's kept edges, sorted by target, source and operation.
+
+    `inputs` is the number of input nodes: an edge is inner where its source is not an input.
+    """
+
+    edges: tuple[Edge, ...]
+    inputs: int
+
+
+Genotype = Mapping[str, Cell]
+"""Cell kind (`normal`, `reduce`) to its cell; one-cell spaces have only `normal`."""
+
+
+class CellCount(NamedTuple):
+    """A cell, or a whole genotype, with the runs that derived it."""
+
+    text: str
+    cells: Genotype
+    run_ids: tuple[str, ...]
+
+
+def parse(text: str) -> Genotype:
+    """Read a genotype of either format; the order of a DARTS node's edges is free.
+
+    Raises ResultsError where the text is neither.
+    """
+    text = str(text).strip()
+    cells = _parse_nb201(text) if text.startswith("|") else _parse_darts(text)
+    return {kind: cells[kind] for kind in ("normal", "reduce") if kind in cells}
+
+
+def _parse_nb201(text: str) -> dict[str, Cell]:
+    edges = []
+    for target, node in enumerate(text.split("+"), start=1):
+        parts = [part for part in node.split("|") if part]
+        matches = [_NB201_EDGE.fullmatch(part) for part in parts]
+        if not parts or not all(matches):
+            raise ResultsError(f"no genotype of NAS-Bench-201: {text!r}")
+        edges += [Edge(m[1], int(m[2]), target) for m in matches if m]
+    return {"normal": _cell(edges, 1)}
+
+
+def _parse_darts(text: str) -> dict[str, Cell]:
+    try:
+        call = ast.parse(text, mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError
+        fields = {
+            k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in ("normal", "reduce")
+        }
+        # The literal lists two edges per node, node after node, and nodes 0 and 1 are inputs.
+        cells = {
+            str(kind): _cell(
+                [Edge(str(op), int(source), 2 + i // 2) for i, (op, source) in enumerate(pairs)], 2
+            )
+            for kind, pairs in fields.items()
+            if pairs
+        }
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise ResultsError(f"no genotype: {text!r}") from error
+    if "normal" not in cells:
+        raise ResultsError(f"no genotype: {text!r}")
+    return cells
+
+
+def _cell(edges: Iterable[Edge], inputs: int) -> Cell:
+    return Cell(tuple(sorted(edges, key=lambda e: (e.target, e.source, e.operation))), inputs)
+
+
+def is_collapsed(genotype: Genotype) -> bool:
+    """Whether more than half of the normal cell's kept edges are parameterless."""
+    edges = genotype["normal"].edges
+    return 2 * sum(e.operation in PARAMETERLESS for e in edges) > len(edges)
+
+
+def describe(cell: Cell) -> str:
+    """One line: `0→2 sep_conv_3x3, 1→2 skip_connect, ...`."""
+    return ", ".join(f"{e.source}→{e.target} {e.operation}" for e in cell.edges)
+
+
+def count(genotypes: Mapping[str, Genotype], kind: str | None = None) -> tuple[CellCount, ...]:
+    """Distinct genotypes (or cells of one kind) with their runs, the most frequent first.
+
+    genotypes: run_id to genotype, in the order in which ties are to be broken.
+    """
+
+    def part(genotype: Genotype) -> tuple[tuple[str, Cell], ...]:
+        return tuple((k, c) for k, c in genotype.items() if kind in (None, k))
+
+    parts = {run_id: part(genotype) for run_id, genotype in genotypes.items()}
+    counts = Counter(p for p in parts.values() if p)
+    return tuple(
+        CellCount(
+            "; ".join(describe(c) if len(cells) == 1 else f"{k}: {describe(c)}" for k, c in cells),
+            dict(cells),
+            tuple(run_id for run_id, p in parts.items() if p == cells),
+        )
+        for cells, _ in counts.most_common()
+    )

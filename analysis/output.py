@@ -1,0 +1,64 @@
+"""Where a report is written: a local folder or any URI that pyarrow.fs opens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from analysis.errors import ResultsError
+
+
+class Output:
+    """A folder to write into; parents are made as needed."""
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location)
+        try:
+            if "://" in self.location:
+                self._filesystem, self._root = pafs.FileSystem.from_uri(self.location)
+            else:
+                self._filesystem = pafs.LocalFileSystem()
+                self._root = Path(self.location).absolute().as_posix()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ResultsError(f"{self.location}: cannot be opened: {error}") from error
+
+    def path(self, name: str) -> Path | str:
+        """The place of a file: a Path in a local folder, else its URI."""
+        remote = "://" in self.location
+        return f"{self.location}/{name}" if remote else Path(self.location) / name
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one file; ResultsError, one line, where the place cannot be written."""
+        place = f"{self._root}/{name}"
+        try:
+            self._filesystem.create_dir(place.rsplit("/", 1)[0], recursive=True)
+            with self._filesystem.open_output_stream(place) as file:
+                file.write(content)
+        except (pa.ArrowException, OSError) as error:
+            line = str(error).splitlines()[0]
+            raise ResultsError(f"{self.location}/{name} cannot be written: {line}") from error
+
+    def write_table(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a frame as tables/NAME.csv, numbers in full float32 precision."""
+        text = frame.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+        self.write(f"tables/{name}.csv", text.encode())
+
+
+class Slugs:
+    """File names from setting names: plain characters, unique whatever the names are."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        """The slug of a name; the same name gets the same slug again."""
+        base = re.sub(r"[^a-z0-9]+", "-", name.lower())[:60].strip("-") or "setting"
+        slug, count = base, 1
+        while self._taken.setdefault(slug, name) != name:
+            count += 1
+            slug = f"{base}-{count}"
+        return slug

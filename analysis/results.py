@@ -1,0 +1,248 @@
+"""Load: a study folder as lazily read tables (design, section 5).
+
+Nothing is read before it is asked for, and then only the columns, epochs and runs asked for:
+`links` of a large study never fits into memory as a whole. Four rules of the contract are
+kept here so that nobody else has to think of them: dot-names are ignored, rows whose run_id
+is not in `runs/` are ignored, a doubled row counts once, and one explicit schema is passed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from analysis.contract import KEYS, SCHEMAS
+from analysis.errors import ResultsError
+
+Epoch = int | Sequence[int] | Literal["first", "last"] | None
+
+# Without these a run cannot be placed; every other missing value is shown as missing.
+_NEEDED = (
+    "run_id",
+    "status",
+    "space",
+    "setting",
+    "model",
+    "epochs_completed",
+    "seed_weights",
+    "seed_data",
+    "seed_architecture",
+)
+
+
+def load(path: str | Path) -> Results:
+    """Open a study folder, a local path or any URI that pyarrow.fs opens.
+
+    Raises ResultsError, one line, where there is no such folder, where it is no study, or
+    where no run of it is complete yet.
+    """
+    location = str(path)
+    try:
+        if "://" in location:
+            filesystem, root = pafs.FileSystem.from_uri(location)
+        else:
+            filesystem, root = pafs.LocalFileSystem(), Path(location).absolute().as_posix()
+        kind = filesystem.get_file_info(root).type
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ResultsError(f"{location}: cannot be opened: {_first_line(error)}") from error
+    if kind == pafs.FileType.NotFound:
+        raise ResultsError(f"{location}: no such folder")
+    if kind == pafs.FileType.File:
+        raise ResultsError(f"{location}: a file, not a study folder")
+    results = Results(location, filesystem, root.rstrip("/"))
+    if not results.shards("runs"):
+        if results.study is None:
+            raise ResultsError(f"{location}: not a study folder, it holds no runs/*.parquet")
+        of = "" if results.planned_runs is None else f" of {results.planned_runs}"
+        raise ResultsError(f"{location}: no run{of} of this study is complete yet")
+    return results
+
+
+class Results:
+    """A study folder. Get one from `load`.
+
+    `runs` is the table of complete runs, one row each; `epochs`, `edges` and `links` are
+    methods that read what they are asked for. All give pandas frames with the contract's
+    column names, sorted by the contract's keys.
+    """
+
+    def __init__(self, location: str, filesystem: pafs.FileSystem, root: str) -> None:
+        self.location = location
+        self._filesystem = filesystem
+        self._root = root
+        self._datasets: dict[str, ds.Dataset] = {}
+
+    def __repr__(self) -> str:
+        return f"Results({self.location!r})"
+
+    def shards(self, table: str) -> list[str]:
+        """Paths of a table's Parquet shards, sorted; names with a leading dot are not ours."""
+        selector = pafs.FileSelector(f"{self._root}/{table}", allow_not_found=True)
+        return sorted(
+            info.path
+            for info in self._filesystem.get_file_info(selector)
+            if info.type == pafs.FileType.File
+            and info.base_name.endswith(".parquet")
+            and not info.base_name.startswith(".")
+        )
+
+    @cached_property
+    def study(self) -> dict[str, Any] | None:
+        """The resolved study file, or None where the folder has none."""
+        text = self._text("study.yaml")
+        if text is None:
+            return None
+        import yaml
+
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            message = " ".join(str(error).split())
+            raise ResultsError(f"{self.location}/study.yaml cannot be read: {message}") from error
+        if not isinstance(content, dict):
+            raise ResultsError(f"{self.location}/study.yaml is not a mapping of settings")
+        return content
+
+    @cached_property
+    def name(self) -> str:
+        """The study's name: from study.yaml, else from its runs, else the folder's."""
+        if self.study and self.study.get("name"):
+            return str(self.study["name"])
+        names = self.runs["study"].dropna()
+        return str(names.iloc[0]) if len(names) else self._root.rsplit("/", 1)[-1]
+
+    @cached_property
+    def planned_runs(self) -> int | None:
+        """How many runs the study was launched with, or None where nothing says so."""
+        text = self._text("packs.json")
+        try:
+            runs = json.loads(text or "null")["runs"]
+            return len(runs)
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """All complete runs, one row each, sorted by setting and seeds."""
+        frame = _drop_doubled(self._read("runs", None, None), "runs")
+        for column in _NEEDED:
+            if frame[column].isna().any():
+                raise ResultsError(
+                    f"{self.location}/runs: column {column} is missing, or empty in some row"
+                )
+        order = ["setting", "seed_weights", "seed_data", "seed_architecture", "run_id"]
+        return frame.sort_values(order, ignore_index=True)
+
+    def epochs(
+        self,
+        columns: Sequence[str] | None = None,
+        epoch: Epoch = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of `epochs`: metrics of each run and epoch. See `edges` for the arguments."""
+        return self._rows("epochs", columns, epoch, run_ids)
+
+    def edges(
+        self,
+        columns: Sequence[str] | None = None,
+        epoch: Epoch = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of `edges`: operation probabilities of each run, epoch, cell and edge.
+
+        columns: those wanted besides the keys (all where None). epoch: one, several,
+        "first" (the initialisation, -1), "last" (each run's own last) or None for all.
+        run_ids: only these runs, all complete ones where None.
+        """
+        return self._rows("edges", columns, epoch, run_ids)
+
+    def links(
+        self,
+        columns: Sequence[str] | None = None,
+        epoch: Epoch = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of `links`: transition matrices, row-major. See `edges` for the arguments."""
+        return self._rows("links", columns, epoch, run_ids)
+
+    def _rows(
+        self,
+        table: str,
+        columns: Sequence[str] | None,
+        epoch: Epoch,
+        run_ids: Iterable[str] | None,
+    ) -> pd.DataFrame:
+        runs = self.runs
+        if run_ids is not None:
+            runs = runs[runs["run_id"].isin(list(run_ids))]
+        keep = ds.field("run_id").isin(pa.array(runs["run_id"], pa.string()))
+        last = runs.set_index("run_id")["epochs_completed"] - 1
+        if epoch == "first":
+            epoch = -1
+        if epoch == "last":
+            keep &= ds.field("epoch").isin(np.unique(last).tolist())
+        elif epoch is not None:
+            wanted = np.atleast_1d(np.asarray(epoch, dtype=int)).tolist()
+            keep &= ds.field("epoch").isin(wanted)
+        if columns is not None:
+            columns = [*KEYS[table], *(c for c in columns if c not in KEYS[table])]
+        frame = _drop_doubled(self._read(table, columns, keep), table)
+        if epoch == "last":
+            frame = frame[frame["epoch"] == frame["run_id"].map(last)]
+        return frame.sort_values(list(KEYS[table]), ignore_index=True)
+
+    def _read(
+        self, table: str, columns: Sequence[str] | None, keep: ds.Expression | None
+    ) -> pd.DataFrame:
+        schema = SCHEMAS[table]
+        if columns is not None and (unknown := set(columns) - set(schema.names)):
+            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
+        if table not in self._datasets:
+            self._datasets[table] = ds.dataset(
+                self.shards(table), schema=schema, filesystem=self._filesystem, format="parquet"
+            )
+        try:
+            arrow = self._datasets[table].to_table(columns=columns, filter=keep)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ResultsError(self._blame(table, error)) from error
+        return arrow.to_pandas()
+
+    def _blame(self, table: str, error: Exception) -> str:
+        """One line that names the shard that cannot be read."""
+        for shard in self.shards(table):
+            try:
+                with self._filesystem.open_input_file(shard) as file:
+                    pq.read_table(file)
+            except (pa.ArrowException, OSError, ValueError) as cause:
+                name = shard.rsplit("/", 1)[-1]
+                return f"{self.location}/{table}/{name} cannot be read: {_first_line(cause)}"
+        return f"{self.location}/{table} cannot be read: {_first_line(error)}"
+
+    def _text(self, name: str) -> str | None:
+        try:
+            with self._filesystem.open_input_stream(f"{self._root}/{name}") as file:
+                return file.read().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ResultsError(
+                f"{self.location}/{name} cannot be read: {_first_line(error)}"
+            ) from error
+
+
+def _drop_doubled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    return frame.drop_duplicates(list(KEYS[table]), ignore_index=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,119 @@
+"""Result objects as frames: what `report/tables/*.csv` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.contract import COLUMNS
+from analysis.metrics import Estimate, interquartile_mean
+from analysis.summary import QUANTITIES, SettingSummary
+from analysis.trajectories import Curve, OperationCurves
+from analysis.transitions import Transitions
+from analysis.tuning import Tuning
+
+
+def settings(summaries: Iterable[SettingSummary]) -> pd.DataFrame:
+    """One row per setting: counts, every quantity's mean, interval, sd, n and IQM."""
+    rows = []
+    for s in summaries:
+        row: dict[str, Any] = {"setting": s.setting, "model": s.model, "trainable": s.trainable}
+        row |= {"runs": s.runs, "n": s.n, "diverged": len(s.diverged), "crossed": s.crossed}
+        row |= {"distinct_genotypes": len(s.genotypes)}
+        row |= {"collapsed": s.collapsed.successes, "collapse_rate": s.collapsed.rate}
+        row |= {"collapse_rate_low": s.collapsed.low, "collapse_rate_high": s.collapsed.high}
+        for quantity in QUANTITIES:
+            row |= _flat(quantity, s.estimates[quantity])
+        row["remarks"] = "; ".join(s.remarks)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _flat(name: str, e: Estimate) -> dict[str, Any]:
+    numbers = {"mean": e.mean, "low": e.low, "high": e.high, "sd": e.sd, "n": e.n}
+    named = {f"{name}_{key}": value for key, value in numbers.items()}
+    return named | {f"{name}_iqm": interquartile_mean(e.values)}
+
+
+def genotype_counts(summaries: Iterable[SettingSummary]) -> pd.DataFrame:
+    """One row per setting and distinct genotype (`whole`) or cell (`normal`, `reduce`)."""
+    rows = [
+        (
+            s.setting,
+            part,
+            c.text,
+            len(c.run_ids),
+            s.n,
+            ", ".join(s.run_labels[r] for r in c.run_ids),
+        )
+        for s in summaries
+        for part, counts in [("whole", s.genotypes), *s.cells.items()]
+        for c in counts
+    ]
+    return pd.DataFrame(rows, columns=["setting", "part", "genotype", "count", "n", "runs"])
+
+
+def curves(items: Iterable[Curve]) -> pd.DataFrame:
+    """One row per setting, quantity and epoch, with the 95% interval over seeds."""
+    columns = ["setting", "quantity", "epoch", "mean", "low", "high", "n"]
+    parts = [
+        pd.DataFrame(dict(zip(columns, (c.setting, c.quantity, *c[2:]), strict=True)))
+        for c in items
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def operation_probabilities(items: Iterable[OperationCurves]) -> pd.DataFrame:
+    """One row per setting, edge, epoch and operation: mean and sd over n seeds."""
+    parts = []
+    for item in items:
+        for e in item.edges:
+            k, t = len(e.operations), e.epochs.size
+            values = {"epoch": np.repeat(e.epochs, k), "operation": list(e.operations) * t}
+            values |= {"mean": e.mean.ravel(), "sd": e.sd.ravel(), "n": np.repeat(e.n, k)}
+            keys = {"setting": item.setting, "cell": e.cell, "source": e.source}
+            parts.append(pd.DataFrame(keys | {"target": e.target, "inner": e.inner} | values))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def transition_matrices(items: Iterable[Transitions]) -> pd.DataFrame:
+    """One row per setting, link and matrix entry: mean and sd over n seeds."""
+    parts = []
+    for item in items:
+        for link in item.links:
+            k, m = len(link.row_operations), len(link.column_operations)
+            keys: dict[str, Any] = {"setting": item.setting, "cell": link.cell}
+            keys |= dict(
+                zip(("predecessor_source", "predecessor_target"), link.predecessor, strict=True)
+            )
+            keys |= dict(zip(("source", "target"), link.edge, strict=True))
+            values: dict[str, Any] = {
+                "row": np.repeat(link.row_operations, m),
+                "column": list(link.column_operations) * k,
+                "mean": link.matrix.mean.ravel(),
+                "sd": link.matrix.sd.ravel(),
+            }
+            rest = {"n": link.matrix.n, "attention_weight_mean": link.attention.mean}
+            parts.append(pd.DataFrame(keys | values | rest))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def trials(item: Tuning) -> pd.DataFrame:
+    """One row per tuning trial."""
+    return pd.DataFrame(
+        {"trial": t.number, "objective": t.objective, "best_so_far": t.best_so_far}
+        | {"n": t.n, "diverged": t.diverged}
+        | dict(t.rates)
+        for t in item.trials
+    )
+
+
+def data_dictionary() -> pd.DataFrame:
+    """Every column of the results contract: its table, type, whether it may be null, meaning."""
+    rows = [
+        (t, c.name, str(c.type), c.nullable, c.meaning) for t, cs in COLUMNS.items() for c in cs
+    ]
+    return pd.DataFrame(rows, columns=["table", "column", "type", "may_be_null", "meaning"])

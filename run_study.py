@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Command line of the study: parses, calls, prints (design, section 6)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from study.errors import StudyError
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+HARDLY_MOVED = 0.2
+
+OVERVIEW = """\
+Seed studies of ITNAS, the search in which inner edges depend on their predecessors.
+
+first steps
+  python run_study.py demo                       a small study of the digits, with its report
+  python run_study.py plan  study/examples/nas-bench-201-seeds.yaml
+  python run_study.py launch STUDY.yaml          again: resumes; more seeds: extends
+"""
+WHERE = """\
+A study file is YAML; study/examples/ holds commented ones, and `plan --help` lists every setting
+with its default. Results are Parquet tables in STORAGE/NAME. Exit status: 0 complete, 1 some runs
+failed, 2 refused before anything ran, 130 interrupted.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the study file's settings at the end of the help where they are used."""
+
+    lists_settings = False
+
+    def format_help(self) -> str:
+        """The help; the settings are gathered only when they are shown."""
+        text = super().format_help()
+        if self.lists_settings:
+            from study.reference import settings_reference
+
+            text += "\n" + settings_reference()
+        return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return int(options.run(options))
+    except StudyError as error:
+        for line in error.lines:
+            print(line, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        if options.command in ("launch", "tune", "demo"):
+            words = ["python", "run_study.py", *(arguments or sys.argv[1:])]
+            print(f"to resume: {shlex.join(words)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(
+        prog="run_study.py",
+        description=OVERVIEW,
+        epilog=WHERE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> Parser:
+        added: Parser = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command("demo", run_demo, "embedded study: digits, local Ray, report; no network")
+    demo.add_argument("--out", default="results", metavar="DIR", help="default: ./results")
+
+    plan = command("plan", run_plan, "what would run, how long, how many seeds suffice")
+    plan.add_argument("study", metavar="STUDY.yaml")
+    plan.add_argument("--json", action="store_true", help="for programs")
+    launch = command("launch", run_launch, "train what is not complete; again: resume")
+    launch.add_argument("study", metavar="STUDY.yaml")
+    tune = command("tune", run_tune, "let Optuna choose the architecture learning rates")
+    tune.add_argument("study", metavar="STUDY.yaml")
+    tune.add_argument("--trials", type=_positive, required=True, metavar="N",
+                      help="finished trials in all, those of earlier calls included")  # fmt: skip
+    for one in (launch, tune):
+        one.add_argument("--address", metavar="auto|HOST:PORT",
+                         help="a running Ray cluster; default: Ray on this machine")  # fmt: skip
+    for one in (plan, launch, tune):
+        one.add_argument("--storage", default="results", metavar="URI",
+                         help="folder or URI of all studies (default: ./results)")  # fmt: skip
+        one.add_argument("--set", dest="overrides", action="append", default=[],
+                         metavar="a.b=value", help="change a key of the study file")  # fmt: skip
+        one.formatter_class = argparse.RawDescriptionHelpFormatter
+        one.lists_settings = True
+
+    status = command("status", run_status, "done, running, failed, diverged, time left")
+    status.add_argument("folder", metavar="DIR", help="STORAGE/NAME, local or URI")
+    status.add_argument("--json", action="store_true", help="for programs")
+    analyze = command("analyze", run_analyze, "tables, figures and report.html")
+    analyze.add_argument("folder", metavar="DIR", help="STORAGE/NAME, local or URI")
+    analyze.add_argument("--out", metavar="DIR", help="default: DIR/report")
+    retrain = command("retrain", run_retrain, "train derived genotypes (not available yet)")
+    retrain.add_argument("folder", metavar="DIR")
+    return top
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """`plan`."""
+    from study.file import load_study
+    from study.plan import make_plan, plan_rows
+
+    plan = make_plan(load_study(options.study, options.overrides), options.storage)
+    if options.json:
+        print(json.dumps(plan, indent=1))
+        return DONE
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for what, value in plan_rows(plan):
+        table.add_row(what, value)
+    _console().print(table)
+    return DONE
+
+
+def run_launch(options: argparse.Namespace) -> int:
+    """`launch`."""
+    from study.file import load_study
+    from study.launch import launch
+
+    file = load_study(options.study, options.overrides)
+    return _finish(launch(file, options.storage, options.address, _notify))
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """`demo`: launch the embedded study, write its report, say whether it shows anything."""
+    import study
+    from analysis import write_report
+    from study.file import load_study
+    from study.launch import launch, summary
+
+    file = load_study(Path(study.__file__).parent / "examples" / "demo.yaml")
+    outcome = launch(file, options.out, None, _notify)
+    result = _finish(outcome, hint=False)
+    for row in summary(outcome.folder):
+        moved = row["architecture_displacement"]
+        if moved is not None and moved < HARDLY_MOVED:
+            _notify(f"{row['setting']}: hardly moved ({moved:.2f}); nothing follows from it")
+    report = write_report(str(outcome.folder), None)
+    print(f"report: {report}")
+    return result
+
+
+def _finish(outcome: Any, hint: bool = True) -> int:
+    """What a launch came to: a table per setting, and what failed."""
+    from study.launch import summary
+
+    if not outcome.runs_new and not outcome.unfinished:
+        print(f"nothing to do: all {outcome.runs_total} runs of {outcome.folder} are complete")
+    table = Table(box=None, pad_edge=False)
+    for name in ("setting", "n", "derived accuracy", "displacement", "genotypes", "diverged"):
+        table.add_column(name, justify="left" if name == "setting" else "right", overflow="fold")
+    for row in summary(outcome.folder):
+        table.add_row(
+            row["setting"],
+            str(row["runs"]),
+            _number(row["derived_accuracy"]),
+            _number(row["architecture_displacement"]),
+            str(row["genotypes"]),
+            str(row["diverged"]),
+        )
+    if table.row_count:
+        _console().print(table)
+    for pack, line in outcome.failed.items():
+        print(f"failed: pack {pack}: {line} (logs/{pack}.error.txt)", file=sys.stderr)
+    if outcome.unfinished:
+        total = outcome.runs_total
+        print(f"{len(outcome.unfinished)} of {total} runs are not complete", file=sys.stderr)
+    if hint:
+        print(f"python run_study.py analyze {shlex.quote(str(outcome.folder))}")
+    return FAILED if outcome.unfinished else DONE
+
+
+def run_tune(options: argparse.Namespace) -> int:
+    """`tune`."""
+    from study.file import load_study
+
+    file = load_study(options.study, options.overrides)
+    from study.tuning import BEST, run_tuning
+
+    outcome = run_tuning(file, options.storage, options.trials, options.address, _notify)
+    if not outcome.trials_new and not outcome.missing:
+        print(f"nothing to do: {outcome.trials} trials of {outcome.folder} are finished")
+    for pack, line in outcome.failed.items():
+        print(f"failed: pack {pack}: {line} (logs/{pack}.error.txt)", file=sys.stderr)
+    if outcome.best is not None:
+        best = dict(outcome.best)
+        number, objective = best.pop("number"), best.pop("objective")
+        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in best.items())
+        print(f"best of {outcome.trials} trials: {number}, derived accuracy {objective:.4f}")
+        print(f"  {rates}")
+        print(f"python run_study.py launch {shlex.quote(outcome.folder.path(BEST))}")
+    return FAILED if outcome.missing else DONE
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """`status`."""
+    from study.status import status_lines, study_status
+
+    status = study_status(options.folder)
+    print(json.dumps(status, indent=1) if options.json else "\n".join(status_lines(status)))
+    return DONE
+
+
+def run_analyze(options: argparse.Namespace) -> int:
+    """`analyze`."""
+    from analysis import ResultsError, write_report
+
+    try:
+        print(f"report: {write_report(options.folder, options.out)}")
+    except ResultsError as error:
+        raise StudyError(str(error)) from None
+    return DONE
+
+
+def run_retrain(options: argparse.Namespace) -> int:
+    """`retrain`: a later part of this project."""
+    raise StudyError("retrain: not available yet; launch, tune and analyze are")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _notify(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _console() -> Console:
+    """stdout; where that is no terminal, wide enough that tables keep their lines."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The study file: what it may say, how it is read, and `--set` (design, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from itnas.data import DataSettings
+from itnas.settings import EngineSettings, SearchSettings, Seeds, SpaceName
+from itnas.spaces import get_space
+from study.errors import StudyError
+from study.grid_point import GridPoint
+from study.messages import problems
+from study.models import Strict, model_of, validated
+from study.seeds import parse_seeds
+from study.yaml_file import parse_value, read_mapping
+
+PROVENANCE = ("software", "git_commit", "command")
+"""keys of a written `study.yaml` that say where it comes from; ignored when it is read again"""
+
+RATES = ("architecture_lr", "transition_lr", "attention_lr")
+"""what `tune` suggests; names as in `SearchSettings`"""
+
+Range = tuple[float, float]
+
+
+class Resources(Strict):
+    """What Ray reserves for one pack."""
+
+    cpu: float = Field(default=1, gt=0)
+    """processors of one pack; also its number of threads (at least one)"""
+    gpu: float = Field(default=0, ge=0)
+    """GPUs of one pack; 0.25 lets four packs share one"""
+
+
+class Benchmark(Strict):
+    """Tabular accuracies of NAS-Bench-201 for derived genotypes."""
+
+    table: str
+    """a Parquet or CSV file (columns architecture, cifar10_valid, cifar10_test, ...), or the
+    file or folder that the nats_bench package reads"""
+    dataset: Literal["cifar10", "cifar100"] = "cifar10"
+    """which accuracies are looked up"""
+
+
+class Tune(Strict):
+    """What `tune` searches: log ranges [low, high] of the architecture rates."""
+
+    architecture_lr: Range | None = None
+    """range of Adam's rate for the logits a; left out: as in `search`"""
+    transition_lr: Range | None = None
+    """range of Adam's rate for the transition logits"""
+    attention_lr: Range | None = None
+    """range of Adam's rate for attention scalars and queries"""
+    seed: int = Field(default=0, ge=0)
+    """seed of the sampler"""
+    startup_trials: int = Field(default=10, ge=1)
+    """random suggestions before TPE's model takes over"""
+
+    @field_validator(*RATES, mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator(*RATES)
+    @classmethod
+    def _ordered(cls, value: Range | None) -> Range | None:
+        if value is not None and not 0 < value[0] < value[1] < float("inf"):
+            raise ValueError(f"{list(value)} is not allowed; [low, high] with 0 < low < high")
+        return value
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The rates that have a range."""
+        return {name: getattr(self, name) for name in RATES if getattr(self, name) is not None}
+
+
+class StudyFile(Strict):
+    """A validated study file. Defaults are filled in; paths are not yet resolved."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    """name of the study and of its folder in the storage"""
+    space: SpaceName
+    """the search space"""
+    data: validated(DataSettings) = DataSettings()  # type: ignore[valid-type]
+    """the images"""
+    search: validated(SearchSettings) = SearchSettings()  # type: ignore[valid-type]
+    """the bilevel search; what all settings share"""
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    """what differs between settings: lists under `dependence` or dotted names, crossed"""
+    seeds: Any = 0
+    """the seeds of every setting: 3, 0..19, a list, or {weights:, data:, architecture:}"""
+    pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """runs trained together in one process; auto: 4"""
+    pack_across_settings: bool = False
+    """whether settings whose supernets have one shape may share a pack"""
+    resources: Resources = Resources()
+    """what one pack is given"""
+    engine: model_of(EngineSettings, device="auto") = model_of(  # type: ignore[valid-type]
+        EngineSettings, device="auto"
+    )()
+    """how a search is computed; device auto: cuda where resources.gpu > 0, else cpu"""
+    benchmark: Benchmark | None = None
+    """tabular accuracies, for nas-bench-201 only"""
+    tune: Tune | None = None
+    """ranges for `tune`"""
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        parse_seeds(value)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> StudyFile:
+        """What can be judged without the data: grid, space, engine."""
+        found = [*self._grid_problems(), *self._space_problems()]
+        try:
+            self.engine_settings()
+        except ValueError as error:
+            found.append(f"engine.{error}")
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    def _space_problems(self) -> list[str]:
+        space, cells = get_space(self.space), self.search.cells
+        found = []
+        if cells != "auto" and cells < space.minimum_cells:
+            allowed = f"at least {space.minimum_cells} in {self.space}"
+            found.append(f"search.cells: {cells} is not allowed; {allowed}")
+        if self.benchmark is not None and self.space != "nas-bench-201":
+            found.append(f"benchmark: only for space nas-bench-201, not {self.space}")
+        return found
+
+    def _grid_problems(self) -> list[str]:
+        found: list[str] = []
+        for key, values in self.grid.items():
+            if not values:
+                found.append(f"grid.{key}: [] is not allowed; at least one value")
+            elif key != "dependence" and not key.startswith(("search.", "dependence.")):
+                allowed = "dependence, search.NAME or dependence.NAME, each with a list"
+                found.append(f"grid.{key}: unknown key; allowed: {allowed}")
+        if not found:
+            for point in self.grid_points(check=False):
+                found += [line for line in point.problems if line not in found]
+        return found
+
+    def grid_points(self, check: bool = True) -> list[GridPoint]:
+        """Every combination of the grid, the last key varying fastest."""
+        points = [GridPoint({}, asdict(self.search), ())]
+        for key, values in ({"dependence": [{}]} | self.grid).items():
+            points = [
+                point.extended(key, index, value)
+                for point in points
+                for index, value in enumerate(values)
+            ]
+        if check:
+            assert not any(point.problems for point in points)  # refused when it was read
+        return points
+
+    def seed_list(self) -> list[Seeds]:
+        """The seeds of every setting, in order."""
+        return parse_seeds(self.seeds)
+
+    def engine_settings(self) -> EngineSettings:
+        """The engine's settings with `device: auto` resolved."""
+        values = dict(self.engine)
+        if values["device"] == "auto":
+            values["device"] = "cuda" if self.resources.gpu > 0 else "cpu"
+        return EngineSettings(**values)
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values, defaults filled in, ready for YAML; reading them gives this again."""
+        plain: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, (DataSettings, SearchSettings)):
+                plain[name] = asdict(value)
+            elif isinstance(value, BaseModel):
+                dumped = value.model_dump(exclude_none=True)
+                plain[name] = {k: list(v) if type(v) is tuple else v for k, v in dumped.items()}
+            elif value is not None:
+                plain[name] = value
+        return plain
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyFile:
+    """Read a study file, apply `--set` overrides (`"a.b=value"`), and validate it.
+
+    Relative paths in `data.source` and `benchmark.table` are taken from the study file's folder
+    if they exist there, otherwise from the current directory. Raises `StudyError` with a line
+    per problem, naming the file (or the `--set`), the key and what it allows.
+    """
+    path = Path(path)
+    raw = read_mapping(path)
+    for key in PROVENANCE:
+        raw.pop(key, None)
+    places = {_apply(raw, text): f"--set {text}" for text in overrides}
+    try:
+        file = StudyFile.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(
+            *(
+                f"{_origin(problem.path, places) or path}: {problem}"
+                for problem in problems(error, raw, StudyFile)
+            )
+        ) from None
+    return _with_absolute_paths(file, path.parent)
+
+
+def _apply(raw: dict[str, Any], text: str) -> str:
+    """Set one dotted key; returns the key."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise StudyError(f"--set {text}: expected a.b=value, such as search.epochs=10")
+    if parts[0] == "grid":  # keys of the grid hold a dot themselves
+        parts = ["grid", ".".join(parts[1:])] if len(parts) > 1 else parts
+    target: Any = raw
+    for depth, part in enumerate(parts[:-1]):
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            place = ".".join(parts[: depth + 1])
+            raise StudyError(f"--set {text}: {place} holds a value, not keys of its own")
+    try:
+        target[parts[-1]] = parse_value(value)
+    except ValueError:
+        raise StudyError(f"--set {text}: the value is no valid YAML") from None
+    return ".".join(parts)
+
+
+def _origin(path: str, places: dict[str, str]) -> str | None:
+    for key, place in places.items():
+        if path == key or path.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{path}."):
+            return place
+    return None
+
+
+def _with_absolute_paths(file: StudyFile, folder: Path) -> StudyFile:
+    changed: dict[str, Any] = {}
+    kind, colon, place = file.data.source.partition(":")
+    if colon and kind in ("parquet", "imagefolder"):
+        values = {**asdict(file.data), "source": f"{kind}:{_absolute(place, folder)}"}
+        changed["data"] = DataSettings(**values)
+    if file.benchmark is not None:
+        table = _absolute(file.benchmark.table, folder)
+        changed["benchmark"] = file.benchmark.model_copy(update={"table": table})
+    return file.model_copy(update=changed)
+
+
+def _absolute(place: str, folder: Path) -> str:
+    beside = folder / Path(place).expanduser()
+    return str((beside if beside.exists() else Path(place).expanduser()).absolute())

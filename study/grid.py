@@ -1,0 +1,220 @@
+"""From a study file to runs: settings in normal form, merged, with their hashes (design, 1 and 5).
+
+The normal form of a setting leaves out what has no effect under its model. Two settings of one
+normal form are one setting, whatever else was written in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from itnas.dependence import check_dependence
+from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
+from itnas.spaces import get_space
+from study.errors import StudyError
+from study.file import StudyFile
+
+if TYPE_CHECKING:
+    from itnas.data import ImageData
+
+NormalForm = dict[str, Any]
+"""dotted names (`search.epochs`, `dependence.model`, `data.holdout`, ...) to plain values"""
+
+
+@dataclass(frozen=True)
+class StudySetting:
+    """One setting of a study: everything about a search except its seeds."""
+
+    setting: Setting
+    """resolved; what has no effect is at its default"""
+    normal: NormalForm = field(hash=False)
+    """what identifies it"""
+    name: str
+    """short and readable: the model, and what differs from the defaults or is swept"""
+
+    @property
+    def setting_id(self) -> str:
+        """Short hash of the normal form."""
+        return short_hash(self.normal)
+
+    def run_id(self, seeds: Seeds) -> str:
+        """Short hash of the normal form and the seeds (design, 5)."""
+        return short_hash({**self.normal, "seeds": list(vars(seeds).values())})
+
+
+class Run(NamedTuple):
+    """One search: one setting with one seed."""
+
+    run_id: str
+    setting: StudySetting
+    seeds: Seeds
+
+
+class Expansion(NamedTuple):
+    """All runs of a study file."""
+
+    settings: list[StudySetting]
+    runs: list[Run]
+    merged: list[str]
+    """a notice for each combination that became equal to an earlier one"""
+
+    @property
+    def merged_runs(self) -> int:
+        """Runs that are not made because they equal others."""
+        return len(self.merged) * (len(self.runs) // max(len(self.settings), 1))
+
+
+def short_hash(value: Any) -> str:
+    """12 hexadecimal digits of a canonical JSON text; equal values, equal hash."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def expand(file: StudyFile, data: ImageData) -> Expansion:
+    """Cross the grid, resolve every setting on this data, and merge equal ones.
+
+    Raises `StudyError` for a combination that the space does not allow, such as a matrix shared
+    by edges with unequal operations, and for data too small for a batch.
+    """
+    space, identity = get_space(file.space), data_identity(data)
+    found: dict[str, StudySetting] = {}
+    merged: list[str] = []
+    wrong: list[str] = []
+    for point in file.grid_points():
+        dependence, search = point.settings
+        try:
+            check_dependence(space, dependence)
+            steps = search.epochs * data.steps_per_epoch(search.batch_size)
+        except ValueError as error:
+            wrong.append(str(error))
+            continue
+        plain = _without_effectless(Setting(file.space, search, dependence))
+        setting = plain.resolved(space.default_cells, steps)
+        normal = normal_form(setting, identity, file.engine_settings())
+        one = StudySetting(setting, normal, _name(plain, normal, point.swept))
+        if one.setting_id in found:
+            written = ", ".join((_spell(dependence), *_swept(search, point.swept)))
+            merged.append(f"merged: {written} is the same as {found[one.setting_id].name}")
+        found.setdefault(one.setting_id, one)
+    if wrong:
+        raise StudyError(*dict.fromkeys(wrong))
+    seeds = file.seed_list()
+    settings = list(found.values())
+    runs = [Run(s.run_id(seed), s, seed) for s in settings for seed in seeds]
+    return Expansion(settings, runs, merged)
+
+
+def data_identity(data: ImageData) -> dict[str, Any]:
+    """What of the data is part of a run's identity: content, split and augmentation."""
+    settings = data.settings
+    return {
+        "content": data.content_hash(),
+        "holdout": settings.holdout,
+        "crop": settings.crop,
+        "flip": settings.flips,
+        "cutout": settings.cutout,
+    }
+
+
+def effectless(dependence: DependenceSettings) -> set[str]:
+    """Dotted names of settings that change nothing under this model (design, 1)."""
+    names: set[str] = set()
+    matrices = ("sharing", "attention", "init", "init_strength", "trainable", "own_weight")
+    if dependence.model == "independent":
+        names.update(f"dependence.{name}" for name in (*matrices, "stop_gradient"))
+        names.update(("search.transition_lr", "search.attention_lr"))
+        names.add("search.transition_weight_decay")
+    else:
+        if dependence.model == "placebo":
+            names.add("dependence.stop_gradient")
+        if dependence.init == "uniform":
+            names.add("dependence.init_strength")
+        if not dependence.trainable:
+            names.add("search.transition_lr")
+        if dependence.attention == "uniform":
+            names.add("search.attention_lr")
+        if names >= {"search.transition_lr", "search.attention_lr"}:
+            names.add("search.transition_weight_decay")
+    return names
+
+
+def normal_form(setting: Setting, data: Mapping[str, Any], engine: EngineSettings) -> NormalForm:
+    """A resolved setting as plain values under dotted names, without what has no effect."""
+    values: NormalForm = {"space": setting.space, "engine.precision": engine.precision}
+    values |= {f"data.{name}": value for name, value in data.items()}
+    for section in ("search", "dependence"):
+        part = getattr(setting, section)
+        for f in fields(part):
+            value = getattr(part, f.name)
+            is_real = "float" in str(f.type)  # 1 and 1.0 are one rate
+            values[f"{section}.{f.name}"] = float(value) if is_real else value
+    for name in effectless(setting.dependence):
+        del values[name]
+    return values
+
+
+def _without_effectless(setting: Setting) -> Setting:
+    """The setting with what has no effect at its default, so that equal settings are equal."""
+    names = effectless(setting.dependence)
+
+    def reset(part: Any, section: str) -> Any:
+        defaults = asdict(type(part)())
+        return replace(part, **{k: v for k, v in defaults.items() if f"{section}.{k}" in names})
+
+    return replace(
+        setting,
+        search=reset(setting.search, "search"),
+        dependence=reset(setting.dependence, "dependence"),
+    )
+
+
+def _spell(dependence: DependenceSettings) -> str:
+    default = asdict(DependenceSettings())
+    changed = {k: v for k, v in asdict(dependence).items() if k == "model" or v != default[k]}
+    return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in changed.items()) + "}"
+
+
+def _swept(search: SearchSettings, swept: Sequence[str]) -> list[str]:
+    names = [key.removeprefix("search.") for key in swept if key.startswith("search.")]
+    return [f"{name}: {_plain(getattr(search, name))}" for name in names]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _name(plain: Setting, normal: NormalForm, swept: Sequence[str]) -> str:
+    """The model, then what of its dependence is not default, then what of the grid is not."""
+    parts: list[str] = [plain.dependence.model]
+    for section, default in (("dependence", DependenceSettings()), ("search", SearchSettings())):
+        for key, value in asdict(getattr(plain, section)).items():
+            dotted = f"{section}.{key}"
+            named = dotted in swept or section == "dependence"
+            if named and key != "model" and dotted in normal and value != getattr(default, key):
+                parts.append(_assignment(dotted, value))
+    return " ".join(parts)
+
+
+def _assignment(key: str, value: Any) -> str:
+    return f"{key.rpartition('.')[2]}={_plain(value)}"
+
+
+def distinguish(name: str, normal: NormalForm, others: Sequence[NormalForm]) -> str:
+    """A taken name made unique by the keys in which this setting differs from the others."""
+    differing = [
+        key
+        for key in normal
+        if _assignment(key, normal[key]) not in name.split()
+        and any(normal[key] != other.get(key) for other in others)
+    ]
+    extra = (
+        f"data={normal[key][:6]}" if key == "data.content" else _assignment(key, normal[key])
+        for key in differing
+    )
+    return " ".join((name, *extra)) if differing else f"{name} {short_hash(normal)[:4]}"

@@ -1,0 +1,159 @@
+"""Packs and names, written down once and reused by every relaunch: `packs.json` (design, 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from itnas.settings import Seeds, Setting
+from study.errors import StudyError
+from study.file import RATES, StudyFile
+from study.grid import Expansion, Run, StudySetting, distinguish
+from study.storage import Storage
+
+REGISTRY = "packs.json"
+AUTO_PACK = 4
+"""`pack: auto`: enough to spread a study over the processors of one machine"""
+
+
+@dataclass(frozen=True)
+class PackRun:
+    """One run as its trial sees it."""
+
+    run_id: str
+    name: str
+    """of its setting"""
+    setting: Setting
+    seeds: Seeds
+    columns: dict[str, Any] = field(hash=False)
+    """the setting's columns of the `runs` table; null where without effect"""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs trained together in one process."""
+
+    pack_id: str
+    runs: tuple[PackRun, ...]
+
+
+def pack_id_of(run_ids: list[str]) -> str:
+    """Hash of the sorted run_ids: 12 hexadecimal digits."""
+    return hashlib.blake2b(" ".join(sorted(run_ids)).encode(), digest_size=6).hexdigest()
+
+
+def setting_columns(one: StudySetting) -> dict[str, Any]:
+    """The columns of `runs` that come from a setting, null where it has no effect."""
+    dependence = (
+        *("model", "sharing", "attention", "init", "init_strength", "trainable", "own_weight"),
+        *("temperature", "stop_gradient"),
+    )
+    columns = {name: one.normal.get(f"dependence.{name}") for name in dependence}
+    columns |= {name: one.normal.get(f"search.{name}") for name in RATES}
+    return {"space": one.normal["space"], **columns, "epochs": one.normal["search.epochs"]}
+
+
+def pack_run(run: Run, name: str) -> PackRun:
+    """A run of an expansion, ready to be trained under the name of its setting."""
+    one = run.setting
+    return PackRun(run.run_id, name, one.setting, run.seeds, setting_columns(one))
+
+
+class Registry:
+    """What `packs.json` holds: names of settings, seeds of runs, and packs.
+
+    Names and packs once given stay. A pack that was never completed and is no longer asked for
+    as a whole is forgotten, so that `status` counts what the user last wanted.
+    """
+
+    def __init__(self, content: dict[str, Any] | None = None) -> None:
+        content = content or {}
+        self.settings: dict[str, dict[str, Any]] = content.get("settings", {})
+        """by setting_id: its name and its normal form"""
+        self.runs: dict[str, dict[str, Any]] = content.get("runs", {})
+        """by run_id: the name of its setting, and its seeds (weights, data, architecture)"""
+        self.packs: dict[str, list[str]] = content.get("packs", {})
+        """by pack_id: its run_ids"""
+
+    @classmethod
+    def read(cls, storage: Storage) -> Registry:
+        """The registry of a study folder; an empty one if it has none yet."""
+        text = storage.read(REGISTRY)
+        try:
+            return cls(json.loads(text) if text else None)
+        except ValueError:
+            raise StudyError(f"{storage.path(REGISTRY)}: cannot be read as JSON") from None
+
+    def write(self, storage: Storage) -> None:
+        """Write it back as a whole."""
+        content = {"settings": self.settings, "runs": self.runs, "packs": self.packs}
+        storage.write(REGISTRY, json.dumps(content, indent=1) + "\n")
+
+    def include(self, expansion: Expansion, file: StudyFile, complete: set[str]) -> list[Pack]:
+        """Name and pack what is new; returns the packs that are still to be trained, in order.
+
+        `complete` holds the run_ids that are in `runs/`.
+        """
+        asked = {run.run_id: run for run in expansion.runs}
+        self._forget(set(asked), complete)
+        for one in expansion.settings:
+            self.name(one)
+        done = complete.union(*self.packs.values())
+        for run_ids in self._grouped([r for r in expansion.runs if r.run_id not in done], file):
+            self.packs[pack_id_of(run_ids)] = run_ids
+        for run in expansion.runs:
+            self.register(run)
+        return [
+            Pack(pack_id, tuple(pack_run(asked[r], self.name(asked[r].setting)) for r in run_ids))
+            for pack_id, run_ids in self.packs.items()
+            if not complete.issuperset(run_ids)
+        ]
+
+    def register(self, run: Run) -> None:
+        """Write down a run's setting and seeds."""
+        seeds = list(vars(run.seeds).values())
+        self.runs[run.run_id] = {"setting": self.name(run.setting), "seeds": seeds}
+
+    def name(self, one: StudySetting) -> str:
+        """The setting's name in this study: the one it has, or a new one that is free."""
+        known = self.settings.get(one.setting_id)
+        if known is None:
+            taken = {entry["name"]: entry["setting"] for entry in self.settings.values()}
+            name = one.name
+            if name in taken:
+                name = distinguish(name, one.normal, [taken[name]])
+            if name in taken:
+                name = f"{name} {one.setting_id[:4]}"
+            known = self.settings[one.setting_id] = {"name": name, "setting": one.normal}
+        return known["name"]
+
+    def _forget(self, asked: set[str], complete: set[str]) -> None:
+        self.packs = {
+            pack_id: run_ids
+            for pack_id, run_ids in self.packs.items()
+            if complete.issuperset(run_ids) or asked.issuperset(run_ids)
+        }
+        kept = complete.union(*self.packs.values())
+        self.runs = {run_id: run for run_id, run in self.runs.items() if run_id in kept}
+        names = {run["setting"] for run in self.runs.values()}
+        self.settings = {s: entry for s, entry in self.settings.items() if entry["name"] in names}
+
+    @staticmethod
+    def _grouped(runs: list[Run], file: StudyFile) -> list[list[str]]:
+        """Consecutive runs of one setting, or of one shape of supernet, in packs."""
+        size = AUTO_PACK if file.pack == "auto" else file.pack
+        groups: dict[Any, list[str]] = {}
+        for run in runs:
+            one = run.setting
+            key = _shape(one) if file.pack_across_settings else one.setting_id
+            groups.setdefault(key, []).append(run.run_id)
+        return [ids[n : n + size] for ids in groups.values() for n in range(0, len(ids), size)]
+
+
+def _shape(one: StudySetting) -> str:
+    """What the settings of one pack must agree in: all but the dependence and its rates."""
+    own = {f"search.{rate}" for rate in RATES}
+    items = sorted(one.normal.items())
+    return str([(k, v) for k, v in items if not k.startswith("dependence.") and k not in own])

@@ -1,0 +1,172 @@
+"""`plan`: what a study file would run, how large and how long, and what its seeds can show."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from itnas.data import ImageData
+from itnas.settings import Setting
+from itnas.spaces import get_space
+from study.file import StudyFile
+from study.folder import check_folder, read_description, study_folder
+from study.grid import Run, StudySetting, expand
+from study.launch import read_data
+from study.packs import Registry
+from study.power import seed_power
+from study.shards import read_runs
+
+MEASURING_SECONDS = 5.0
+
+
+def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, Any]:
+    """Everything `plan` says, ready for JSON.
+
+    `parameters` are the supernet's without the architecture, of the largest setting; edges and
+    links are those of one cell; `steps_per_run` of the longest run. Hours are extrapolated from
+    a few steps on this machine, for what is not complete yet; null where the device is not
+    here. Raises `StudyError` as `launch` would.
+    """
+    from itnas.dependence import count_parameters as architecture_parameters
+
+    folder = study_folder(storage, file.name)
+    description = read_description(folder)
+    check_folder(folder, (description or {}).get("command", "launch"))
+    data = read_data(file)
+    expansion = expand(file, data)
+    complete = {row["run_id"] for row in read_runs(folder, [])}
+    registry = Registry.read(folder)
+    todo = registry.include(expansion, file, complete)
+    asked = {run.run_id for run in expansion.runs}
+    cell = get_space(file.space).cells["normal"]
+    left = [run for run in expansion.runs if run.run_id not in complete]
+    steps = {s.setting_id: _steps(s, data) for s in expansion.settings}
+    return {
+        "study": file.name,
+        "space": file.space,
+        "runs": len(expansion.runs),
+        "settings": len(expansion.settings),
+        "setting_names": [registry.name(one) for one in expansion.settings],
+        "merged_runs": expansion.merged_runs,
+        "packs": sum(not asked.isdisjoint(run_ids) for run_ids in registry.packs.values()),
+        "complete": len(asked & complete),
+        "packs_left": len(todo),
+        "parameters": max(_parameters(one.setting, data) for one in expansion.settings),
+        "architecture_parameters": {
+            registry.name(one): architecture_parameters(
+                get_space(file.space), one.setting.dependence
+            )
+            for one in expansion.settings
+        },
+        "outer_edges": len(cell.outer_edges),
+        "inner_edges": len(cell.inner_edges),
+        "links": len(cell.links),
+        "images": data.part_sizes(),
+        "steps_per_run": max(steps.values()),
+        **_duration(file, left, steps, data, measure),
+        "seeds": seed_power(len(file.seed_list())),
+    }
+
+
+def _steps(one: StudySetting, data: ImageData) -> int:
+    search = one.setting.search
+    return search.epochs * data.steps_per_epoch(search.batch_size)
+
+
+def _parameters(setting: Setting, data: ImageData) -> int:
+    from itnas.supernet import count_parameters
+
+    search = setting.search
+    assert isinstance(search.cells, int)  # resolved
+    space = get_space(setting.space)
+    return count_parameters(space, search.channels, search.cells, data.channels, data.classes)
+
+
+def _duration(
+    file: StudyFile, left: list[Run], steps: dict[str, int], data: ImageData, measure: bool
+) -> dict[str, Any]:
+    """Seconds per step of each shape of supernet, measured here, and the hours they add up to."""
+    nothing = {"seconds_per_step": None, "processor_hours": None, "hours_here": None}
+    engine = file.engine_settings()
+    if not measure or not _present(engine.device):
+        return nothing
+    if not left:
+        return {"seconds_per_step": None, "processor_hours": 0.0, "hours_here": 0.0}
+    import torch
+
+    from itnas.search import seconds_per_step
+
+    shapes = {_shape(run.setting.setting): run.setting.setting for run in left}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(int(file.resources.cpu), 1))
+    try:
+        budget = MEASURING_SECONDS / len(shapes)
+        seconds = {
+            shape: seconds_per_step(setting, data, engine, budget)
+            for shape, setting in shapes.items()
+        }
+    finally:
+        torch.set_num_threads(threads)
+    total = sum(
+        steps[run.setting.setting_id] * seconds[_shape(run.setting.setting)] for run in left
+    )
+    at_once = max(int((os.cpu_count() or 1) / file.resources.cpu), 1)
+    return {
+        "seconds_per_step": max(seconds.values()),
+        "processor_hours": total * file.resources.cpu / 3600,
+        "hours_here": total / at_once / 3600,
+    }
+
+
+def _shape(setting: Setting) -> tuple[Any, ...]:
+    search = setting.search
+    return (search.channels, search.cells, search.batch_size)
+
+
+def _present(device: str) -> bool:
+    if device == "cpu":
+        return True
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """The plan as (what, value) for a table."""
+    from study.progress import duration
+
+    seeds, hours = plan["seeds"], plan["hours_here"]
+    names = plan["setting_names"]
+    needed = ", ".join(f"{n} for {points}" for points, n in seeds["needed"].items())
+    detectable = seeds["detectable"]
+    rows = [
+        ("study", f"{plan['study']} in space {plan['space']}"),
+        ("settings", f"{plan['settings']}: " + "; ".join(names[:12]) + "; ..." * (len(names) > 12)),
+        ("runs", f"{plan['runs']} ({plan['complete']} complete, {plan['merged_runs']} merged)"),
+        ("packs", f"{plan['packs']} ({plan['packs_left']} to be trained)"),
+        ("supernet", f"{plan['parameters']:,} parameters without the architecture"),
+        ("architecture", _architecture(plan["architecture_parameters"])),
+        ("one cell", f"{plan['outer_edges']} outer and {plan['inner_edges']} inner edges, "
+                     f"{plan['links']} links"),
+        ("images", ", ".join(f"{n:,} {part}" for part, n in plan["images"].items())),
+        ("steps per run", f"{plan['steps_per_run']:,}"),
+        ("seeds", f"{seeds['per_setting']} per setting: "
+                  + ("one seed shows no difference" if detectable is None else
+                     f"a difference of {detectable:.2f} standard deviations over seeds is found "
+                     "with 80% power")),
+        ("seeds needed", f"{needed} points of accuracy (published spread over seeds: 0.2 points)"),
+    ]  # fmt: skip
+    if hours is None:
+        rows.append(("time", "not estimated: the device is not on this machine"))
+    else:
+        rows.append((
+            "time",
+            f"about {duration(hours * 3600)} on this machine "
+            f"({plan['processor_hours']:.2g} processor hours)",
+        ))  # fmt: skip
+    return rows
+
+
+def _architecture(counts: dict[str, int]) -> str:
+    low, high = min(counts.values()), max(counts.values())
+    return f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"

@@ -1,0 +1,65 @@
+"""`seeds:` of a study file: which seeds are run (design, 4)."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from itnas.settings import Seeds
+
+MOST_SEEDS = 100_000
+PARTS = ("weights", "data", "architecture")
+ALLOWED = (
+    "a seed (3), a range with both ends (0..19), a list ([0, 1, 5..9]), or "
+    "{weights: ..., data: ..., architecture: ...}, which are crossed"
+)
+
+
+def parse_seeds(value: Any) -> list[Seeds]:
+    """Seeds in the order given, each once; `ValueError` with one line for anything else.
+
+    A mapping crosses its three parts, the architecture seed varying fastest; a part that is
+    left out is 0.
+    """
+    if isinstance(value, dict):
+        unknown = [key for key in value if key not in PARTS]
+        if unknown or not value:
+            raise ValueError(f"{unknown[0] if unknown else value!r} is not allowed; {ALLOWED}")
+        parts = [_numbers(value.get(part, 0)) for part in PARTS]
+        if len(parts[0]) * len(parts[1]) * len(parts[2]) > MOST_SEEDS:
+            raise ValueError(f"more than {MOST_SEEDS:,} combinations")
+        return [Seeds(*combination) for combination in itertools.product(*parts)]
+    return [Seeds.all(seed) for seed in _numbers(value)]
+
+
+def _numbers(value: Any) -> list[int]:
+    items = value if isinstance(value, list) else [value]
+    numbers: dict[int, None] = {}
+    for item in items:
+        numbers.update(dict.fromkeys(_range(item)))
+        if len(numbers) > MOST_SEEDS:
+            raise ValueError(f"more than {MOST_SEEDS:,} seeds")
+    if not numbers:
+        raise ValueError(f"{value!r} is not allowed; {ALLOWED}")
+    return list(numbers)
+
+
+def _range(item: Any) -> range:
+    if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31:
+        return range(item, item + 1)
+    text = item if isinstance(item, str) else ""
+    if match := re.fullmatch(r"\s*(\d{1,10})\s*\.\.\s*(\d{1,10})\s*", text):
+        first, last = int(match[1]), int(match[2])
+        if first <= last < 2**31:
+            return range(first, min(last, first + MOST_SEEDS) + 1)
+    raise ValueError(f"{item!r} is not allowed; {ALLOWED}")
+
+
+def compact(numbers: list[int]) -> Any:
+    """The shortest way to write some seeds: `3`, `0..19` or a list."""
+    if len(numbers) == 1:
+        return numbers[0]
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}..{numbers[-1]}"
+    return numbers

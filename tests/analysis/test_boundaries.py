@@ -1,0 +1,33 @@
+"""Who may import whom: the analysis loads no torch, Ray, itnas or study."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    loaded = modules_after("import analysis")
+    assert not loaded & {"torch", "ray", "itnas", "study", "pandas", "matplotlib", "pyarrow"}
+
+
+def test_no_module_of_it_loads_the_search() -> None:
+    every = sorted(p.stem for p in (ROOT / "analysis").glob("*.py"))
+    names = ", ".join(f"analysis.{name}" for name in every if name != "__init__")
+    loaded = modules_after(f"import {names}")
+    assert "analysis.report" in loaded
+    assert not loaded & {"torch", "ray", "itnas", "study", "optuna", "sklearn"}
+
+
+def test_loading_and_computing_draws_nothing() -> None:
+    loaded = modules_after("import analysis.compute, analysis.contract")
+    assert not loaded & {"matplotlib", "seaborn", "jinja2"}

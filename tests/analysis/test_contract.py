@@ -1,0 +1,47 @@
+"""The contract: two spellings of the schemas agree, and shards are held to them."""
+
+import pyarrow as pa
+import pytest
+
+from analysis import contract
+from tests.analysis import synthetic
+
+
+@pytest.mark.parametrize("table", contract.TABLES)
+def test_schemas_agree_with_an_independent_spelling(table: str) -> None:
+    assert contract.SCHEMAS[table].equals(synthetic.schema(table))
+    assert contract.SCHEMAS[table].metadata == {b"schema_version": b"1"}
+
+
+@pytest.mark.parametrize("table", contract.TABLES)
+def test_every_column_has_a_meaning_and_every_key_is_a_column(table: str) -> None:
+    for field in contract.SCHEMAS[table]:
+        assert field.metadata[b"meaning"]
+    assert set(contract.KEYS[table]) <= set(contract.SCHEMAS[table].names)
+
+
+def test_nullable_columns_are_those_of_the_design() -> None:
+    runs = """sharing attention init init_strength trainable own_weight stop_gradient
+        architecture_lr transition_lr attention_lr genotype_normal genotype_reduce
+        transition_displacement benchmark_valid benchmark_test tune_trial"""
+    nullable = {t: [c.name for c in cs if c.nullable] for t, cs in contract.COLUMNS.items()}
+    assert nullable == {
+        "runs": runs.split(),
+        "epochs": ["transition_displacement", "hessian_eigenvalue"],
+        "edges": ["edge_weight"],
+        "links": [],
+    }
+
+
+def test_check_names_table_and_column() -> None:
+    row = {"run_id": "a", "epoch": 0, "cell": "normal", "source": 0, "target": 1, "inner": False}
+    row |= {"operations": ["x"], "probabilities": [1.0]}
+    good = pa.Table.from_pylist([row], schema=contract.EDGES)
+    contract.check("edges", good)
+    with pytest.raises(ValueError, match=r"edges\.cell holds a null"):
+        contract.check("edges", pa.Table.from_pylist([row | {"cell": None}], contract.EDGES))
+    with pytest.raises(ValueError, match=r"edges: no column inner"):
+        contract.check("edges", good.drop_columns(["inner"]))
+    longer = good.set_column(1, "epoch", good["epoch"].cast(pa.int64()))
+    with pytest.raises(ValueError, match=r"edges\.epoch is int64, not int32"):
+        contract.check("edges", longer)

@@ -1,0 +1,94 @@
+"""Genotypes: the published literals, collapse, counting."""
+
+import pytest
+
+from analysis import ResultsError, genotypes
+from analysis.genotypes import Edge
+
+NB201 = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+# The published genotype of second-order DARTS on CIFAR-10.
+DARTS_V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+    "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+    "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+    "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
+    "reduce_concat=range(2, 6))"
+)
+SKIPS = (
+    "|skip_connect~0|+|skip_connect~0|skip_connect~1|+"
+    + "|skip_connect~0|"
+    + ("skip_connect~1|skip_connect~2|")
+)
+
+
+def test_nb201_string() -> None:
+    cells = genotypes.parse(NB201)
+    assert list(cells) == ["normal"]
+    assert cells["normal"].inputs == 1
+    assert cells["normal"].edges == (
+        Edge("nor_conv_3x3", 0, 1),
+        Edge("nor_conv_1x1", 0, 2),
+        Edge("skip_connect", 1, 2),
+        Edge("none", 0, 3),
+        Edge("avg_pool_3x3", 1, 3),
+        Edge("nor_conv_3x3", 2, 3),
+    )
+
+
+def test_the_published_darts_literal() -> None:
+    cells = genotypes.parse(DARTS_V2)
+    assert list(cells) == ["normal", "reduce"]
+    assert cells["normal"].inputs == 2
+    assert cells["normal"].edges[4:] == (
+        Edge("skip_connect", 0, 4),
+        Edge("sep_conv_3x3", 1, 4),
+        Edge("skip_connect", 0, 5),
+        Edge("dil_conv_3x3", 2, 5),
+    )
+    assert cells["reduce"].edges[2] == Edge("max_pool_3x3", 1, 3)
+
+
+def test_a_nodes_edges_may_come_in_any_order() -> None:
+    swapped = DARTS_V2.replace(
+        "('sep_conv_3x3', 1), ('skip_connect', 0), ", "('skip_connect', 0), ('sep_conv_3x3', 1), "
+    )
+    assert swapped != DARTS_V2
+    assert genotypes.parse(swapped) == genotypes.parse(DARTS_V2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nan", "|a|", "Genotype()", "Genotype(normal=[1])", "open('x')", "|a~0|+x"]
+)
+def test_what_is_no_genotype_is_one_line(text: str) -> None:
+    with pytest.raises(ResultsError, match="no genotype") as error:
+        genotypes.parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_collapse_is_more_than_half_of_the_normal_cell() -> None:
+    assert genotypes.is_collapsed(genotypes.parse(SKIPS))
+    # Three of six kept edges are parameterless: exactly half is not more than half.
+    assert not genotypes.is_collapsed(genotypes.parse(NB201))
+    four = NB201.replace("nor_conv_1x1", "none")
+    assert genotypes.is_collapsed(genotypes.parse(four))
+    # The reduction cell of DARTS_V2 has only parameterless edges, and does not count.
+    assert not genotypes.is_collapsed(genotypes.parse(DARTS_V2))
+
+
+def test_counts_are_by_content_with_the_most_frequent_first() -> None:
+    parsed = {
+        k: genotypes.parse(t) for k, t in zip("abcd", (NB201, SKIPS, NB201, NB201), strict=True)
+    }
+    first, second = genotypes.count(parsed)
+    assert first.run_ids == ("a", "c", "d")
+    assert second.run_ids == ("b",)
+    assert first.text.startswith("0→1 nor_conv_3x3, 0→2 nor_conv_1x1")
+
+
+def test_cells_of_one_kind_are_counted_apart() -> None:
+    other = DARTS_V2.replace("('dil_conv_3x3', 2)", "('dil_conv_5x5', 2)")
+    parsed = {"a": genotypes.parse(DARTS_V2), "b": genotypes.parse(other)}
+    assert len(genotypes.count(parsed)) == 2
+    assert len(genotypes.count(parsed, "normal")) == 2
+    assert [c.run_ids for c in genotypes.count(parsed, "reduce")] == [("a", "b")]

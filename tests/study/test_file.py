@@ -1,0 +1,206 @@
+"""The study file: what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from itnas.settings import SearchSettings, Seeds
+from study.errors import StudyError
+from study.file import load_study
+from study.models import documented
+from study.reference import settings_reference
+from study.seeds import compact, parse_seeds
+from tests.study.cli import ROOT
+
+EXAMPLES = sorted((ROOT / "study" / "examples").glob("*.yaml"))
+
+
+def problems(path: Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(StudyError) as caught:
+        load_study(path, overrides)
+    return caught.value.lines
+
+
+def test_defaults_are_those_of_itnas(write_study):
+    file = load_study(write_study(search={}))
+    assert file.search == SearchSettings()
+    assert file.engine_settings().device == "cpu"
+
+
+def test_resolved_reads_back_as_itself(write_study, tmp_path):
+    file = load_study(write_study(tune={"architecture_lr": [1e-3, 1e-1]}, engine={}))
+    again = tmp_path / "again.yaml"
+    provenance = {"software": {"torch": "2"}, "git_commit": None, "command": "launch"}
+    again.write_text(yaml.safe_dump({**file.resolved(), **provenance}))
+    assert load_study(again).resolved() == file.resolved()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"serach": {}}, "serach: unknown key; did you mean search? allowed: name, space"),
+        ({"space": "nasbench"}, "space: 'nasbench' is not allowed; nas-bench-201, darts, s1"),
+        ({"search": {"chanels": 4}}, "search.chanels: unknown key; did you mean channels?"),
+        ({"search": {"architecture_lr": -1}}, "search.architecture_lr: -1"),
+        ({"search": {"epochs": "ten"}}, "search.epochs: 'ten' is not allowed; an integer"),
+        ({"search": {"cells": True}}, "search.cells: true is not allowed; an integer or auto"),
+        ({"search": None}, "search: null is not allowed; a mapping"),
+        ({"data": {"source": "ftp:x"}}, "data.source: 'ftp:x' is not allowed; one of digits"),
+        ({"data": {"resolution": 7}}, "data.resolution: 7 is not allowed"),
+        ({"seeds": "3..1"}, "seeds: '3..1' is not allowed; a seed (3), a range"),
+        ({"seeds": {"wieghts": 1}}, "seeds: 'wieghts' is not allowed"),
+        ({"seeds": [-1]}, "seeds: -1 is not allowed"),
+        ({"seeds": "0..99999999"}, "seeds: more than 100,000 seeds"),
+        ({"pack": 0}, "pack: 0 is not allowed; at least 1 or auto"),
+        ({"name": "a/b"}, "name: 'a/b' is not allowed; letters, digits"),
+        ({"resources": {"cpu": 0}}, "resources.cpu: 0 is not allowed; above 0"),
+        ({"engine": {"device": "tpu"}}, "engine.device: 'tpu' is not allowed; cpu, cuda or cuda:N"),
+        ({"engine": {"precision": "int8"}}, "engine.precision: 'int8' is not allowed; float32"),
+        ({"benchmark": {}}, "benchmark.table: is missing"),
+        ({"space": "s2", "search": {}, "benchmark": {"table": "x"}}, "benchmark: only for space"),
+        ({"space": "darts"}, "search.cells: 1 is not allowed; at least 3 in darts"),
+        ({"tune": {"architecture_lr": [1, 0]}}, "tune.architecture_lr: [1.0, 0.0] is not allowed"),
+        ({"grid": {"dependence": []}}, "grid.dependence: [] is not allowed; at least one"),
+        ({"grid": {"dependence": [{"model": "x"}]}}, "grid.dependence[0].model: 'x' is not"),
+        ({"grid": {"dependence": ["x"]}}, "grid.dependence[0]: 'x' is not allowed; a mapping"),
+        ({"grid": {"data.holdout": [0.1]}}, "grid.data.holdout: unknown key; allowed: dependence"),
+        ({"grid": {"search.foo": [1]}}, "grid.search.foo[0]: unknown key"),
+        ({"grid": {"search.transition_lr": [1, -1]}}, "grid.search.transition_lr[1]: -1"),
+    ],
+)  # fmt: skip
+def test_one_line_names_file_key_and_what_is_allowed(write_study, changes, expected):
+    path = write_study(**changes)
+    lines = problems(path)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"{path}: {expected}")
+
+
+def test_several_problems_are_several_lines(write_study):
+    lines = problems(write_study(pack=0, space="x", serach={}))
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [1", ", line 1: "),
+        ("name: a\nspace: darts\n x: 1", ", line 3: "),
+        ("name: a\nname: b", ", line 2: the key name is given twice"),
+        ("- 1", ": holds no mapping"),
+        ("", ": holds no mapping"),
+        ("a: &a [*a]", "an alias inside its own anchor"),
+        ("a: !!python/object:os.system x", "could not determine a constructor"),
+        ("a: " + "[" * 3000, ""),
+        ("\0", ""),
+    ],
+)
+def test_broken_yaml_is_one_line(tmp_path, text, expected):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    lines = problems(path)
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert str(path) in lines[0]
+
+
+def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path):
+    path = tmp_path / "bomb.yaml"
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    path.write_text("\n".join(levels))
+    assert "too large once its aliases unfold" in problems(path)[0]
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "cannot be read" in problems(tmp_path / "none.yaml")[0]
+    assert "cannot be read" in problems(tmp_path)[0]
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "not a text file" in problems(binary)[0]
+
+
+def test_exponents_without_a_point_are_numbers(write_study):
+    file = load_study(write_study(), ["search.architecture_lr=1e-3"])
+    assert file.search.architecture_lr == 0.001
+
+
+def test_overrides(write_study):
+    file = load_study(
+        write_study(),
+        ["search.epochs=7", "grid.search.transition_lr=[auto, 0.1]", "seeds={weights: 0..2}",
+         "resources.cpu=2"],
+    )  # fmt: skip
+    assert file.search.epochs == 7
+    assert file.search.channels == 4  # its neighbours stay
+    assert len(file.grid_points()) == 4
+    assert len(file.seed_list()) == 3
+    assert file.resources.cpu == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("serach.epochs=3", "--set serach.epochs=3: serach: unknown key; did you mean search?"),
+        ("search.epoch=3", "--set search.epoch=3: search.epoch: unknown key; did you mean epochs?"),
+        ("search.epochs=0", "--set search.epochs=0: search.epochs: 0 is not allowed; at least 1"),
+        ("engine.device=gpu", "--set engine.device=gpu: engine.device: 'gpu'"),
+        ("pack.x=1", "--set pack.x=1: pack holds a value"),
+        ("search.epochs", "--set search.epochs: expected a.b=value"),
+        ("search.epochs=[1", "--set search.epochs=[1: the value is no valid YAML"),
+        ("grid.search.foo=[1]", "--set grid.search.foo=[1]: grid.search.foo[0]: unknown key"),
+    ],
+)
+def test_overrides_are_named_when_refused(write_study, override, expected):
+    lines = problems(write_study(), override)
+    assert len(lines) == 1
+    assert lines[0].startswith(expected)
+
+
+def test_relative_paths_prefer_the_folder_of_the_study_file(write_study, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    changes = {"data": {"source": "parquet:images"}, "benchmark": {"table": "t.csv"}}
+    file = load_study(write_study(**changes))
+    assert file.data.source == f"parquet:{tmp_path / 'images'}"
+    assert file.benchmark.table == str(elsewhere / "t.csv")  # not beside the file
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, [3]),
+        ("0..3", [0, 1, 2, 3]),
+        ([5, "0..2", 1], [5, 0, 1, 2]),
+    ],
+)
+def test_seeds_set_all_three(value, expected):
+    assert parse_seeds(value) == [Seeds.all(n) for n in expected]
+    assert parse_seeds(compact(expected)) == parse_seeds(expected)
+
+
+def test_seeds_are_crossed():
+    seeds = parse_seeds({"weights": "0..1", "data": 7, "architecture": [1, 2]})
+    assert seeds == [Seeds(0, 7, 1), Seeds(0, 7, 2), Seeds(1, 7, 1), Seeds(1, 7, 2)]
+
+
+def test_every_setting_is_documented_where_it_is_defined():
+    assert set(documented(SearchSettings)) == set(SearchSettings.__dataclass_fields__)
+    text = settings_reference()
+    assert "init_strength" in text
+    assert "startup_trials" in text
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_valid(path):
+    file = load_study(path)
+    assert file.grid_points()
+
+
+def test_examples_cover_what_is_promised():
+    names = {path.stem for path in EXAMPLES}
+    assert names >= {"demo", "nas-bench-201-seeds", "darts-transition-settings", "s1-s4", "tuning"}

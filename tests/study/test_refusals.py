@@ -1,0 +1,249 @@
+"""Bad input through the command line: exit 2, a few lines, never a traceback.
+
+What users run into first goes through a process of its own, the rest through `main`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from study.errors import StudyError
+from study.lock import Heartbeat, is_alive
+from study.progress import Progress
+from study.status import status_lines, study_status
+from study.storage import Storage
+from tests.study.cli import run, run_here
+
+
+def refused(*words, by=run_here):
+    result = by(*words)
+    output = result.stdout + result.stderr
+    assert result.returncode == 2, output
+    assert "Traceback" not in output
+    assert 1 <= len(result.stderr.splitlines()) <= 4, output
+    return result.stderr
+
+
+def launch(write_study, tmp_path, *overrides, by=run_here, **changes):
+    options = [word for text in overrides for word in ("--set", text)]
+    words = ("launch", str(write_study(**changes)), "--storage", str(tmp_path / "out"), *options)
+    return refused(*words, by=by)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("space=nasbench", "space: 'nasbench' is not allowed; nas-bench-201, darts"),
+        ("search.architecture_lr=-1", "search.architecture_lr: -1.0 is not allowed"),
+        ("data.source=parquet:/nowhere", "/nowhere"),
+        ("benchmark.table=/nowhere.parquet", "/nowhere.parquet does not exist"),
+        ("engine.device=cuda", "no CUDA"),
+        ("resources.cpu=4096", "no node has"),
+        ("resources.gpu=64", "CUDA"),
+        ("search.batch_size=512", "too few for search.batch_size 512"),
+    ],
+)
+def test_launch_refuses(write_study, tmp_path, override, expected):
+    assert expected in launch(write_study, tmp_path, override)
+    assert not (tmp_path / "out" / "tiny" / "runs").exists()
+
+
+def test_a_typo_a_missing_folder_and_a_strange_one_in_a_process_of_its_own(write_study, tmp_path):
+    typo = launch(write_study, tmp_path, serach={}, by=run)
+    assert typo.startswith(f"{tmp_path / 'study.yaml'}: serach: unknown key; did you mean search?")
+    missing = launch(write_study, tmp_path, "data.source=imagefolder:/nowhere", by=run)
+    assert "/nowhere" in missing
+    (tmp_path / "out" / "tiny").mkdir(parents=True)
+    (tmp_path / "out" / "tiny" / "x").write_text("")
+    assert "is not a study" in launch(write_study, tmp_path, by=run)
+
+
+def test_a_request_that_no_node_satisfies_does_not_hang(write_study, tmp_path):
+    message = launch(write_study, tmp_path, "resources.gpu=64", "engine.device=cpu")
+    assert "resources: no node has {cpu: 1, gpu: 64}" in message
+
+
+def test_unreadable_data(write_study, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(pa.table({"x": [1]}), folder / "train-0.parquet")
+    message = launch(write_study, tmp_path, data={"source": f"parquet:{folder}"})
+    assert str(folder) in message
+
+
+def test_a_folder_that_is_no_study(write_study, tmp_path):
+    (tmp_path / "out" / "tiny").mkdir(parents=True)
+    (tmp_path / "out" / "tiny" / "thesis.tex").write_text("")
+    assert "is not a study (it holds thesis.tex" in launch(write_study, tmp_path)
+    assert "is not a study" in refused("status", str(tmp_path / "out" / "tiny"))
+    assert os.listdir(tmp_path / "out" / "tiny") == ["thesis.tex"]
+
+
+def test_a_storage_that_is_a_file(write_study, tmp_path):
+    (tmp_path / "out").write_text("")
+    assert "cannot be used as a folder" in launch(write_study, tmp_path)
+
+
+def test_a_study_of_another_command(write_study, tmp_path):
+    folder = tmp_path / "out" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text("name: tiny\ncommand: tune\n")
+    (folder / "packs.json").write_text("{}")
+    (folder / "runs").mkdir()
+    (folder / "runs" / "x.parquet").write_text("")
+    assert "is a study under `tune`" in launch(write_study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:1", "no such cluster"),
+        ("nowhere.invalid:6379", "no such cluster"),
+        ("127.0.0.1", "expected auto or HOST:PORT"),
+        ("auto", "no Ray cluster could be joined"),
+    ],
+)
+def test_no_such_cluster(write_study, tmp_path, address, expected):
+    study = str(write_study())
+    message = refused(
+        "launch", study, "--storage", str(tmp_path / "out"), "--address", address
+    )  # fmt: skip
+    assert f"--address {address}: " in message
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "tune: no rate has a range"),
+        ({"tune": {"architecture_lr": [0.01, 0.1]}}, "grid: 2 settings; tune searches rates for"),
+        (
+            {
+                "tune": {"transition_lr": [0.01, 0.1]},
+                "grid": {"dependence": [{"trainable": False}]},
+            },
+            "tune.transition_lr: has no effect under this setting",
+        ),
+    ],
+)
+def test_tune_refuses(write_study, tmp_path, changes, expected):
+    words = ("tune", str(write_study(**changes)), "--trials", "1", "--storage", str(tmp_path))
+    assert expected in refused(*words)
+
+
+def test_tune_needs_a_local_folder(write_study):
+    study = str(write_study(tune={"architecture_lr": [0.01, 0.1]}))
+    message = refused("tune", study, "--trials", "1", "--storage", "s3://bucket/x?region=x")
+    assert "tune needs a local folder" in message
+
+
+def test_retrain_and_unknown_options():
+    assert "not available yet" in refused("retrain", "x")
+    assert refused("lunch")
+    assert refused("tune", "x.yaml", "--trials", "0")
+
+
+def test_plan_counts_structurally(write_study, tmp_path):
+    study = str(write_study(search={"epochs": 2, "batch_size": 32}))
+    result = run_here("plan", study, "--json", "--storage", str(tmp_path), "--set", "seeds=0..3")
+    plan = json.loads(result.stdout)
+    assert (plan["study"], plan["runs"], plan["settings"], plan["packs"]) == ("tiny", 8, 2, 4)
+    assert (plan["outer_edges"], plan["inner_edges"], plan["links"]) == (3, 3, 4)
+    assert plan["steps_per_run"] == 4  # 90 images, 2 batches of 32, 2 epochs
+    assert plan["seconds_per_step"] > 0
+    assert plan["seeds"]["per_setting"] == 4
+    assert plan["seeds"]["needed"] == {"0.3": 9, "0.2": 17, "0.15": 29, "0.1": 64}
+    text = run_here("plan", study, "--storage", str(tmp_path))
+    assert text.returncode == 0
+    assert "80% power" in text.stdout
+    assert not list((tmp_path / "tiny").glob("*"))  # plan writes nothing
+
+
+# -- who holds a study --------------------------------------------------------------------
+
+
+def heartbeat(**changes):
+    now = datetime.now(UTC)
+    content = {"host": socket.gethostname(), "pid": os.getpid(), "state": "running",
+               "beat": now.isoformat()}  # fmt: skip
+    return content | changes
+
+
+def test_which_heartbeats_are_alive():
+    old = (datetime.now(UTC) - timedelta(seconds=90)).isoformat()
+    assert is_alive(heartbeat())
+    assert is_alive(heartbeat(host="elsewhere", pid=1))
+    assert not is_alive(heartbeat(pid=2**22 + 1))  # no such process here
+    assert not is_alive(heartbeat(host="elsewhere", beat=old))
+    assert not is_alive(heartbeat(beat=old))
+    assert not is_alive(heartbeat(state="finished"))
+    assert not is_alive({})
+    assert not is_alive({"state": "running", "beat": "yesterday", "pid": "x"})
+
+
+def test_a_running_study_is_refused_and_a_dead_one_taken_over(write_study, tmp_path):
+    folder = Storage.open(tmp_path / "out" / "tiny")
+    folder.write("study.yaml", "name: tiny\ncommand: launch\n")
+    folder.write("logs/launch.json", json.dumps(heartbeat()))
+    assert "is running elsewhere" in launch(write_study, tmp_path)
+    progress = Progress(4, 0, 4)
+    with pytest.raises(StudyError, match="is running elsewhere"), Heartbeat(folder, progress):
+        pass
+    folder.write("logs/launch.json", json.dumps(heartbeat(pid=2**22 + 1)))
+    with Heartbeat(folder, progress):
+        assert study_status(folder.root)["state"] == "running"
+    assert study_status(folder.root)["state"] == "finished"
+
+
+def test_a_heartbeat_says_how_it_ended(tmp_path):
+    folder = Storage.open(tmp_path / "s")
+    folder.write("study.yaml", "name: s\n")
+    with pytest.raises(KeyboardInterrupt), Heartbeat(folder, Progress(4, 0, 4)):
+        raise KeyboardInterrupt
+    assert study_status(folder.root)["state"] == "interrupted"
+
+
+def test_status_names_what_failed(tmp_path):
+    folder = Storage.open(tmp_path / "s")
+    folder.write("study.yaml", "name: s\ncommand: launch\n")
+    assert study_status(folder.root)["state"] == "not started"
+    registry = {
+        "settings": {},
+        "runs": {"r0": {"setting": "transition", "seeds": [0, 0, 0]},
+                 "r1": {"setting": "transition", "seeds": [1, 0, 2]}},
+        "packs": {"p": ["r0", "r1"]},
+    }  # fmt: skip
+    folder.write("packs.json", json.dumps(registry))
+    failed = heartbeat(state="failed", failed={"p": "RuntimeError: no"})
+    folder.write("logs/launch.json", json.dumps(failed))
+    status = study_status(folder.root)
+    assert status["runs"] == 2
+    assert status["failed"] == 2
+    assert status["done"] == status["running"] == status["diverged"] == 0
+    text = "\n".join(status_lines(status))
+    assert "transition, seed 0; transition, seeds 1/0/2" in text
+    assert "RuntimeError: no" in text
+    folder.write("logs/launch.json", json.dumps(heartbeat(pid=2**22 + 1, runs_running=2)))
+    assert study_status(folder.root)["state"] == "interrupted"  # its driver was killed
+    assert study_status(folder.root)["running"] == 0
+
+
+def test_time_left_is_extrapolated(monkeypatch):
+    clock = iter(float(n) for n in range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = Progress(runs_total=6, runs_done=2, epochs_left=40)
+    assert progress.seconds_left is None
+    progress.started("a", 2)  # at 0 s
+    progress.advanced("a", 5)  # 10 of 40 run-epochs
+    assert progress.seconds_left == 30.0  # at 10 s
+    progress.started("a", 2)  # its worker was lost: from the start
+    assert progress.seconds_left is None
+    progress.broke("a", "x")
+    assert progress.counts() == "runs 2/6 · running 0 · failed 2"
