@@ -69,7 +69,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         ("trainable?", BOOL, "false where the matrices are frozen"),
         ("own_weight?", DOUBLE, "lambda, the share of an inner edge's own logits (0..1)"),
         ("temperature", DOUBLE, "tau of the edges' softmax"),
-        ("stop_gradient?", BOOL, "whether inner edges send no gradient to predecessors"),
+        ("stop_gradient", BOOL, "whether inner edges send no gradient to predecessors"),
         ("architecture_lr?", DOUBLE, "learning rate of the edges' logits a (logit per step)"),
         ("transition_lr?", DOUBLE, "learning rate of the matrices' logits (logit per step)"),
         ("attention_lr?", DOUBLE, "learning rate of attention and queries (logit per step)"),
@@ -80,7 +80,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         ("genotype_reduce?", STRING, "the reduction cell's part of the genotype"),
         ("tied_edges", INT, "edges whose two best operations are equal within 1e-6"),
         ("skip_connections", INT, "kept edges of all cell kinds that are skip_connect"),
-        ("parameterless_operations", INT, "kept edges that are skip, a pool or none"),
+        ("parameterless_operations", INT, "kept edges that are skip, a pool, none or noise"),
         ("inner_edges_kept", INT, "inner edges in the genotype, none left out"),
         ("train_loss", DOUBLE, "last epoch's mean training cross-entropy (nats)"),
         ("valid_loss", DOUBLE, "last epoch's relaxed cross-entropy on holdout (nats)"),
@@ -180,3 +180,23 @@ def check(name: str, table: pa.Table) -> None:
             raise ValueError(f"{name}.{column.name} is {got}, not {column.type}")
         if not column.nullable and table.column(column.name).null_count:
             raise ValueError(f"{name}.{column.name} holds a null")
+
+
+def data_dictionary() -> str:
+    """The contract as Markdown, a table per Parquet table: column, type, meaning."""
+    lines = [
+        "# The results contract",
+        "",
+        f"Schema version {SCHEMA_VERSION}, in the metadata of every file. A study's folder holds",
+        "`runs/`, `epochs/`, `edges/` and `links/`, one Parquet file of each per pack. More columns",
+        "than these are welcome; a `?` marks what may be null. Generated from",
+        "`analysis/contract.py`.",
+    ]
+    for name, columns in COLUMNS.items():
+        key = ", ".join(KEYS[name])
+        lines += ["", f"## {name}", "", f"One row per {key}.", ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        lines += [
+            f"| {c.name}{'?' if c.nullable else ''} | {c.type} | {c.meaning} |" for c in columns
+        ]
+    return "\n".join(lines) + "\n"

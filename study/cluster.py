@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -44,6 +45,8 @@ def cluster(
     where a node cannot read and write the storage.
     """
     os.environ.update({k: v for k, v in QUIET.items() if k not in os.environ})
+    if address is not None:
+        _show_token()
     import ray
 
     try:
@@ -76,6 +79,17 @@ def _start(resources: Resources, data_bytes: int) -> None:
     )
 
 
+def _show_token() -> None:
+    """Have a driver that joins a cluster show its token, if there is one; before Ray is imported.
+
+    Ray's head nodes ask for a token by default, its joining drivers show none by default; a
+    cluster without tokens takes a driver that shows one.
+    """
+    named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def _join(address: str) -> None:
     import ray
 
@@ -92,7 +106,7 @@ def _join(address: str) -> None:
             logging_level=logging.ERROR,
             runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise StudyError(f"--address {address}: no Ray cluster could be joined ({first})") from None
 

@@ -51,6 +51,7 @@ def setting_columns(one: StudySetting) -> dict[str, Any]:
         *("temperature", "stop_gradient"),
     )
     columns = {name: one.normal.get(f"dependence.{name}") for name in dependence}
+    columns["stop_gradient"] = bool(columns["stop_gradient"])  # never null in the contract
     columns |= {name: one.normal.get(f"search.{name}") for name in RATES}
     return {"space": one.normal["space"], **columns, "epochs": one.normal["search.epochs"]}
 

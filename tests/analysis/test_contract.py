@@ -1,5 +1,7 @@
 """The contract: two spellings of the schemas agree, and shards are held to them."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -21,7 +23,7 @@ def test_every_column_has_a_meaning_and_every_key_is_a_column(table: str) -> Non
 
 
 def test_nullable_columns_are_those_of_the_design() -> None:
-    runs = """sharing attention init init_strength trainable own_weight stop_gradient
+    runs = """sharing attention init init_strength trainable own_weight
         architecture_lr transition_lr attention_lr genotype_normal genotype_reduce
         transition_displacement benchmark_valid benchmark_test tune_trial"""
     nullable = {t: [c.name for c in cs if c.nullable] for t, cs in contract.COLUMNS.items()}
@@ -45,3 +47,9 @@ def test_check_names_table_and_column() -> None:
     longer = good.set_column(1, "epoch", good["epoch"].cast(pa.int64()))
     with pytest.raises(ValueError, match=r"edges\.epoch is int64, not int32"):
         contract.check("edges", longer)
+
+
+def test_the_documentation_lists_every_column() -> None:
+    """`python -c "from analysis import contract; print(contract.data_dictionary(), end='')"`"""
+    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    assert text == contract.data_dictionary()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def free_port() -> int:
 def ray_start(*words: str, log: Path):
     """A `ray start` child process with its node, ended by SIGTERM."""
     own = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
+    own["RAY_AUTH_MODE"] = "token"
     with log.open("w") as file:
         process = subprocess.Popen(
             [RAY, "start", *words, "--block", "--disable-usage-stats"],
@@ -57,7 +59,13 @@ def reachable(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    """A head without processors and a worker node with two."""
+    """A head without processors and a worker node with two, which ask for a token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # found by the driver, too
+        yield from start_nodes(tmp_path_factory)
+
+
+def start_nodes(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("cluster"), free_port()
     head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
             "--node-ip-address=127.0.0.1", "--object-store-memory=100000000")  # fmt: skip

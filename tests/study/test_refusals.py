@@ -66,7 +66,7 @@ def test_a_typo_a_missing_folder_and_a_strange_one_in_a_process_of_its_own(write
 
 
 def test_a_request_that_no_node_satisfies_does_not_hang(write_study, tmp_path):
-    message = launch(write_study, tmp_path, "resources.gpu=64", "engine.device=cpu")
+    message = launch(write_study, tmp_path, "resources.gpu=64", "engine.device=cpu", by=run)
     assert "resources: no node has {cpu: 1, gpu: 64}" in message
 
 
@@ -113,7 +113,8 @@ def test_a_study_of_another_command(write_study, tmp_path):
 def test_no_such_cluster(write_study, tmp_path, address, expected):
     study = str(write_study())
     message = refused(
-        "launch", study, "--storage", str(tmp_path / "out"), "--address", address
+        "launch", study, "--storage", str(tmp_path / "out"), "--address", address,
+        by=run if address == "auto" else run_here,
     )  # fmt: skip
     assert f"--address {address}: " in message
     assert expected in message
