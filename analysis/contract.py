@@ -188,9 +188,8 @@ def data_dictionary() -> str:
         "# The results contract",
         "",
         f"Schema version {SCHEMA_VERSION}, in the metadata of every file. A study's folder holds",
-        "`runs/`, `epochs/`, `edges/` and `links/`, one Parquet file of each per pack. More columns",
-        "than these are welcome; a `?` marks what may be null. Generated from",
-        "`analysis/contract.py`.",
+        "`runs/`, `epochs/`, `edges/` and `links/`, one Parquet file of each per pack. More",
+        "columns are welcome; a `?` marks what may be null. Generated from `analysis/contract.py`.",
     ]
     for name, columns in COLUMNS.items():
         key = ", ".join(KEYS[name])
