@@ -111,8 +111,9 @@ def test_columns_without_effect_are_null(expansion_of):
     columns = setting_columns(independent)
     assert columns["model"] == "independent"
     for name in ("sharing", "attention", "init", "init_strength", "trainable", "own_weight",
-                 "stop_gradient", "transition_lr", "attention_lr"):  # fmt: skip
+                 "transition_lr", "attention_lr"):  # fmt: skip
         assert columns[name] is None
+    assert columns["stop_gradient"] is False  # the contract has no null there
     assert columns["architecture_lr"] == pytest.approx(6 / 2)  # 90 images: 2 steps, 1 epoch
     assert None not in setting_columns(transition).values()
 
