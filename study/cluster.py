@@ -97,11 +97,12 @@ def _join(address: str) -> None:
     import itnas
     import study
 
-    if address != "auto":
-        _check_reachable(address)
+    found = address if address != "auto" else _current_cluster()
+    if found:
+        _check_reachable(found, address)
     try:
         ray.init(
-            address=address,
+            address=found or address,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
@@ -111,8 +112,15 @@ def _join(address: str) -> None:
         raise StudyError(f"--address {address}: no Ray cluster could be joined ({first})") from None
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself would try for a minute."""
+def _current_cluster() -> str:
+    """Where Ray's own `auto` would look, or "": a cluster that has ended leaves its address."""
+    from ray._private.utils import read_ray_address
+
+    return os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
+
+
+def _check_reachable(address: str, asked: str) -> None:
+    """Ray itself would try for a minute. `asked` is what the user wrote."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise StudyError(f"--address {address}: expected auto or HOST:PORT")
@@ -120,7 +128,8 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StudyError(f"--address {address}: no such cluster ({reason})") from None
+        text = "no such cluster" if asked == address else f"no cluster at {address} any more"
+        raise StudyError(f"--address {asked}: {text} ({reason})") from None
 
 
 def nodes() -> list[dict[str, Any]]:

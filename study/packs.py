@@ -154,7 +154,8 @@ class Registry:
 
 
 def _shape(one: StudySetting) -> str:
-    """What the settings of one pack must agree in: all but the dependence and its rates."""
-    own = {f"search.{rate}" for rate in RATES}
+    """What the settings of one pack must agree in: all but the dependence, its rates and decays."""
+    decays = ("architecture_weight_decay", "transition_weight_decay")
+    own = {f"search.{name}" for name in (*RATES, *decays)}
     items = sorted(one.normal.items())
     return str([(k, v) for k, v in items if not k.startswith("dependence.") and k not in own])
