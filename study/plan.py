@@ -98,7 +98,8 @@ def _duration(
 
     shapes = {_shape(run.setting.setting): run.setting.setting for run in left}
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(int(file.resources.cpu), 1))
+    # more threads than processors would spin and wait for each other: forty times slower
+    torch.set_num_threads(max(min(int(file.resources.cpu), os.cpu_count() or 1), 1))
     try:
         budget = MEASURING_SECONDS / len(shapes)
         seconds = {

@@ -11,6 +11,7 @@ from itnas.settings import SearchSettings, Seeds
 from study.errors import StudyError
 from study.file import load_study
 from study.models import documented
+from study.plan import make_plan
 from study.reference import settings_reference
 from study.seeds import compact, parse_seeds
 from tests.study.cli import ROOT
@@ -196,9 +197,13 @@ def test_every_setting_is_documented_where_it_is_defined():
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_are_valid(path):
-    file = load_study(path)
-    assert file.grid_points()
+def test_examples_can_be_planned(path, tmp_path):
+    """On the digits, so that no network is needed; counts alone, as the full sizes are for GPUs."""
+    file = load_study(path, ["data.source=digits", "resources.gpu=0"])
+    plan = make_plan(file, str(tmp_path), measure=False)
+    assert plan["runs"] == plan["settings"] * len(file.seed_list())
+    assert plan["merged_runs"] == 0
+    assert plan["links"] == (4 if file.space == "nas-bench-201" else 16)
 
 
 def test_examples_cover_what_is_promised():
