@@ -17,7 +17,6 @@ from rich.table import Table
 from study.errors import StudyError
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-HARDLY_MOVED = 0.2
 
 OVERVIEW = """\
 Seed studies of ITNAS, the search in which inner edges depend on their predecessors.
@@ -158,6 +157,7 @@ def run_demo(options: argparse.Namespace) -> int:
     """`demo`: launch the embedded study, write its report, say whether it shows anything."""
     import study
     from analysis import write_report
+    from analysis.summary import ARCHITECTURE_MOVED
     from study.file import load_study
     from study.launch import launch, summary
 
@@ -166,7 +166,7 @@ def run_demo(options: argparse.Namespace) -> int:
     result = _finish(outcome, hint=False)
     for row in summary(outcome.folder):
         moved = row["architecture_displacement"]
-        if moved is not None and moved < HARDLY_MOVED:
+        if moved is not None and moved < ARCHITECTURE_MOVED:
             _notify(f"{row['setting']}: hardly moved ({moved:.2f}); nothing follows from it")
     report = write_report(str(outcome.folder), None)
     print(f"report: {report}")

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from analysis.errors import ResultsError
+from analysis.errors import ResultsError, first_line
 
 
 class Output:
@@ -39,7 +39,7 @@ class Output:
             with self._filesystem.open_output_stream(place) as file:
                 file.write(content)
         except (pa.ArrowException, OSError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise ResultsError(f"{self.location}/{name} cannot be written: {line}") from error
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:

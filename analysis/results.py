@@ -22,7 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from analysis.contract import KEYS, SCHEMAS
-from analysis.errors import ResultsError
+from analysis.errors import ResultsError, first_line
 
 Epoch = int | Sequence[int] | Literal["first", "last"] | None
 
@@ -54,7 +54,7 @@ def load(path: str | Path) -> Results:
             filesystem, root = pafs.LocalFileSystem(), Path(location).absolute().as_posix()
         kind = filesystem.get_file_info(root).type
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ResultsError(f"{location}: cannot be opened: {_first_line(error)}") from error
+        raise ResultsError(f"{location}: cannot be opened: {first_line(error)}") from error
     if kind == pafs.FileType.NotFound:
         raise ResultsError(f"{location}: no such folder")
     if kind == pafs.FileType.File:
@@ -225,8 +225,8 @@ class Results:
                     pq.read_table(file)
             except (pa.ArrowException, OSError, ValueError) as cause:
                 name = shard.rsplit("/", 1)[-1]
-                return f"{self.location}/{table}/{name} cannot be read: {_first_line(cause)}"
-        return f"{self.location}/{table} cannot be read: {_first_line(error)}"
+                return f"{self.location}/{table}/{name} cannot be read: {first_line(cause)}"
+        return f"{self.location}/{table} cannot be read: {first_line(error)}"
 
     def _text(self, name: str) -> str | None:
         try:
@@ -236,13 +236,9 @@ class Results:
             return None
         except OSError as error:
             raise ResultsError(
-                f"{self.location}/{name} cannot be read: {_first_line(error)}"
+                f"{self.location}/{name} cannot be read: {first_line(error)}"
             ) from error
 
 
 def _drop_doubled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     return frame.drop_duplicates(list(KEYS[table]), ignore_index=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

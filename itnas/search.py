@@ -87,11 +87,15 @@ class SearchPack:
         self.epoch = state["epoch"]
 
 
+def steps_per_run(setting: Setting, data: ImageData) -> int:
+    """Search steps of a whole run. DataError where a part is smaller than a batch."""
+    return data.steps_per_epoch(setting.search.batch_size) * setting.search.epochs
+
+
 def resolve(setting: Setting, data: ImageData) -> Setting:
     """The setting with every `auto` as a number, checked against its space and the data."""
-    space, search = get_space(setting.space), setting.search
-    steps = data.steps_per_epoch(search.batch_size) * search.epochs
-    setting = setting.resolved(space.default_cells, steps)
+    space = get_space(setting.space)
+    setting = setting.resolved(space.default_cells, steps_per_run(setting, data))
     if setting.search.cells < space.minimum_cells:  # type: ignore[operator]
         raise ValueError(
             f"search.cells: {setting.search.cells} is not allowed; {space.name} needs at least "

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.file import Benchmark
 
 Lookup = dict[str, tuple[float | None, float | None]]
@@ -43,7 +43,7 @@ def _from_table(path: Path, dataset: str) -> Lookup:
         text = text.cast(pa.string())
         valid, test = (column.cast(pa.float64()) for column in (valid, test))
     except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise StudyError(f"benchmark.table: {path} cannot be read ({first})") from None
     rows = zip(text.to_pylist(), valid.to_pylist(), test.to_pylist(), strict=True)
     return {architecture: (v, t) for architecture, v, t in rows}

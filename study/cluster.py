@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line, with_kind
 from study.file import Resources
 from study.storage import Storage
 
@@ -108,7 +108,7 @@ def _join(address: str) -> None:
             runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise StudyError(f"--address {address}: no Ray cluster could be joined ({first})") from None
 
 
@@ -182,7 +182,7 @@ def _check_storage(storage: Storage) -> None:
                 return "does not see the files that this machine wrote"
             folder.write(name, token)
         except Exception as error:  # whatever the node's file system says, told in one line
-            return f"{type(error).__name__}: {error}".splitlines()[0]
+            return with_kind(error)
         return ""
 
     alive = nodes()
@@ -198,7 +198,7 @@ def _check_storage(storage: Storage) -> None:
             try:
                 problem = ray.get(task, timeout=PROBE_SECONDS)
             except Exception as error:  # lost node, no import, timeout: one line for each
-                problem = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+                problem = with_kind(error, -1)
             if not problem and storage.read(name) != token.encode():
                 problem = "what it writes does not arrive here"
             if problem:

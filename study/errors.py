@@ -1,4 +1,4 @@
-"""The one exception of this package that a user is meant to read."""
+"""The one exception of this package that a user is meant to read, and others told in a line."""
 
 from __future__ import annotations
 
@@ -12,3 +12,19 @@ class StudyError(Exception):
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; its kind where it says nothing."""
+    return _lines(error)[0]
+
+
+def with_kind(error: Exception, line: int = 0) -> str:
+    """An error's kind and one line of its message (-1: the last), such as `KeyError: 'a'`."""
+    kind, text = type(error).__name__, _lines(error)[line]
+    return kind if text == kind else f"{kind}: {text}"
+
+
+def _lines(error: Exception) -> list[str]:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itnas.dependence import check_dependence
+from itnas.search import resolve
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from itnas.spaces import get_space
 from study.errors import StudyError
@@ -88,12 +89,11 @@ def expand(file: StudyFile, data: ImageData) -> Expansion:
         dependence, search = point.settings
         try:
             check_dependence(space, dependence)
-            steps = search.epochs * data.steps_per_epoch(search.batch_size)
+            plain = _without_effectless(Setting(file.space, search, dependence))
+            setting = resolve(plain, data)
         except ValueError as error:
             wrong.append(str(error))
             continue
-        plain = _without_effectless(Setting(file.space, search, dependence))
-        setting = plain.resolved(space.default_cells, steps)
         normal = normal_form(setting, identity, file.engine_settings())
         one = StudySetting(setting, normal, _name(plain, normal, point.swept))
         if one.setting_id in found:

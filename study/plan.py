@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 from itnas.data import ImageData
+from itnas.search import seconds_per_step, steps_per_run
 from itnas.settings import Setting
 from itnas.spaces import get_space
 from study.file import StudyFile
 from study.folder import check_folder, read_description, study_folder
-from study.grid import Run, StudySetting, expand
+from study.grid import Run, expand
 from study.launch import read_data
 from study.packs import Registry
 from study.power import seed_power
@@ -40,7 +41,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     asked = {run.run_id for run in expansion.runs}
     cell = get_space(file.space).cells["normal"]
     left = [run for run in expansion.runs if run.run_id not in complete]
-    steps = {s.setting_id: _steps(s, data) for s in expansion.settings}
+    steps = {s.setting_id: steps_per_run(s.setting, data) for s in expansion.settings}
     return {
         "study": file.name,
         "space": file.space,
@@ -68,11 +69,6 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     }
 
 
-def _steps(one: StudySetting, data: ImageData) -> int:
-    search = one.setting.search
-    return search.epochs * data.steps_per_epoch(search.batch_size)
-
-
 def _parameters(setting: Setting, data: ImageData) -> int:
     from itnas.supernet import count_parameters
 
@@ -93,8 +89,6 @@ def _duration(
     if not left:
         return {"seconds_per_step": None, "processor_hours": 0.0, "hours_here": 0.0}
     import torch
-
-    from itnas.search import seconds_per_step
 
     shapes = {_shape(run.setting.setting): run.setting.setting for run in left}
     threads = torch.get_num_threads()

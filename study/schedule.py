@@ -17,7 +17,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from study.cluster import Interrupt
-from study.errors import StudyError
+from study.errors import StudyError, with_kind
 from study.file import Resources
 from study.lock import Heartbeat
 from study.progress import LiveLine, Progress
@@ -70,7 +70,7 @@ class _Events(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         name, _runs = self.watch.identify(trial.config)
-        self.watch.progress.broke(name, _last_line(trial))
+        self.watch.progress.broke(name, _told(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         self.watch.line.update()
@@ -79,11 +79,11 @@ class _Events(Callback):
             raise StudyError(f"{self.watch.heartbeat.folder}: another launch has taken it over")
 
 
-def _last_line(trial: Trial) -> str:
+def _told(trial: Trial) -> str:
     with contextlib.suppress(Exception):  # only a message hangs on it
         error = trial.get_error()
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+        if error is not None:
+            return with_kind(error)
     return "the worker was lost"
 
 

@@ -15,7 +15,7 @@ from analysis.contract import SCHEMAS, TABLES, check
 from itnas.records import EpochRecord, RunResult
 from itnas.spaces import Space, get_space
 from study.benchmark import Lookup
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.packs import Pack, PackRun
 from study.storage import Storage
 
@@ -174,7 +174,7 @@ def read_runs(storage: Storage, columns: Sequence[str]) -> list[dict[str, Any]]:
             paths, SCHEMAS["runs"], format="parquet", filesystem=storage.filesystem
         ).to_table(columns=wanted)
     except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise StudyError(
             f"{storage.path('runs')}: a shard cannot be read ({first}); "
             "remove it to train its pack again"

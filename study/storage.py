@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 
 
 class Storage:
@@ -38,7 +38,7 @@ class Storage:
         try:
             filesystem, root = arrow_fs.FileSystem.from_uri(text)
         except (pa.ArrowException, OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             raise StudyError(f"storage {text}: cannot be opened ({first})") from None
         return cls(filesystem, root)
 

@@ -12,6 +12,7 @@ from typing import Any
 from itnas.records import RunResult
 from itnas.settings import EngineSettings
 from study.benchmark import Lookup
+from study.errors import with_kind
 from study.packs import Pack
 from study.shards import pack_tables, write_shards
 from study.storage import Storage
@@ -53,9 +54,7 @@ def train_pack(
         results = _search(pack, context, data, tune_trial, tune.report)
     except Exception as error:
         context.folder.write(log, traceback.format_exc())
-        text = str(error).strip().splitlines()
-        last = f"{type(error).__name__}: {text[-1]}" if text else type(error).__name__
-        tune.report({FAILED: last})
+        tune.report({FAILED: with_kind(error, -1)})
         return
     context.folder.delete(log)
     tune.report({OBJECTIVE: objective(results)})

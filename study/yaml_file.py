@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 
 LARGEST_FILE = 1_000_000  # bytes; a study file has a few thousand
 LARGEST_CONTENT = 200_000  # values, with every alias unfolded
@@ -58,7 +58,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark else ""
         raise StudyError(f"{path}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise StudyError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise StudyError(f"{path}: {first_line(error)}") from None
     except RecursionError:
         raise StudyError(f"{path}: nested too deeply") from None
     if not isinstance(content, dict):

@@ -92,3 +92,10 @@ def test_cells_of_one_kind_are_counted_apart() -> None:
     assert len(genotypes.count(parsed)) == 2
     assert len(genotypes.count(parsed, "normal")) == 2
     assert [c.run_ids for c in genotypes.count(parsed, "reduce")] == [("a", "b")]
+
+
+def test_the_search_and_the_analysis_mean_the_same_by_parameterless() -> None:
+    """Two spellings, since neither package may import the other."""
+    from itnas.operations import PARAMETERLESS
+
+    assert genotypes.PARAMETERLESS == PARAMETERLESS

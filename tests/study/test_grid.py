@@ -293,3 +293,8 @@ def test_registry_reads_back(include, tmp_path):
     storage.write("packs.json", "{")
     with pytest.raises(StudyError, match=r"packs\.json: cannot be read"):
         Registry.read(storage)
+
+
+def test_a_swept_depth_that_the_space_does_not_allow_is_refused(expansion_of):
+    with pytest.raises(StudyError, match=r"search.cells: 2 is not allowed; darts needs at least 3"):
+        expansion_of(space="darts", search={"batch_size": 8}, grid={"search.cells": [3, 2]})
