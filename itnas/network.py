@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from itnas.genotype import Choice, Genotype
 from itnas.macro import stack
 from itnas.operations import Context, build_operation
 from itnas.spaces import CellKind
-from itnas.supernet import initialise
+from itnas.streams import stream
 
 
 class DerivedCell(nn.Module):
@@ -85,3 +87,18 @@ def build_network(
     network = stack(genotype.family, make_cell, context, channels, cells, image_channels, classes)
     initialise(network, seed)
     return DerivedNetwork(network)
+
+
+def initialise(network: nn.Module, seed: int) -> None:
+    """Fill every weight from its own stream, with the distributions of PyTorch's defaults."""
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            owner = modules[name.rpartition(".")[0]]
+            if isinstance(owner, nn.BatchNorm2d):
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+                continue
+            fan_in = owner.weight[0].numel()
+            bound = 1 / math.sqrt(fan_in)
+            draw = torch.rand(parameter.shape, generator=stream(seed, "weights", name))
+            parameter.copy_((2 * draw - 1) * bound)

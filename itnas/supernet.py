@@ -1,156 +1,116 @@
-"""The supernet: every edge of every cell computes all its candidate operations.
+"""The forward pass of K supernets at once: how the layers of a blueprint are put together.
 
-The forward pass takes, by cell kind, what each edge does: one weight per operation (the relaxed
-architecture), or the index of its only operation, or None for an edge that is left out (a
-genotype's single path).
+A map of K replicas is (B, K*C, H, W), replica by replica. What a cell computes, and how a
+convolution or a batch norm is done, is left to a backend: torch's operations with the replicas as
+groups (`itnas/grouped.py`), or one replica with compiled kernels (`itnas/native.py`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from itnas.genotype import Genotype
-from itnas.macro import stack
-from itnas.operations import Context, build_operation
-from itnas.settings import Setting
-from itnas.spaces import Cell, CellKind, Space, get_space
-from itnas.streams import stream
+from itnas.blueprint import Blueprint, Head, Part, Preprocess, Residual, SearchCell, Stem
+from itnas.spaces import CellKind
+from itnas.weights import Weights
 
-EdgeChoice = Tensor | int | None
-Choices = Mapping[CellKind, Sequence[EdgeChoice]]
-
-
-class MixedOperation(nn.Module):
-    """The candidate operations of one edge."""
-
-    def __init__(
-        self, operations: tuple[str, ...], context: Context, channels: int, stride: int, name: str
-    ) -> None:
-        super().__init__()
-        built = {o: build_operation(o, context, channels, stride, name) for o in operations}
-        self.operations = nn.ModuleDict({o: m for o, m in built.items() if m is not None})
-        self.names = operations
-
-    def forward(self, x: Tensor, choice: EdgeChoice) -> Tensor | None:
-        """(B, C, H, W) to the weighted sum over operations; None where nothing is added."""
-        if choice is None:
-            return None
-        if isinstance(choice, int):
-            name = self.names[choice]
-            return self.operations[name](x) if name in self.operations else None
-        # `none` multiplies by zero: its weight matters only through the others' (softmax)
-        terms = [
-            w * self.operations[name](x)
-            for name, w in zip(self.names, choice.unbind(), strict=True)
-            if name in self.operations
-        ]
-        return sum(terms[1:], terms[0])
+EdgeWeights = Mapping[CellKind, Tensor]
+"""by cell kind (K, operations of all edges in the order of the edges): p_e one after another"""
+Noise = Callable[[str, tuple[int, ...]], Tensor]
+"""(edge's name, (B, C, H, W)) to the noise operation's output, (K, B, C, H, W)"""
 
 
-class SearchCell(nn.Module):
-    """One cell with a mixed operation on every edge."""
+class Backend(Protocol):
+    """How the pieces of a supernet are computed."""
 
-    def __init__(
-        self, cell: Cell, kind: CellKind, context: Context, channels: int, name: str
-    ) -> None:
-        super().__init__()
-        self.cell, self.kind = cell, kind
-        self.edges = nn.ModuleList(
-            MixedOperation(
-                edge.operations, context, channels,
-                stride=2 if kind == "reduce" and not edge.inner else 1,
-                name=f"{name}.{edge.source}_{edge.target}",
-            )
-            for edge in cell.edges
-        )  # fmt: skip
+    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        """x (B, K*C, H, W), weight (K, C out, C, k, k), padded by k // 2."""
 
-    def forward(self, inputs: list[Tensor], choices: Choices) -> list[Tensor]:
-        """Input nodes to the nodes after them, each the sum of its incoming edges."""
-        choice, nodes = choices[self.kind], list(inputs)
-        for target in range(self.cell.inputs, self.cell.nodes):
-            terms = [
-                self.edges[e](nodes[edge.source], choice[e])
-                for e, edge in enumerate(self.cell.edges)
-                if edge.target == target
-            ]
-            added = [t for t in terms if t is not None]
-            # all edges `none` happens in NAS-Bench-201 alone, whose cells keep the shape
-            nodes.append(sum(added[1:], added[0]) if added else torch.zeros_like(nodes[0]))
-        return nodes[self.cell.inputs :]
+    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Batch norm with the batch's statistics; scale and shift (K, C)."""
+
+    def cell(
+        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
+    ) -> Tensor:
+        """Input nodes to the cell's output: all later nodes (DARTS) or the last one."""
 
 
-def build_supernet(
-    setting: Setting, image_channels: int, classes: int, weights_seed: int, data_seed: int
-) -> tuple[nn.Module, Context]:
-    """A supernet with weights from the streams of `weights_seed`, and its context.
+def forward(
+    blueprint: Blueprint,
+    backend: Backend,
+    images: Tensor,
+    weights: Weights,
+    p: EdgeWeights,
+    noise: Noise,
+) -> Tensor:
+    """(B, K * image channels, H, W) to logits (K, B, classes)."""
 
-    The network maps (images, choices by cell kind) to logits (B, classes). Set the context's
-    `moment` before each pass: it keys the noise operation's streams.
-    """
-    space = get_space(setting.space)
-    cells = setting.search.cells
-    assert isinstance(cells, int), "resolve the setting first"
-    context = _context(space, data_seed)
-    with torch.device("meta"):  # no memory and no global random numbers before the streams
-        network = _skeleton(space, context, setting.search.channels, cells, image_channels, classes)
-    network.to_empty(device="cpu")
-    initialise(network, weights_seed)
-    return network, context
+    def of(part: Part) -> Tensor:
+        return weights[part.name]
 
-
-def initialise(network: nn.Module, seed: int) -> None:
-    """Fill every weight from its own stream, with the distributions of PyTorch's defaults."""
-    modules = dict(network.named_modules())
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            owner = modules[name.rpartition(".")[0]]
-            if isinstance(owner, nn.BatchNorm2d):
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-                continue
-            fan_in = owner.weight[0].numel()
-            bound = 1 / math.sqrt(fan_in)
-            draw = torch.rand(parameter.shape, generator=stream(seed, "weights", name))
-            parameter.copy_((2 * draw - 1) * bound)
-
-
-def count_parameters(
-    space: Space, channels: int, cells: int, image_channels: int, classes: int
-) -> int:
-    """Weights of the supernet, without the architecture; counted on the structure alone."""
-    context = _context(space)
-    with torch.device("meta"):
-        network = _skeleton(space, context, channels, cells, image_channels, classes)
-    return sum(p.numel() for p in network.parameters())
+    x = images
+    before = last = x  # rectified, for the DARTS family: both consumers of a cell start with a ReLU
+    for layer in blueprint.layers:
+        match layer:
+            case Stem():
+                x = backend.convolution(x, of(layer.weight))
+                x = backend.norm(x, of(layer.scale), of(layer.shift))
+                before = last = torch.relu(x)
+            case SearchCell(preprocess=()):
+                x = backend.cell(layer, [x], weights, p[layer.kind], noise)
+            case SearchCell():
+                inputs = [
+                    _preprocess(backend, each, state, of)
+                    for each, state in zip(layer.preprocess, (before, last), strict=True)
+                ]
+                x = backend.cell(layer, inputs, weights, p[layer.kind], noise)
+                before, last = last, torch.relu(x)
+            case Residual():
+                x = _residual(backend, layer, x, of)
+            case Head():
+                return _head(backend, layer, x, of)
+    raise AssertionError("a blueprint ends with its head")
 
 
-def _context(space: Space, data_seed: int = 0) -> Context:
-    return Context(
-        pool_norm=space.family == "darts", affine=False, track=False, data_seed=data_seed
+def _preprocess(
+    backend: Backend, layer: Preprocess, x: Tensor, of: Callable[[Part], Tensor]
+) -> Tensor:
+    if layer.weight is not None:
+        return backend.norm(backend.convolution(x, of(layer.weight)))
+    assert layer.even is not None and layer.odd is not None
+    return backend.norm(halve(backend, x, of(layer.even), of(layer.odd)))
+
+
+def halve(backend: Backend, x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+    """Factorized reduction: two 1x1 convolutions of stride 2, the second one pixel further on."""
+    groups = even.shape[0]
+    halves = (
+        backend.convolution(x, even, 2),
+        backend.convolution(x[:, :, 1:, 1:], odd, 2),
     )
+    parts = [h.unflatten(1, (groups, -1)) for h in halves]
+    return torch.cat(parts, dim=2).flatten(1, 2)
 
 
-def _skeleton(
-    space: Space, context: Context, channels: int, cells: int, image_channels: int, classes: int
-) -> nn.Module:
-    def make_cell(kind: CellKind, c: int, name: str) -> nn.Module:
-        return SearchCell(space.cells[kind], kind, context, c, name)
+def _residual(
+    backend: Backend, layer: Residual, x: Tensor, of: Callable[[Part], Tensor]
+) -> Tensor:
+    y = x
+    for weight, scale, shift, stride in zip(
+        layer.weights, layer.scales, layer.shifts, (2, 1), strict=True
+    ):
+        y = backend.convolution(torch.relu(y), of(weight), stride)
+        y = backend.norm(y, of(scale), of(shift))
+    return y + backend.convolution(F.avg_pool2d(x, 2), of(layer.shortcut))
 
-    return stack(space.family, make_cell, context, channels, cells, image_channels, classes)
 
-
-def single_path(space: Space, genotype: Genotype) -> dict[CellKind, list[EdgeChoice]]:
-    """A genotype as choices of the supernet: an operation's index, or None for an edge not kept."""
-    choices: dict[CellKind, list[EdgeChoice]] = {}
-    for kind, cell in space.cells.items():
-        kept = {(c.source, c.target): c.operation for c in genotype.cells[kind]}
-        choices[kind] = [
-            edge.operations.index(kept[edge.source, edge.target])
-            if (edge.source, edge.target) in kept
-            else None
-            for edge in cell.edges
-        ]
-    return choices
+def _head(backend: Backend, layer: Head, x: Tensor, of: Callable[[Part], Tensor]) -> Tensor:
+    if layer.scale is not None and layer.shift is not None:
+        x = torch.relu(backend.norm(x, of(layer.scale), of(layer.shift)))
+    weight, bias = of(layer.weight), of(layer.bias)
+    features = x.mean(dim=(2, 3)).unflatten(1, (weight.shape[0], -1)).transpose(0, 1)  # (K, B, C)
+    return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))

@@ -1,0 +1,188 @@
+"""Cells in torch's own operations, the replicas (and the edges of a round) as groups.
+
+One convolution per operation and round serves all edges and replicas, one batch norm all maps,
+and one batched matrix product sums them into the nodes: (targets, maps) edge weights times the
+maps. So the number of kernel launches does not grow with K.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from itnas.blueprint import DENSE, SEPARABLE, Round, SearchCell
+from itnas.supernet import Noise, halve
+from itnas.weights import Weights
+
+
+class Grouped:
+    """A backend of K replicas in one tensor, see `itnas.supernet.Backend`."""
+
+    def __init__(self, channels_last: bool = False) -> None:
+        self.channels_last = channels_last
+        """whether convolutions are given channels_last tensors"""
+
+    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        """x (B, K*C, H, W), weight (K, C out, C, k, k), padded by k // 2."""
+        return self._convolve(x, weight.flatten(0, 1), weight.shape[0], stride)
+
+    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Batch norm with the batch's statistics; scale and shift (K, C)."""
+        if scale is not None and shift is not None:
+            scale, shift = scale.flatten(), shift.flatten()
+        return F.batch_norm(x, None, None, scale, shift, training=True)
+
+    def cell(
+        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
+    ) -> Tensor:
+        """Input nodes to the cell's output, all (B, K*C, H, W)."""
+        replicas = p.shape[0]
+        padded = torch.cat([p, p.new_zeros(replicas, 1)], dim=1)
+        plan = layer.plan
+        nodes = [x.unflatten(1, (replicas, -1)) for x in inputs]  # (B, K, C, H, W)
+        sums: Tensor | None = None  # (B, K, targets, C, H, W)
+        for n, r in enumerate(plan.rounds):
+            sources = [nodes[s] for s in r.sources]
+            x = torch.stack(sources, dim=2) if len(sources) > 1 else sources[0].unsqueeze(2)
+            w = {role: weights[part.name] for role, part in layer.parts[n].items()}
+            maps = self._maps(layer, r, x, w, noise)  # (B, K, M, C, h, w)
+            routing = padded[:, _index(r, x.device)]  # (K, targets, M)
+            added = (routing.to(maps.dtype) @ maps.flatten(3)).unflatten(3, maps.shape[3:])
+            sums = added if sums is None else sums[:, :, 1:] + added
+            nodes.append(sums[:, :, 0])
+        if layer.plan.cell.inputs == 1:  # NAS-Bench-201: the last node is the output
+            return nodes[-1].flatten(1, 2)
+        return torch.stack(nodes[plan.cell.inputs :], dim=2).flatten(1, 3)
+
+    def _maps(self, layer: SearchCell, r: Round, x: Tensor, w: Weights, noise: Noise) -> Tensor:
+        """All maps of a round from its sources x (B, K, S, C, H, W)."""
+        plan, replicas = layer.plan, x.shape[1]
+        rectified = torch.relu(x)
+
+        def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W)
+            if x.shape[2] == 1:
+                return rectified.expand(-1, -1, len(edges), -1, -1, -1)
+            sources = tuple(r.sources.index(plan.cell.edges[e].source) for e in edges)
+            return rectified.index_select(2, _constant(sources, x.device))
+
+        def depthwise(y: Tensor, operation: str, role: str, stride: int) -> Tensor:
+            kernel, dilation, _ = SEPARABLE[operation]
+            weight = w[f"{role}.{operation}"].flatten(0, 2)  # (K * E * C, 1, k, k)
+            y = self._convolve(y.flatten(1, 3), weight, len(weight), stride, dilation)
+            return y.unflatten(1, (replicas, -1, x.shape[3]))
+
+        def pointwise(ys: list[Tensor], role: str) -> Tensor:
+            weight = w[f"{role}.point"].flatten(0, 1)  # (K * E, C, C, 1, 1)
+            y = _joined(ys).flatten(1, 3)
+            return self.convolution(y, weight).unflatten(1, (replicas, -1, x.shape[3]))
+
+        normed: list[Tensor] = []
+        deep: list[Tensor] = []
+        if r.twice:
+            firsts = [depthwise(edges_of(e), o, "first", r.stride) for o, e in r.twice.items()]
+            middle = pointwise(firsts, "first")
+            middle = torch.relu(self.norm(middle.flatten(1, 3))).view_as(middle)
+            parts = middle.split([len(edges) for edges in r.twice.values()], dim=2)
+            deep = [depthwise(y, o, "last", 1) for y, o in zip(parts, r.twice, strict=True)]
+        deep += [depthwise(edges_of(e), o, "last", r.stride) for o, e in r.once.items()]
+        if deep:
+            normed.append(pointwise(deep, "last"))
+        for operation in r.dense:  # these leave one source (NAS-Bench-201): C to E*C channels
+            assert x.shape[2] == 1 and operation in DENSE
+            weight = w[operation].flatten(1, 2)
+            y = self.convolution(rectified.flatten(1, 3), weight)
+            normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))
+        if r.halved:
+            even, odd = w["even"].flatten(0, 1), w["odd"].flatten(0, 1)
+            y = halve(self, edges_of(r.halved).flatten(1, 3), even, odd)
+            normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))
+        pools = [
+            self._pool(x[:, :, r.sources.index(s)], operation, r.stride).unsqueeze(2)
+            for s, operation in r.pools
+        ]
+        raw: list[Tensor] = []
+        (normed if plan.pool_norm else raw).extend(pools)
+        raw += [x[:, :, r.sources.index(s)].unsqueeze(2) for s in r.skips]
+        if r.noise:
+            batch, (height, width) = x.shape[0], x.shape[-2:]
+            shape = (batch, x.shape[3], -(-height // r.stride), -(-width // r.stride))
+            drawn = [noise(edge_name(layer, e), shape) for e in r.noise]  # (K, B, C, h, w) each
+            raw.append(torch.stack(drawn, dim=2).transpose(0, 1).to(x))
+        if normed:
+            y = _joined(normed)
+            raw.insert(0, self.norm(y.flatten(1, 3)).view_as(y))
+        return _joined(raw)
+
+    def _pool(self, x: Tensor, operation: str, stride: int) -> Tensor:
+        flat = x.flatten(1, 2)
+        if operation == "max_pool_3x3":
+            pooled = F.max_pool2d(flat, 3, stride, padding=1)
+        else:
+            pooled = F.avg_pool2d(flat, 3, stride, padding=1, count_include_pad=False)
+        return pooled.unflatten(1, x.shape[1:3])
+
+    def _convolve(
+        self, x: Tensor, weight: Tensor, groups: int, stride: int, dilation: int = 1
+    ) -> Tensor:
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        padding = dilation * (weight.shape[-1] // 2)
+        return F.conv2d(x, weight, None, stride, padding, dilation, groups)
+
+
+class Looped:
+    """A backend that gives `Grouped` one replica at a time; outside of it, maps are as there."""
+
+    def __init__(self, channels_last: bool = False) -> None:
+        self.inner = Grouped(channels_last)
+
+    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        """See `Grouped`."""
+        pairs = zip(x.chunk(len(weight), 1), weight.split(1), strict=True)
+        return torch.cat([self.inner.convolution(y, w, stride) for y, w in pairs], dim=1)
+
+    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """See `Grouped`; a batch norm is by channel, whatever the replicas."""
+        return self.inner.norm(x, scale, shift)
+
+    def cell(
+        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
+    ) -> Tensor:
+        """See `Grouped`."""
+        replicas = len(p)
+        names = [part.name for parts in layer.parts for part in parts.values()]
+        single = [dict(zip(names, ws, strict=True)) for ws in zip(
+            *(weights[name].split(1) for name in names), strict=True
+        )] if names else [{}] * replicas  # fmt: skip
+        outputs = []
+        for k in range(replicas):
+            xs = [x.chunk(replicas, 1)[k] for x in inputs]
+
+            def own(name: str, shape: tuple[int, ...], k: int = k) -> Tensor:
+                return noise(name, shape)[k : k + 1]
+
+            outputs.append(self.inner.cell(layer, xs, single[k], p[k : k + 1], own))
+        return torch.cat(outputs, dim=1)
+
+
+def edge_name(layer: SearchCell, e: int) -> str:
+    """The place of an edge in the network, which keys its noise."""
+    edge = layer.plan.cell.edges[e]
+    return f"{layer.noise_name}.{edge.source}_{edge.target}"
+
+
+def _joined(ys: list[Tensor]) -> Tensor:
+    return torch.cat(ys, dim=2) if len(ys) > 1 else ys[0]
+
+
+def _index(r: Round, device: torch.device) -> Tensor:
+    return _constant(tuple(tuple(row) for row in r.routing), device)
+
+
+@cache
+def _constant(values: tuple[object, ...], device: torch.device) -> Tensor:
+    """A tensor of integers that stays on the device, so that no step waits for a transfer."""
+    return torch.tensor(values, device=device)
