@@ -1,185 +1,198 @@
-"""First-order bilevel search (DARTS, Liu et al. 2019, with the dependence of design section 1).
+"""First-order bilevel search of a pack (DARTS, Liu et al. 2019, with the dependence of design 1).
 
 Per step: one Adam step of the architecture on a batch of the architecture part, the weights
 taken as constants; then one SGD step of the weights on a batch of the weights part, the
-architecture taken as constant.
+architecture taken as constant. All replicas of a pack take their steps together.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from itnas import measures
 from itnas.data import Batches, ImageData
-from itnas.dependence import Architecture, Dependence, build_dependence
-from itnas.genotype import count_tied_edges, derive
+from itnas.engine import Engine
+from itnas.genotype import Genotype, count_tied_edges, derive
+from itnas.graphs import CapturedStep
+from itnas.optimizers import ReplicaSGD
 from itnas.records import CellRecord, EpochRecord, RunResult
+from itnas.replicas import Architectures
 from itnas.settings import EngineSettings, Seeds, Setting
-from itnas.spaces import CellKind, get_space
-from tests.reference.supernet import build_supernet, single_path
+from itnas.spaces import CellKind, Space, get_space
 
-ADAM_BETAS = (0.5, 0.999)
-"""Of the architecture's optimizer, as in DARTS."""
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class Run:
-    """One search: one resolved setting with one seed, from initialisation to result."""
+class SearchPack:
+    """Several runs trained together as one supernet with a replica dimension (design, section 2).
+
+    >>> pack = SearchPack([setting] * 4, [Seeds.all(n) for n in range(4)], data)
+    >>> while not pack.finished:
+    ...     pack.run_epoch()
+    >>> genotypes = [result.genotype for result in pack.results()]
+    """
 
     def __init__(
-        self, setting: Setting, seeds: Seeds, data: ImageData, engine: EngineSettings
+        self,
+        settings: Sequence[Setting],
+        seeds: Sequence[Seeds],
+        data: ImageData,
+        engine: EngineSettings | None = None,
     ) -> None:
-        self.setting, self.space = setting, get_space(setting.space)
-        search, device = setting.search, engine.device
-        dtype = {"float32": torch.float32, "float64": torch.float64}[engine.precision]
-        self.batches = Batches(data, seeds.data, search.batch_size, device, dtype)
-        network, self.context = build_supernet(
-            setting, data.channels, data.classes, seeds.weights, seeds.data
+        """Build every run at its initialisation (epoch -1 of its history).
+
+        `auto` values are resolved here. What may differ between the settings of a pack is listed
+        in `itnas.engine`. Raises ValueError for settings that do not fit each other, their space
+        or the data, DataError (a ValueError) for too few images, RuntimeError from torch for a
+        device that is not there.
+        """
+        engine = engine or EngineSettings()
+        if len(settings) != len(seeds) or not settings:
+            raise ValueError("a pack needs one seed for each setting, and at least one")
+        self.settings = [resolve(s, data) for s in settings]
+        self.space = get_space(self.settings[0].space)
+        self.searches = [s.search for s in self.settings]
+        if engine.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.engine = Engine(self.settings, seeds, data.channels, data.classes, engine)
+        device, dtype = self.engine.device, self.engine.dtype
+        self.batches = Batches(
+            data, [s.data for s in seeds], self.searches[0].batch_size, engine.device, dtype
         )
-        self.network = network.to(device, dtype)
-        self.dependence = build_dependence(self.space, setting.dependence, seeds.architecture)
-        self.dependence.to(device, dtype)
-        self.weights = list(self.network.parameters())
-        self.weight_optimizer = torch.optim.SGD(
-            self.weights, search.weights_lr, search.momentum,
-            weight_decay=search.weight_decay, nesterov=search.nesterov,
-        )  # fmt: skip
-        groups: dict[str, list[Tensor]] = {}
-        for cell in self.dependence.values():
-            for rate, parameters in cast(Dependence, cell).groups().items():
-                groups.setdefault(rate, []).extend(parameters)
-        self.architecture = [p for parameters in groups.values() for p in parameters]
-        decay = {"architecture_lr": search.architecture_weight_decay}
-        self.architecture_optimizer = torch.optim.Adam(
-            [
-                {
-                    "params": parameters,
-                    "lr": getattr(search, rate),
-                    "weight_decay": decay.get(rate, search.transition_weight_decay),
-                }
-                for rate, parameters in groups.items()
-            ],
-            betas=ADAM_BETAS,
+        self.architectures = Architectures(self.space, self.settings, seeds, device, dtype)
+        self.weight_optimizer = ReplicaSGD(
+            self.engine.store,
+            momentum=[s.momentum for s in self.searches],
+            weight_decay=[s.weight_decay for s in self.searches],
+            nesterov=[s.nesterov for s in self.searches],
+            gradient_clip=[s.gradient_clip for s in self.searches],
         )
-        self.history = [EpochRecord(-1, self._record())]
-        self.diverged = False
+        self.alive = torch.ones(len(seeds), dtype=torch.bool, device=device)
+        """false from the step on in which a replica's loss was not finite: it is frozen there"""
+        self._captured = CapturedStep(self._take_step) if engine.graphs else None
+        self.step: Step = self._captured or self._take_step
+        self.epoch = 0
+        """finished epochs"""
+        self.histories = [[EpochRecord(-1, cells)] for cells in self.architectures.records()]
+        self.diverged = [False] * len(seeds)
         self.seconds, self.training_seconds = 0.0, 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all."""
+        return self.searches[0].epochs
+
+    @property
+    def finished(self) -> bool:
+        """Nothing left to train: all epochs are done, or every run has diverged."""
+        return self.epoch >= self.epochs or all(self.diverged)
 
     # -- the bilevel search ---------------------------------------------------------------
 
-    def run_epoch(self, epoch: int) -> None:
-        """Train for one epoch, then measure; a loss that is not finite ends the run here."""
-        started = time.perf_counter()
-        search = self.setting.search
-        low, high = search.weights_lr_min, search.weights_lr
-        rate = low + (high - low) * (1 + math.cos(math.pi * epoch / search.epochs)) / 2
-        self.weight_optimizer.param_groups[0]["lr"] = rate
-        losses, correct = [], []
+    def run_epoch(self) -> None:
+        """Train every run that has not diverged for one epoch and measure it."""
+        started, epoch, engine = time.perf_counter(), self.epoch, self.engine
+        self.weight_optimizer.set_rates([_annealed(s, epoch) for s in self.searches])
+        losses, hits = [], []
         pairs = zip(
             self.batches.training("architecture", epoch),
             self.batches.training("weights", epoch),
             strict=True,
         )
-        for step, (architecture_batch, weights_batch) in enumerate(pairs):
-            self.context.moment = ("architecture", epoch, step)
-            self.architecture_step(*architecture_batch)
-            self.context.moment = ("weights", epoch, step)
-            loss, hits = self.weight_step(*weights_batch)
+        for n, (architecture_batch, weights_batch) in enumerate(pairs):
+            engine.moment = (epoch, n)
+            loss, correct = self.step(*architecture_batch, *weights_batch)
             losses.append(loss)
-            correct.append(hits)
-        train_loss = torch.stack(losses).mean().item()  # the host waits here, once an epoch
+            hits.append(correct)
+        train_loss = torch.stack(losses).mean(dim=0).tolist()  # the host waits here, once an epoch
         trained = time.perf_counter()
-        images = self.batches.steps * search.batch_size
-        metrics = {
-            "train_loss": train_loss,
-            "train_accuracy": torch.stack(correct).sum().item() / images,
-            **self._evaluate(epoch),
-        }
+        metrics = self._evaluate(epoch)
         self.training_seconds += trained - started
-        seconds = time.perf_counter() - started
+        seconds = (time.perf_counter() - started) / len(self.settings)
         self.seconds += seconds
-        if not (math.isfinite(train_loss) and math.isfinite(metrics["valid_loss"])):
-            self.diverged = True  # the history keeps the last epoch that was sound
-            return
-        cells = self._record()
-        self.history.append(
-            EpochRecord(epoch, cells, {**metrics, **self._measure(cells), "seconds": seconds})
-        )
+        images = self.batches.steps * self.batches.batch_size
+        accuracy = (torch.stack(hits).sum(dim=0) / images).tolist()
+        alive = self.alive.tolist()
+        for k, cells in enumerate(self.architectures.records()):
+            sound = alive[k] and math.isfinite(metrics[k]["valid_loss"])
+            if self.diverged[k] or not sound:
+                self.diverged[k] = True  # the history keeps the last epoch that was sound
+                continue
+            own = {"train_loss": train_loss[k], "train_accuracy": accuracy[k], **metrics[k]}
+            measured = self._measure(k, cells)
+            self.histories[k].append(
+                EpochRecord(epoch, cells, {**own, **measured, "seconds": seconds})
+            )
+        self.alive &= ~torch.tensor(self.diverged, device=self.alive.device)
+        self.epoch += 1
+
+    def _take_step(
+        self, images_a: Tensor, labels_a: Tensor, images_w: Tensor, labels_w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One architecture step and one weight step: the latter's losses and hits, (K,) each."""
+        self.architecture_step(images_a, labels_a)
+        return self.weight_step(images_w, labels_w)
 
     def architecture_step(self, images: Tensor, labels: Tensor) -> None:
         """One Adam step of a, T and the attention; the weights are constants."""
-        for weight in self.weights:
-            weight.requires_grad_(False)
-        loss = F.cross_entropy(self.network(images, self._relaxed()), labels)
-        gradients = torch.autograd.grad(loss, self.architecture, allow_unused=True)
-        for parameter, gradient in zip(self.architecture, gradients, strict=True):
-            # unused (a placebo's outer edge that no operation follows): decay only
-            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
-        self.architecture_optimizer.step()
+        engine, moment = self.engine, self.engine.moment
+        engine.moment = ("architecture", *moment)
+        p = self.architectures()
+        losses, gradients = engine.architecture_gradient(images, labels, p)
+        engine.moment = moment
+        self.alive &= losses.isfinite()
+        self.architectures.step(p, gradients, self.alive)
 
     def weight_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One SGD step of the weights; the architecture is constant. Loss and hits, both ()."""
-        for weight in self.weights:
-            weight.requires_grad_(True)
+        """One SGD step of the weights; the architecture is constant. Losses and hits, (K,) each."""
+        engine, moment = self.engine, self.engine.moment
+        engine.moment = ("weights", *moment)
         with torch.no_grad():
-            choices = self._relaxed()
-        logits = self.network(images, choices)
-        loss = F.cross_entropy(logits, labels)
-        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
-        if self.setting.search.gradient_clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.weights, self.setting.search.gradient_clip)
-        self.weight_optimizer.step()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+            p = self.architectures()
+        losses, hits, gradient = engine.weight_gradient(images, labels, p)
+        engine.moment = moment
+        self.alive &= losses.isfinite()
+        self.weight_optimizer.step(gradient, engine.usable(gradient, self.alive))
+        return losses, hits
 
     # -- measuring ------------------------------------------------------------------------
 
-    def _architecture(self) -> dict[CellKind, Architecture]:
-        return {kind: self.dependence[kind]() for kind in self.space.cells}
-
-    def _relaxed(self) -> dict[CellKind, list[Tensor]]:
-        return {kind: a.probabilities for kind, a in self._architecture().items()}
-
     @torch.no_grad()
-    def _record(self) -> dict[CellKind, CellRecord]:
-        def plain(tensors: list[Tensor]) -> list[Any]:
-            return [t.double().cpu().tolist() for t in tensors]
-
-        return {
-            kind: CellRecord(plain(a.probabilities), plain(a.attention), plain(a.matrices))
-            for kind, a in self._architecture().items()
-        }
-
-    @torch.no_grad()
-    def _evaluate(self, epoch: int) -> dict[str, float]:
-        """On the holdout part: the relaxed supernet, and the genotype's single path in it."""
-        relaxed = self._relaxed()
-        plain = {kind: [p.double().cpu().tolist() for p in ps] for kind, ps in relaxed.items()}
-        genotype = derive(self.space, plain)
-        path = single_path(self.space, genotype)
-        losses, correct, derived, total = [], [], [], 0
+    def _evaluate(self, epoch: int) -> list[dict[str, float]]:
+        """On the holdout part: the relaxed supernets, and the genotypes' single paths in them."""
+        relaxed = self.architectures()
+        paths = single_paths(self.space, self._genotypes(relaxed), relaxed)
+        totals, count = [], 0
         for n, (images, labels) in enumerate(self.batches.evaluation("holdout")):
-            self.context.moment = ("holdout", epoch, n)
-            logits = self.network(images, relaxed)
-            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
-            correct.append((logits.argmax(1) == labels).sum())
-            derived.append((self.network(images, path).argmax(1) == labels).sum())
-            total += len(labels)
-        return {
-            "valid_loss": torch.stack(losses).sum().item() / total,
-            "valid_accuracy": torch.stack(correct).sum().item() / total,
-            "derived_accuracy": torch.stack(derived).sum().item() / total,
-        }
+            self.engine.moment = ("holdout", epoch, n)
+            loss, hits = self.engine.evaluate(images, labels, relaxed)
+            _, derived = self.engine.evaluate(images, labels, paths)
+            totals.append(torch.stack([loss.double(), hits.double(), derived.double()]))
+            count += labels.shape[1]
+        means = (torch.stack(totals).sum(dim=0) / count).T.tolist()
+        names = ("valid_loss", "valid_accuracy", "derived_accuracy")
+        return [dict(zip(names, values, strict=True)) for values in means]
 
-    def _measure(self, cells: dict[CellKind, CellRecord]) -> dict[str, float | None]:
-        dependence, start = self.setting.dependence, self.history[0].cells
+    def _genotypes(self, relaxed: dict[CellKind, Tensor]) -> list[Genotype]:
+        plain = {kind: p.double().cpu() for kind, p in relaxed.items()}
+        found = []
+        for k in range(len(self.settings)):
+            probabilities = {
+                kind: [q.tolist() for q in p[k].split(_lengths(self.space, kind))]
+                for kind, p in plain.items()
+            }
+            found.append(derive(self.space, probabilities))
+        return found
+
+    def _measure(self, k: int, cells: dict[CellKind, CellRecord]) -> dict[str, float | None]:
+        dependence, start = self.settings[k].dependence, self.histories[k][0].cells
         return {
             "architecture_entropy": measures.architecture_entropy(cells),
             "architecture_displacement": measures.architecture_displacement(cells, start),
@@ -190,55 +203,130 @@ class Run:
             "hessian_eigenvalue": None,
         }
 
-    def result(self) -> RunResult:
-        """Everything of the last sound epoch."""
-        last = self.history[-1]
+    def progress(self) -> dict[str, float]:
+        """Means over the runs of their latest metrics, for a scheduler."""
+        names = ("train_loss", "valid_loss", "valid_accuracy", "derived_accuracy")
+        latest = [history[-1].metrics for history in self.histories]
+        values = {n: [m[n] for m in latest if m.get(n) is not None] for n in names}
+        return {n: math.fsum(v) / len(v) if v else math.nan for n, v in values.items()}  # type: ignore[arg-type]
+
+    def results(self) -> list[RunResult]:
+        """What every run has come to so far, of its last sound epoch."""
+        return [self._result(k) for k in range(len(self.settings))]
+
+    def _result(self, k: int) -> RunResult:
+        history = self.histories[k]
+        last = history[-1]
         nothing = dict.fromkeys(
             ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "derived_accuracy"),
             math.nan,
         )
         probabilities = {kind: record.probabilities for kind, record in last.cells.items()}
         genotype = derive(self.space, probabilities)
-        steps = max(len(self.history) - 1 + self.diverged, 1) * self.batches.steps
+        steps = max(self.epoch, 1) * self.batches.steps * len(self.settings)
         return RunResult(
-            status="diverged" if self.diverged else "complete",
-            epochs_completed=len(self.history) - 1,
+            status="diverged" if self.diverged[k] else "complete",
+            epochs_completed=len(history) - 1,
             genotype=str(genotype),
             genotype_normal=genotype.cell("normal") if "normal" in last.cells else None,
             genotype_reduce=genotype.cell("reduce") if "reduce" in last.cells else None,
             tied_edges=count_tied_edges(self.space, probabilities),
             **genotype.counts(self.space),
-            metrics=last.metrics or {**nothing, **self._measure(last.cells), "seconds": 0.0},
+            metrics=last.metrics or {**nothing, **self._measure(k, last.cells), "seconds": 0.0},
             seconds=self.seconds,
             seconds_per_step=self.training_seconds / steps,
-            history=self.history,
+            history=history,
         )
 
     # -- state ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, see `SearchPack.state_dict`."""
+        """Everything that the rest of the search depends on, at the end of an epoch.
+
+        Tensors and plain values only: `torch.load(..., weights_only=True)` reads it. Random
+        streams are keyed by epoch, so there is no generator's state in it.
+        """
+        engine = self.engine
         return {
-            "network": self.network.state_dict(),
-            "dependence": self.dependence.state_dict(),
+            "epoch": self.epoch,
+            "weights": engine.store.flat,
             "weight_optimizer": self.weight_optimizer.state_dict(),
-            "architecture_optimizer": self.architecture_optimizer.state_dict(),
-            "history": [asdict(record) for record in self.history],
+            "architecture": self.architectures.state_dict(),
+            "architecture_optimizer": self.architectures.optimizer.state_dict(),
+            "scale": [engine.scale, engine.since_overflow],
+            "alive": self.alive,
             "diverged": self.diverged,
+            "histories": [[asdict(record) for record in history] for history in self.histories],
             "seconds": [self.seconds, self.training_seconds],
         }
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of the same run."""
-        for name in ("network", "dependence", "weight_optimizer", "architecture_optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.history = [
-            EpochRecord(
-                record["epoch"],
-                {kind: CellRecord(**cell) for kind, cell in record["cells"].items()},
-                record["metrics"],
-            )
-            for record in state["history"]
+        """Continue from a `state_dict` of a pack of the same runs."""
+        engine = self.engine
+        self.epoch = state["epoch"]
+        engine.store.flat.copy_(state["weights"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.architectures.load_state_dict(state["architecture"])
+        self.architectures.optimizer.load_state_dict(state["architecture_optimizer"])
+        for mine, saved in zip((engine.scale, engine.since_overflow), state["scale"], strict=True):
+            mine.copy_(saved)
+        self.alive.copy_(state["alive"])
+        self.diverged = list(state["diverged"])
+        self.histories = [
+            [
+                EpochRecord(
+                    record["epoch"],
+                    {kind: CellRecord(**cell) for kind, cell in record["cells"].items()},
+                    record["metrics"],
+                )
+                for record in history
+            ]
+            for history in state["histories"]
         ]
-        self.diverged = state["diverged"]
         self.seconds, self.training_seconds = state["seconds"]
+
+
+def resolve(setting: Setting, data: ImageData) -> Setting:
+    """The setting with every `auto` as a number, checked against its space and the data."""
+    space = get_space(setting.space)
+    setting = setting.resolved(space.default_cells, steps_per_run(setting, data))
+    if setting.search.cells < space.minimum_cells:  # type: ignore[operator]
+        raise ValueError(
+            f"search.cells: {setting.search.cells} is not allowed; {space.name} needs at least "
+            f"{space.minimum_cells} (a normal cell and two reductions)"
+        )
+    return setting
+
+
+def steps_per_run(setting: Setting, data: ImageData) -> int:
+    """Search steps of a whole run. DataError where a part is smaller than a batch."""
+    return data.steps_per_epoch(setting.search.batch_size) * setting.search.epochs
+
+
+def single_paths(
+    space: Space, genotypes: Sequence[Genotype], like: dict[CellKind, Tensor]
+) -> dict[CellKind, Tensor]:
+    """Genotypes as edge weights: 1 for what is kept, 0 for all else; (K, operations) by kind."""
+    paths = {}
+    for kind, cell in space.cells.items():
+        rows = []
+        for genotype in genotypes:
+            kept = {(c.source, c.target): c.operation for c in genotype.cells[kind]}
+            rows.append([
+                float(kept.get((edge.source, edge.target)) == operation)
+                for edge in cell.edges
+                for operation in edge.operations
+            ])  # fmt: skip
+        paths[kind] = like[kind].new_tensor(rows)
+    return paths
+
+
+def _lengths(space: Space, kind: CellKind) -> list[int]:
+    return [len(edge.operations) for edge in space.cells[kind].edges]
+
+
+def _annealed(search: Any, epoch: int) -> float:
+    """The weights' rate: a cosine over the epochs."""
+    low, high = search.weights_lr_min, search.weights_lr
+    return float(low + (high - low) * (1 + math.cos(math.pi * epoch / search.epochs)) / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,44 +151,62 @@ class ImageData:
 
 
 class Batches:
-    """One run's view of the data: its split on the device, and its batches."""
+    """The data of K replicas: their splits on the device, and their batches side by side."""
 
     def __init__(
-        self, data: ImageData, seed: int, batch_size: int, device: str, dtype: torch.dtype
+        self,
+        data: ImageData,
+        seeds: Sequence[int],
+        batch_size: int,
+        device: str,
+        dtype: torch.dtype,
     ) -> None:
-        self.settings, self.seed, self.batch_size = data.settings, seed, batch_size
+        """One data seed for each replica."""
+        self.settings, self.seeds, self.batch_size = data.settings, tuple(seeds), batch_size
         self.device, self.dtype = torch.device(device), dtype
         self.steps = data.steps_per_epoch(batch_size)
         self.images = data.images.to(self.device)  # on the CPU this is the shared array itself
         self.labels = data.labels.to(self.device)
-        self.parts = data.split(seed)
+        self.parts = [data.split(seed) for seed in self.seeds]
         self.mean, self.scale = _statistics(data.images, self.device, dtype)
 
     def training(self, part: Part, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, augmented batches (B, C, H, W) with labels (B,), `steps` of them."""
-        indices = self.parts[part]
-        order = torch.randperm(
-            len(indices), generator=stream(self.seed, "order", part, epoch)
-        )[: self.steps * self.batch_size]  # fmt: skip
-        chosen = indices[order].to(self.device).split(self.batch_size)
+        """Shuffled, augmented batches (K, B, C, H, W) with labels (K, B), `steps` of them."""
+        count = self.steps * self.batch_size
         augment = _Augmentation(self.settings, self.images.shape[-1])
-        draws = augment.draw(len(order), stream(self.seed, "augmentation", part, epoch))
-        draws = {name: d.to(self.device).split(self.batch_size) for name, d in draws.items()}
-        for n, batch in enumerate(chosen):
-            images = augment(self.images[batch], {name: d[n] for name, d in draws.items()})
+        chosen, draws = [], []
+        for seed, parts in zip(self.seeds, self.parts, strict=True):
+            indices = parts[part]
+            order = torch.randperm(
+                len(indices), generator=stream(seed, "order", part, epoch)
+            )[:count]  # fmt: skip
+            chosen.append(indices[order])
+            draws.append(augment.draw(count, stream(seed, "augmentation", part, epoch)))
+        batches = self._steps(chosen)
+        drawn = {name: self._steps([d[name] for d in draws]) for name in draws[0]}
+        for n, batch in enumerate(batches):
+            images = augment(self.images[batch], {name: d[n] for name, d in drawn.items()})
             images = self._normalised(images)
             if self.settings.cutout:
-                images = augment.cut(images, draws["cut"][n])
-            yield images, self.labels[batch]
+                images = augment.cut(images, drawn["cut"][n])
+            shape = (len(self.seeds), self.batch_size)
+            yield images.unflatten(0, shape), self.labels[batch].view(shape)
+
+    def _steps(self, per_replica: list[Tensor]) -> tuple[Tensor, ...]:
+        """Per replica (steps * B, ...) to one (K * B, ...) a step, on the device."""
+        stacked = torch.stack(per_replica).unflatten(1, (self.steps, self.batch_size))
+        return stacked.transpose(0, 1).flatten(1, 2).to(self.device).unbind()
 
     def evaluation(self, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
         """A part in fixed order, unaugmented, in near-equal batches of at most `batch_size`.
 
-        Near-equal, because a supernet is normalised with the statistics of the batch.
+        Near-equal, because a supernet is normalised with the statistics of the batch. Shapes as
+        in `training`.
         """
-        indices = self.parts[part].to(self.device)
-        for batch in indices.tensor_split(-(-len(indices) // self.batch_size)):
-            yield self._normalised(self.images[batch]), self.labels[batch]
+        indices = torch.stack([parts[part] for parts in self.parts]).to(self.device)  # (K, n)
+        for batch in indices.tensor_split(-(-indices.shape[1] // self.batch_size), dim=1):
+            images = self._normalised(self.images[batch.flatten()])
+            yield images.unflatten(0, batch.shape), self.labels[batch]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images.to(self.dtype) - self.mean) * self.scale

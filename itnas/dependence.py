@@ -14,6 +14,7 @@ over the predecessors of e. The inner p_e is a distribution already: there is no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,10 @@ INITIAL_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Architecture:
-    """One cell kind's architecture weights, differentiable."""
+    """One cell kind's architecture weights, differentiable.
+
+    Every shape has a leading replica dimension where the `Dependence` has several seeds.
+    """
 
     probabilities: list[Tensor]
     """per edge: p_e (|O_e|,)"""
@@ -42,17 +46,23 @@ class Architecture:
 class Dependence(nn.Module):
     """The learnable architecture of one cell kind: a (logits), T (transition), w (attention)."""
 
-    def __init__(self, cell: Cell, kind: CellKind, settings: DependenceSettings, seed: int) -> None:
-        """Initialise from the streams of `seed` (the architecture seed).
-
-        Raises ValueError where `sharing` would need one matrix for different candidate lists.
+    def __init__(
+        self, cell: Cell, kind: CellKind, settings: DependenceSettings, seeds: int | Sequence[int]
+    ) -> None:
+        """Initialise from the streams of the architecture seed; several seeds are replicas, and
+        every parameter then has a leading dimension over them.
         """
         super().__init__()
         self.cell, self.settings = cell, settings
         linked = settings.model != "independent"
 
+        def drawn(draw: Callable[[int], Tensor]) -> Tensor:
+            return draw(seeds) if isinstance(seeds, int) else torch.stack([draw(s) for s in seeds])
+
         def noise(shape: tuple[int, ...], *name: str | int) -> Tensor:
-            return INITIAL_SPREAD * normal(shape, stream(seed, "architecture", kind, *name))
+            return INITIAL_SPREAD * drawn(
+                lambda seed: normal(shape, stream(seed, "architecture", kind, *name))
+            )
 
         free = [
             e for e, edge in enumerate(cell.edges)
@@ -73,7 +83,11 @@ class Dependence(nn.Module):
             lists = (cell.edges[link.predecessor].operations, cell.edges[link.edge].operations)
             if name in self.transition:
                 continue
-            initial = initial_transition(*lists, settings, stream(seed, "transition", kind, n))
+            initial = drawn(
+                lambda seed, n=n, lists=lists: initial_transition(  # type: ignore[misc]
+                    *lists, settings, stream(seed, "transition", kind, n)
+                )
+            )
             if settings.trainable:  # drawn after the random initial values, from a stream apart
                 initial = initial + noise((len(lists[0]), len(lists[1])), "transition", n)
             self.transition[name] = nn.Parameter(initial, requires_grad=settings.trainable)
@@ -99,16 +113,16 @@ class Dependence(nn.Module):
                 continue
             links = [cell.links[n] for n in cell.links_into(e)]
             before = [self._seen(p[link.predecessor]) for link in links]  # p_q, (|O_q|,) each
-            w = self._attention(e, before)  # (predecessors,)
+            w = self._attention(e, before).unsqueeze(-1)  # (predecessors, 1)
             T = [
                 torch.softmax(self.transition[matrix_name(cell, link, settings.sharing)], dim=-1)
                 for link in links
             ]
-            passed = [w[i] * (before[i] @ T[i]) for i in range(len(links))]  # (|O_e|,) each
-            derived = torch.stack(passed).sum(dim=0)
+            passed = [(p_q[..., None, :] @ T_q)[..., 0, :] for p_q, T_q in zip(before, T, strict=True)]
+            derived = (w * torch.stack(passed, dim=-2)).sum(dim=-2)  # of (predecessors, |O_e|)
             share = settings.own_weight
             p.append(share * own + (1 - share) * derived if share > 0 else derived)
-            attention.extend(w.unbind())
+            attention.extend(w[..., 0].unbind(-1))
             matrices.extend(T)
         return Architecture(p, attention, matrices)
 
@@ -121,16 +135,16 @@ class Dependence(nn.Module):
     def _attention(self, e: int, before: list[Tensor]) -> Tensor:
         """w_{q->e} over the predecessors of edge e: a distribution (predecessors,)."""
         if self.attention is None:
-            return before[0].new_full((len(before),), 1 / len(before))
-        score = self.attention[self.cell.links_into(e)]
+            return before[0].new_full((*before[0].shape[:-1], len(before)), 1 / len(before))
+        score = self.attention[..., self.cell.links_into(e)]
         if self.settings.attention == "content":
             query = self.query[_edge_name(self.cell, e)]  # (operations of the cell,)
             products = []
             for n, p in zip(self.cell.links_into(e), before, strict=True):
                 operations = self.cell.edges[self.cell.links[n].predecessor].operations
                 entries = [self.cell.operations.index(o) for o in operations]
-                products.append(p @ query[entries] / len(entries) ** 0.5)
-            score = score + torch.stack(products)
+                products.append((p * query[..., entries]).sum(dim=-1) / len(entries) ** 0.5)
+            score = score + torch.stack(products, dim=-1)
         return torch.softmax(score, dim=-1)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -181,15 +195,17 @@ def check_dependence(space: Space, settings: DependenceSettings) -> None:
             )
 
 
-def build_dependence(space: Space, settings: DependenceSettings, seed: int) -> nn.ModuleDict:
+def build_dependence(
+    space: Space, settings: DependenceSettings, seeds: int | Sequence[int]
+) -> nn.ModuleDict:
     """One `Dependence` per cell kind; raises as `check_dependence`."""
     check_dependence(space, settings)
-    return nn.ModuleDict({k: Dependence(c, k, settings, seed) for k, c in space.cells.items()})
+    return nn.ModuleDict({k: Dependence(c, k, settings, seeds) for k, c in space.cells.items()})
 
 
 def count_parameters(space: Space, settings: DependenceSettings) -> int:
     """Architecture parameters of all cell kinds, frozen matrices included."""
-    return sum(p.numel() for p in build_dependence(space, settings, seed=0).parameters())
+    return sum(p.numel() for p in build_dependence(space, settings, 0).parameters())
 
 
 def _edge_name(cell: Cell, e: int) -> str:

@@ -17,6 +17,9 @@ from itnas.blueprint import DENSE, SEPARABLE, Round, SearchCell
 from itnas.supernet import Noise, halve
 from itnas.weights import Weights
 
+SMALL_SIDE = 8
+"""Pixels: maps up to this side are laid out in groups on the CPU (docs/engine.md: measured)."""
+
 
 class Grouped:
     """A backend of K replicas in one tensor, see `itnas.supernet.Backend`."""
@@ -166,6 +169,34 @@ class Looped:
 
             outputs.append(self.inner.cell(layer, xs, single[k], p[k : k + 1], own))
         return torch.cat(outputs, dim=1)
+
+
+class Mixed:
+    """`Grouped` on small maps, `Looped` on large ones: what is faster on a CPU with torch's
+    operations, where a grouped convolution of a large map is several times slower.
+    """
+
+    def __init__(self, channels_last: bool = False, side: int = SMALL_SIDE) -> None:
+        self.side = side
+        """the largest map, in pixels, that is laid out in groups"""
+        self.grouped, self.looped = Grouped(channels_last), Looped(channels_last)
+
+    def _pick(self, x: Tensor) -> Grouped | Looped:
+        return self.grouped if x.shape[-1] <= self.side else self.looped
+
+    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        """See `Grouped`."""
+        return self._pick(x).convolution(x, weight, stride)
+
+    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """See `Grouped`."""
+        return self.grouped.norm(x, scale, shift)
+
+    def cell(
+        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
+    ) -> Tensor:
+        """See `Grouped`."""
+        return self._pick(inputs[0]).cell(layer, inputs, weights, p, noise)
 
 
 def edge_name(layer: SearchCell, e: int) -> str:

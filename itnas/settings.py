@@ -109,14 +109,34 @@ class EngineSettings:
 
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
-    precision: Literal["float32", "float64"] = "float32"
-    """of weights, activations and architecture; part of a run's identity, unlike the device"""
+    precision: Literal["float32", "tf32", "bfloat16", "float16", "float64"] = "float32"
+    """part of a run's identity, unlike everything else here. bfloat16 and float16 are torch's
+    autocast: weights, batch statistics and architecture stay float32; tf32 needs a GPU"""
+    layout: Literal["auto", "groups", "loop"] = "auto"
+    """how the replicas of a pack are laid out: as groups of every operation, or one after another;
+    auto: groups on a GPU, on the CPU what is faster for the size of a map"""
+    kernels: Literal["auto", "compiled", "torch"] = "auto"
+    """on the CPU: compiled kernels (auto: where a C++ compiler is found) or torch's operations"""
+    compile: bool = False
+    """torch.compile of the network, with torch's operations"""
+    channels_last: bool = False
+    """channels_last tensors for torch's convolutions (the compiled kernels always take them)"""
+    graphs: bool = False
+    """a search step as one CUDA graph; needs a GPU"""
 
     def __post_init__(self) -> None:
         check_choices(self)
         kind, _, index = self.device.partition(":")
         known = kind in ("cpu", "cuda") and (not index or index.isdigit())
         require(self, "device", known, "cpu, cuda or cuda:N")
+        if kind == "cpu":
+            require(self, "precision", self.precision != "tf32", "tf32 needs device cuda")
+            require(self, "graphs", not self.graphs, "graphs need device cuda")
+        compilable = kind == "cpu" and self.layout != "groups" and not self.compile
+        if self.kernels == "compiled":
+            compilable = compilable and self.precision in ("float32", "float64")
+            allowed = "needs device cpu, float32 or float64, and neither layout groups nor compile"
+            require(self, "kernels", compilable, allowed)
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,7 @@ class WeightStore:
             part.name: block.view(len(seeds), *part.shape)
             for part, block in zip(self.parts, whole, strict=True)
         }
-        """leaves for autograd: views of the flat tensor with all replicas"""
-        self.single: list[Weights] = [
-            {name: w[k : k + 1] for name, w in self.all.items()} for k in range(len(seeds))
-        ]
-        """the same, one replica each"""
+        """views of the flat tensor"""
 
     def named(self, replica: int, flat: Tensor | None = None) -> Weights:
         """One replica's single weights (or what belongs to them in `flat`) under plain names."""

@@ -89,7 +89,7 @@ def numpy_oracle(dependence: Dependence):
 
 @pytest.mark.parametrize("settings", list(settings_of_the_table()), ids=str)
 def test_agrees_with_the_formulas_and_every_row_is_a_distribution(settings):
-    dependence = shaken(build_dependence(NB201, settings, seed=3))["normal"]
+    dependence = shaken(build_dependence(NB201, settings, 3))["normal"]
     architecture = dependence()
     for got, want in zip(architecture.probabilities, numpy_oracle(dependence), strict=True):
         np.testing.assert_allclose(got.detach().numpy(), want, rtol=0, atol=1e-12)
@@ -108,14 +108,14 @@ def test_agrees_with_the_formulas_and_every_row_is_a_distribution(settings):
 @pytest.mark.parametrize("attention", ["learned", "content", "uniform"])
 def test_agrees_with_the_formulas_on_the_darts_cells(name, attention):
     settings = DependenceSettings(attention=attention, own_weight=0.2)
-    for cell in shaken(build_dependence(get_space(name), settings, seed=1)).values():
+    for cell in shaken(build_dependence(get_space(name), settings, 1)).values():
         for got, want in zip(cell().probabilities, numpy_oracle(cell), strict=True):
             np.testing.assert_allclose(got.detach().numpy(), want, rtol=0, atol=1e-12)
 
 
 def test_independent_is_a_softmax_on_every_edge():
     settings = DependenceSettings("independent", temperature=2.0)
-    dependence = shaken(build_dependence(NB201, settings, seed=0))["normal"]
+    dependence = shaken(build_dependence(NB201, settings, 0))["normal"]
     logits = list(dependence.logits.values())
     assert len(logits) == 6
     for p, a in zip(dependence().probabilities, logits, strict=True):
@@ -127,7 +127,7 @@ def test_frozen_identity_with_uniform_attention_by_hand():
     r = 1 / (e^2 + 4) elsewhere, so a distribution p becomes r + (d - r) p.
     """
     settings = DependenceSettings(attention="uniform", init="identity", trainable=False)
-    dependence = build_dependence(NB201, settings, seed=0)["normal"].double()
+    dependence = build_dependence(NB201, settings, seeds=0)["normal"].double()
     d, r = math.exp(2) / (math.exp(2) + 4), 1 / (math.exp(2) + 4)
     hot = {"0_1": 1, "0_2": 3, "0_3": 4}
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_placebo_has_the_parameters_of_transition_and_nothing_flows(attention, s
     }
     assert sizes["transition"] == sizes["placebo"]
     settings = DependenceSettings("placebo", attention=attention)
-    for cell in shaken(build_dependence(get_space(space), settings, seed=0)).values():
+    for cell in shaken(build_dependence(get_space(space), settings, 0)).values():
         p = cell().probabilities
         inner = torch.stack([(p[e] * torch.arange(len(p[e]))).sum() for e in cell.cell.inner_edges])
         gradients = torch.autograd.grad(
@@ -173,7 +173,7 @@ def test_placebo_has_the_parameters_of_transition_and_nothing_flows(attention, s
 @pytest.mark.parametrize("stop_gradient", [False, True])
 def test_stop_gradient_decides_whether_predecessors_hear_of_inner_edges(stop_gradient):
     settings = DependenceSettings(stop_gradient=stop_gradient)
-    cell = shaken(build_dependence(NB201, settings, seed=0))["normal"]
+    cell = shaken(build_dependence(NB201, settings, 0))["normal"]
     inner = cell().probabilities[5][0]
     (gradient,) = torch.autograd.grad(inner, [cell.logits["0_1"]], allow_unused=True)
     heard = gradient is not None and bool(gradient.any())
@@ -191,7 +191,7 @@ def test_stop_gradient_decides_whether_predecessors_hear_of_inner_edges(stop_gra
     ids=str,
 )
 def test_gradients_against_finite_differences(settings):
-    cell = shaken(build_dependence(NB201, settings, seed=2), scale=0.5)["normal"]
+    cell = shaken(build_dependence(NB201, settings, 2), scale=0.5)["normal"]
     parameters = dict(cell.named_parameters())
 
     def outputs(*values):
@@ -209,7 +209,7 @@ def test_rectangular_matrices_have_an_identity_by_name():
         Edge(1, 2, True, ("max_pool_3x3", "skip_connect")),
     ))  # fmt: skip
     settings = DependenceSettings(attention="content", trainable=False, init_strength=3.0)
-    dependence = Dependence(cell, "normal", settings, seed=0)
+    dependence = Dependence(cell, "normal", settings, 0)
     T = dependence().matrices[0]
     assert T.shape == (3, 2)
     s = math.exp(3) / (math.exp(3) + 1)

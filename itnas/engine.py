@@ -1,0 +1,214 @@
+"""K supernets as one: losses and gradients on the layout, precision and device that are asked for.
+
+What may differ inside a pack: seeds, the dependence, and the numbers of the optimizers (rates,
+decays, momentum, clipping; see `DIFFERING`). What must agree is the rest of a setting: it shapes
+the tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from itnas import kernels
+from itnas.blueprint import draw_up
+from itnas.grouped import Grouped, Looped, Mixed
+from itnas.native import Native
+from itnas.settings import EngineSettings, Seeds, Setting
+from itnas.spaces import CellKind, get_space
+from itnas.streams import normal, stream
+from itnas.supernet import Backend, EdgeWeights, forward
+from itnas.weights import Weights, WeightStore
+
+DIFFERING = frozenset({
+    "architecture_lr", "transition_lr", "attention_lr", "architecture_weight_decay",
+    "transition_weight_decay", "weights_lr", "weights_lr_min", "momentum", "nesterov",
+    "weight_decay", "gradient_clip",
+})  # fmt: skip
+"""Search settings that may differ inside a pack, besides seeds and the dependence."""
+
+LARGEST_SCALE = 2.0**16
+"""of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD` steps"""
+SCALE_PERIOD = 1000
+
+
+def check_pack(settings: Sequence[Setting]) -> None:
+    """ValueError where the settings of a pack differ in what must agree."""
+    first = settings[0]
+    for other in settings[1:]:
+        if other.space != first.space:
+            raise ValueError(f"space: a pack needs one; got {first.space} and {other.space}")
+        for f in fields(first.search):
+            values = getattr(first.search, f.name), getattr(other.search, f.name)
+            if f.name not in DIFFERING and values[0] != values[1]:
+                raise ValueError(
+                    f"search.{f.name}: the runs of a pack need one value; got {values[0]} and "
+                    f"{values[1]}"
+                )
+
+
+class Engine:
+    """The supernets of a pack and their gradients; the architecture comes from outside."""
+
+    def __init__(
+        self,
+        settings: Sequence[Setting],
+        seeds: Sequence[Seeds],
+        image_channels: int,
+        classes: int,
+        engine: EngineSettings,
+    ) -> None:
+        """Resolved settings that agree (`check_pack`). RuntimeError for a device that is missing,
+        or for compiled kernels that are asked for and cannot be had.
+        """
+        check_pack(settings)
+        search = settings[0].search
+        assert isinstance(search.cells, int), "resolve the setting first"
+        self.blueprint = draw_up(
+            get_space(settings[0].space), search.channels, search.cells, image_channels, classes
+        )
+        self.settings, self.device = engine, torch.device(engine.device)
+        self.dtype = torch.float64 if engine.precision == "float64" else torch.float32
+        self.data_seeds = [seed.data for seed in seeds]
+        self.store = WeightStore(
+            self.blueprint, [seed.weights for seed in seeds], self.device, self.dtype
+        )
+        self.moment: tuple[str | int, ...] = ("start",)
+        """what the networks are doing now, such as ("weights", epoch, step): keys the noise"""
+        self.backend = choose_backend(engine)
+        whole = [slice(0, len(seeds))]
+        apart = [slice(k, k + 1) for k in range(len(seeds))]
+        self.chunks = apart if isinstance(self.backend, Native) else whole
+        """replicas that go through the network together"""
+        self.leaves: list[Weights] = [
+            {name: w[chunk].detach().requires_grad_() for name, w in self.store.all.items()}
+            for chunk in self.chunks
+        ]
+        """the weights as leaves for autograd, by chunk: views of the store"""
+        self._forward = torch.compile(forward, dynamic=False) if engine.compile else forward
+        self.scale = torch.full((len(seeds),), LARGEST_SCALE, device=self.device)
+        """of the loss, per replica, under float16"""
+        self.since_overflow = torch.zeros(len(seeds), device=self.device)
+
+    def architecture_gradient(
+        self, images: Tensor, labels: Tensor, p: EdgeWeights
+    ) -> tuple[Tensor, dict[CellKind, Tensor]]:
+        """Losses (K,) and the gradient of each by its own edge weights; weights are constants.
+
+        images (K, B, C, H, W), labels (K, B), p by cell kind (K, operations of all edges).
+        """
+        losses, found = [], []
+        for n, chunk in enumerate(self.chunks):
+            weights = {name: w.detach() for name, w in self.leaves[n].items()}
+            leaves = {kind: q[chunk].detach().requires_grad_() for kind, q in p.items()}
+            loss, _ = self._loss(chunk, images, labels, leaves, weights)
+            found.append(torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values())))
+            losses.append(loss.detach())
+        gradients = [torch.cat(parts) / self._scale_of(parts[0]) for parts in zip(*found, strict=True)]
+        return torch.cat(losses), dict(zip(p, gradients, strict=True))
+
+    def weight_gradient(
+        self, images: Tensor, labels: Tensor, p: EdgeWeights
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (K,), hits (K,) and the gradient of the flat weights; p is constant."""
+        losses, hits, found = [], [], []
+        for n, chunk in enumerate(self.chunks):
+            constants = {kind: q[chunk].detach() for kind, q in p.items()}
+            weights = self.leaves[n]
+            loss, logits = self._loss(chunk, images, labels, constants, weights)
+            found.append(torch.autograd.grad(self._scaled(loss, chunk), list(weights.values())))
+            losses.append(loss.detach())
+            hits.append(_hits(logits, labels[chunk]))
+        # the store's order: part after part, in each the replicas
+        flat = torch.cat([g.flatten() for parts in zip(*found, strict=True) for g in parts])
+        if self.settings.precision == "float16":
+            flat = flat / self.store.gather(self.scale)
+        return torch.cat(losses), torch.cat(hits), flat
+
+    @torch.no_grad()
+    def evaluate(self, images: Tensor, labels: Tensor, p: EdgeWeights) -> tuple[Tensor, Tensor]:
+        """Sums over the images of the losses, and hits: (K,) each."""
+        losses, hits = [], []
+        for n, chunk in enumerate(self.chunks):
+            own = {kind: q[chunk] for kind, q in p.items()}
+            loss, logits = self._loss(chunk, images, labels, own, self.leaves[n])
+            losses.append(loss * labels.shape[1])
+            hits.append(_hits(logits, labels[chunk]))
+        return torch.cat(losses), torch.cat(hits)
+
+    def _loss(
+        self, chunk: slice, images: Tensor, labels: Tensor, p: EdgeWeights, weights: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross entropy (k,) and logits (k, B, classes) of some replicas."""
+        own = images[chunk]
+        side_by_side = own.transpose(0, 1).flatten(1, 2)  # (B, k * C, H, W)
+
+        def noise(name: str, shape: tuple[int, ...]) -> Tensor:
+            keys = [
+                stream(seed, "noise", *self.moment, name) for seed in self.data_seeds[chunk]
+            ]
+            return torch.stack([normal(shape, key) for key in keys])
+
+        with self._autocast():
+            logits = self._forward(
+                self.blueprint, self.backend, side_by_side, weights, p, noise
+            )
+        logits = logits.to(self.dtype)
+        loss = F.cross_entropy(logits.flatten(0, 1), labels[chunk].flatten(), reduction="none")
+        return loss.unflatten(0, labels[chunk].shape).mean(dim=1), logits
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        kinds = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+        kind = kinds.get(self.settings.precision)
+        return torch.autocast(self.device.type, kind) if kind else contextlib.nullcontext()
+
+    # -- float16 ----------------------------------------------------------------------------
+
+    def _scaled(self, loss: Tensor, chunk: slice) -> Tensor:
+        """The sum of the losses, replicas do not mix; scaled under float16."""
+        return (loss * self.scale[chunk] if self.settings.precision == "float16" else loss).sum()
+
+    def _scale_of(self, gradient: Tensor) -> Tensor | float:
+        return self.scale[:, None] if self.settings.precision == "float16" else 1.0
+
+    @torch.no_grad()
+    def usable(self, gradient: Tensor, alive: Tensor) -> Tensor:
+        """Replicas whose step is taken, (K,): under float16 an overflow halves the scale instead."""
+        if self.settings.precision != "float16":
+            return alive
+        finite = self.store.squared_norms(gradient).isfinite()
+        self.since_overflow = torch.where(finite, self.since_overflow + 1, 0.0)
+        grown = self.since_overflow >= SCALE_PERIOD
+        factor = torch.where(finite, torch.where(grown, 2.0, 1.0), 0.5)
+        self.scale.mul_(factor).clamp_(1.0, LARGEST_SCALE)
+        self.since_overflow = torch.where(grown, 0.0, self.since_overflow)
+        return alive & finite
+
+
+def choose_backend(engine: EngineSettings) -> Backend:
+    """The backend that the settings ask for; see docs/engine.md for the rule and its measurements.
+
+    RuntimeError where compiled kernels are asked for and cannot be had.
+    """
+    on_cpu = torch.device(engine.device).type == "cpu"
+    last = engine.channels_last
+    fitting = (
+        on_cpu and engine.layout != "groups" and not engine.compile
+        and engine.precision in ("float32", "float64")
+    )  # fmt: skip
+    if engine.kernels == "compiled" or (
+        engine.kernels == "auto" and fitting and kernels.load() is not None
+    ):
+        return Native(torch.float64 if engine.precision == "float64" else torch.float32)
+    if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):
+        return Grouped(last)
+    return Looped(last) if engine.layout == "loop" else Mixed(last)
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(dim=2) == labels).sum(dim=1)
