@@ -25,6 +25,17 @@ EdgeChoice = Tensor | int | None
 Choices = Mapping[CellKind, Sequence[EdgeChoice]]
 
 
+class Zero(nn.Module):
+    """`none`, computed as the published codes do."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride].mul(0.0)
+
+
 class MixedOperation(nn.Module):
     """The candidate operations of one edge."""
 
@@ -33,7 +44,7 @@ class MixedOperation(nn.Module):
     ) -> None:
         super().__init__()
         built = {o: build_operation(o, context, channels, stride, name) for o in operations}
-        self.operations = nn.ModuleDict({o: m for o, m in built.items() if m is not None})
+        self.operations = nn.ModuleDict({o: m or Zero(stride) for o, m in built.items()})
         self.names = operations
 
     def forward(self, x: Tensor, choice: EdgeChoice) -> Tensor | None:
@@ -41,15 +52,9 @@ class MixedOperation(nn.Module):
         if choice is None:
             return None
         if isinstance(choice, int):
-            name = self.names[choice]
-            return self.operations[name](x) if name in self.operations else None
-        # `none` multiplies by zero: its weight matters only through the others' (softmax)
-        terms = [
-            w * self.operations[name](x)
-            for name, w in zip(self.names, choice.unbind(), strict=True)
-            if name in self.operations
-        ]
-        return sum(terms[1:], terms[0])
+            return self.operations[self.names[choice]](x)
+        weights = choice.unbind()
+        return sum(w * self.operations[o](x) for w, o in zip(weights, self.names, strict=True))
 
 
 class SearchCell(nn.Module):
@@ -79,8 +84,7 @@ class SearchCell(nn.Module):
                 if edge.target == target
             ]
             added = [t for t in terms if t is not None]
-            # all edges `none` happens in NAS-Bench-201 alone, whose cells keep the shape
-            nodes.append(sum(added[1:], added[0]) if added else torch.zeros_like(nodes[0]))
+            nodes.append(sum(added) if added else torch.zeros_like(nodes[0]))
         return nodes[self.cell.inputs :]
 
 
@@ -105,7 +109,7 @@ def build_supernet(
 
 def _context(space: Space, data_seed: int = 0) -> Context:
     return Context(
-        pool_norm=space.family == "darts", affine=False, track=False, data_seed=data_seed
+        pool_norm=space.family == "darts", affine=False, track=True, data_seed=data_seed
     )
 
 
