@@ -249,7 +249,7 @@ class SearchPack:
         engine = self.engine
         return {
             "epoch": self.epoch,
-            "weights": engine.store.flat,
+            "weights": engine.store.by_replica(engine.store.flat),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "architecture": self.architectures.state_dict(),
             "architecture_optimizer": self.architectures.optimizer.state_dict(),
@@ -265,7 +265,7 @@ class SearchPack:
         """Continue from a `state_dict` of a pack of the same runs."""
         engine = self.engine
         self.epoch = state["epoch"]
-        engine.store.flat.copy_(state["weights"])
+        engine.store.flat.copy_(engine.store.from_replicas(state["weights"]))
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.architectures.load_state_dict(state["architecture"])
         self.architectures.optimizer.load_state_dict(state["architecture_optimizer"])

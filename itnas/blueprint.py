@@ -83,7 +83,7 @@ class Round:
     halved: list[int]
     """skip connections of stride 2: factorized reductions"""
     pools: list[tuple[int, str]]
-    """(source, operation): one map for all edges"""
+    """(source, operation), operation by operation: one map for all edges"""
     skips: list[int]
     """sources whose own tensor is a map"""
     noise: list[int]
@@ -139,7 +139,7 @@ class CellPlan:
         dense = {o: having(o) for o in DENSE if having(o)}
         halved = having("skip_connect") if stride == 2 else []
         pools = [
-            (s, o) for s in sources for o in POOLS
+            (s, o) for o in POOLS for s in sources
             if any(cell.edges[e].source == s for e in having(o))
         ]  # fmt: skip
         skips = [

@@ -14,10 +14,12 @@ over the predecessors of e. The inner p_e is a distribution already: there is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from itnas.settings import DependenceSettings
@@ -64,12 +66,17 @@ class Dependence(nn.Module):
                 lambda seed: normal(shape, stream(seed, "architecture", kind, *name))
             )
 
-        free = [
+        self.free = [
             e for e, edge in enumerate(cell.edges)
             if not edge.inner or not linked or settings.own_weight > 0
         ]  # fmt: skip
+        """edges with logits of their own"""
+        self.names = [matrix_name(cell, link, settings.sharing) for link in cell.links]
+        """by link: which matrix it uses"""
+        self.fans = [len(cell.links_into(e)) for e in cell.inner_edges]
+        """by inner edge: number of predecessors"""
         self.logits = nn.ParameterDict()
-        for e in free:
+        for e in self.free:
             count = len(cell.edges[e].operations)
             self.logits[_edge_name(cell, e)] = nn.Parameter(noise((count,), "logits", e))
         self.transition = nn.ParameterDict()
@@ -79,7 +86,7 @@ class Dependence(nn.Module):
             return
 
         for n, link in enumerate(cell.links):
-            name = matrix_name(cell, link, settings.sharing)
+            name = self.names[n]
             lists = (cell.edges[link.predecessor].operations, cell.edges[link.edge].operations)
             if name in self.transition:
                 continue
@@ -99,32 +106,48 @@ class Dependence(nn.Module):
                 self.query[_edge_name(cell, e)] = nn.Parameter(query)
 
     def forward(self) -> Architecture:
-        """Derive every edge's distribution, in topological order."""
+        """Derive every edge's distribution, node by node in topological order.
+
+        All inner edges that leave a node have the same predecessors, the edges that enter it, so
+        they are derived together: m edges from n predecessors.
+        """
         cell, settings = self.cell, self.settings
-        p: list[Tensor] = []  # one (|O_e|,) per edge
-        attention: list[Tensor] = []
-        matrices: list[Tensor] = []
-        for e, edge in enumerate(cell.edges):
-            name = _edge_name(cell, e)
-            if name in self.logits:
-                own = torch.softmax(self.logits[name] / settings.temperature, dim=-1)
-            if not edge.inner or settings.model == "independent":
-                p.append(own)
-                continue
-            links = [cell.links[n] for n in cell.links_into(e)]
-            before = [self._seen(p[link.predecessor]) for link in links]  # p_q, (|O_q|,) each
-            w = self._attention(e, before).unsqueeze(-1)  # (predecessors, 1)
-            T = [
-                torch.softmax(self.transition[matrix_name(cell, link, settings.sharing)], dim=-1)
-                for link in links
-            ]
-            passed = [(p_q[..., None, :] @ T_q)[..., 0, :] for p_q, T_q in zip(before, T, strict=True)]
-            derived = (w * torch.stack(passed, dim=-2)).sum(dim=-2)  # of (predecessors, |O_e|)
-            share = settings.own_weight
-            p.append(share * own + (1 - share) * derived if share > 0 else derived)
-            attention.extend(w[..., 0].unbind(-1))
-            matrices.extend(T)
-        return Architecture(p, attention, matrices)
+        lengths = [len(edge.operations) for edge in cell.edges]
+        p = dict(zip(self.free, self._own(lengths), strict=True))  # edge: (|O_e|,)
+        attention: dict[int, Tensor] = {}  # by link
+        matrices: dict[int, Tensor] = {}
+        for node in range(cell.inputs, cell.nodes - 1) if self.transition else ():
+            into = [q for q, edge in enumerate(cell.edges) if edge.target == node]
+            out = [e for e, edge in enumerate(cell.edges) if edge.source == node]
+            links = [cell.links_into(e) for e in out]
+            names = [[self.names[n] for n in ns] for ns in links]
+            T = torch.softmax(
+                _matrices([self.transition[name] for row in names for name in row]), dim=-1
+            ).unflatten(-3, (len(out), len(into)))  # (m, n, rows, columns)
+            before = _vectors([self._seen(p[q]) for q in into], 0.0)  # p_q: (n, rows)
+            w = self._attention(out, into, before)  # (m, n)
+            weighted = w[..., None] * before[..., None, :, :]  # (m, n, rows)
+            derived = (weighted.flatten(-2)[..., None, :] @ T.flatten(-3, -2))[..., 0, :]
+            for i, e in enumerate(out):
+                p_e, share = derived[..., i, : lengths[e]], settings.own_weight
+                p[e] = share * p[e] + (1 - share) * p_e if share > 0 else p_e
+                for j, (n, q) in enumerate(zip(links[i], into, strict=True)):
+                    attention[n] = w[..., i, j]
+                    matrices[n] = T[..., i, j, : lengths[q], : lengths[e]]
+        return Architecture(
+            [p[e] for e in range(len(cell.edges))],
+            [attention[n] for n in sorted(attention)],
+            [matrices[n] for n in sorted(matrices)],
+        )
+
+    def _own(self, lengths: list[int]) -> list[Tensor]:
+        """softmax(a_e / tau) of the edges with free logits."""
+        logits = _vectors(list(self.logits.values()), -math.inf)
+        if self.settings.temperature != 1:
+            logits = logits / self.settings.temperature
+        own = torch.softmax(logits, dim=-1).unbind(-2)
+        return [p if p.shape[-1] == lengths[e] else p[..., : lengths[e]]
+                for p, e in zip(own, self.free, strict=True)]  # fmt: skip
 
     def _seen(self, p: Tensor) -> Tensor:
         """What an inner edge sees of a predecessor's distribution."""
@@ -132,19 +155,20 @@ class Dependence(nn.Module):
             return torch.full_like(p, 1 / p.shape[-1])  # nothing can flow, in value or gradient
         return p.detach() if self.settings.stop_gradient else p
 
-    def _attention(self, e: int, before: list[Tensor]) -> Tensor:
-        """w_{q->e} over the predecessors of edge e: a distribution (predecessors,)."""
+    def _attention(self, out: list[int], into: list[int], before: Tensor) -> Tensor:
+        """w_{q->e} of the edges that leave a node over those that enter it: rows of (m, n)."""
         if self.attention is None:
-            return before[0].new_full((*before[0].shape[:-1], len(before)), 1 / len(before))
-        score = self.attention[..., self.cell.links_into(e)]
+            shape = (*before.shape[:-2], len(out), len(into))
+            return before.new_full(shape, 1 / len(into))
+        scores = dict(zip(self.cell.inner_edges, self.attention.split(self.fans, -1), strict=True))
+        score = torch.stack([scores[e] for e in out], dim=-2)
         if self.settings.attention == "content":
-            query = self.query[_edge_name(self.cell, e)]  # (operations of the cell,)
-            products = []
-            for n, p in zip(self.cell.links_into(e), before, strict=True):
-                operations = self.cell.edges[self.cell.links[n].predecessor].operations
-                entries = [self.cell.operations.index(o) for o in operations]
-                products.append((p * query[..., entries]).sum(dim=-1) / len(entries) ** 0.5)
-            score = score + torch.stack(products, dim=-1)
+            query = torch.stack([self.query[_edge_name(self.cell, e)] for e in out], dim=-2)
+            known, lists = self.cell.operations, [self.cell.edges[q].operations for q in into]
+            widest = before.shape[-1]  # padded where p_q is zero
+            entries = [[known.index(o) for o in ops] + [0] * (widest - len(ops)) for ops in lists]
+            scale = before.new_tensor([len(ops) ** -0.5 for ops in lists])
+            score = score + (query[..., entries] * before[..., None, :, :]).sum(dim=-1) * scale
         return torch.softmax(score, dim=-1)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -156,6 +180,26 @@ class Dependence(nn.Module):
             "attention_lr": [*attention, *self.query.values()],
         }
         return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def _vectors(vectors: list[Tensor], fill: float) -> Tensor:
+    """Stacked as rows (n, longest); shorter ones are filled up on the right."""
+    longest = max(v.shape[-1] for v in vectors)
+    return torch.stack([_widened(v, longest, fill) for v in vectors], dim=-2)
+
+
+def _matrices(logits: list[Tensor]) -> Tensor:
+    """Stacked (n, most rows, most columns), so that a softmax gives what is filled up nothing."""
+    rows, columns = (max(T.shape[d] for T in logits) for d in (-2, -1))
+    wide = [_widened(T, columns, -math.inf) for T in logits]
+    return torch.stack(
+        [T if T.shape[-2] == rows else F.pad(T, (0, 0, 0, rows - T.shape[-2])) for T in wide],
+        dim=-3,
+    )
+
+
+def _widened(x: Tensor, width: int, fill: float) -> Tensor:
+    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]), value=fill)
 
 
 def initial_transition(

@@ -21,7 +21,7 @@ from itnas.grouped import Grouped, Looped, Mixed
 from itnas.native import Native
 from itnas.settings import EngineSettings, Seeds, Setting
 from itnas.spaces import CellKind, get_space
-from itnas.streams import normal, stream
+from itnas.streams import stream
 from itnas.supernet import Backend, EdgeWeights, forward
 from itnas.weights import Weights, WeightStore
 
@@ -75,15 +75,16 @@ class Engine:
         self.settings, self.device = engine, torch.device(engine.device)
         self.dtype = torch.float64 if engine.precision == "float64" else torch.float32
         self.data_seeds = [seed.data for seed in seeds]
+        self.backend = choose_backend(engine)
+        alone = isinstance(self.backend, Native)
         self.store = WeightStore(
-            self.blueprint, [seed.weights for seed in seeds], self.device, self.dtype
-        )
+            self.blueprint, [seed.weights for seed in seeds], self.device, self.dtype,
+            replica_order=alone,
+        )  # fmt: skip
         self.moment: tuple[str | int, ...] = ("start",)
         """what the networks are doing now, such as ("weights", epoch, step): keys the noise"""
-        self.backend = choose_backend(engine)
-        whole = [slice(0, len(seeds))]
-        apart = [slice(k, k + 1) for k in range(len(seeds))]
-        self.chunks = apart if isinstance(self.backend, Native) else whole
+        size = 1 if alone else len(seeds)
+        self.chunks = [slice(k, k + size) for k in range(0, len(seeds), size)]
         """replicas that go through the network together"""
         self.leaves: list[Weights] = [
             {name: w[chunk].detach().requires_grad_() for name, w in self.store.all.items()}
@@ -124,10 +125,9 @@ class Engine:
             found.append(torch.autograd.grad(self._scaled(loss, chunk), list(weights.values())))
             losses.append(loss.detach())
             hits.append(_hits(logits, labels[chunk]))
-        # the store's order: part after part, in each the replicas
-        flat = torch.cat([g.flatten() for parts in zip(*found, strict=True) for g in parts])
+        flat = self.store.flatten(found)
         if self.settings.precision == "float16":
-            flat = flat / self.store.gather(self.scale)
+            flat = flat / self.store.spread(self.scale)
         return torch.cat(losses), torch.cat(hits), flat
 
     @torch.no_grad()
@@ -148,11 +148,14 @@ class Engine:
         own = images[chunk]
         side_by_side = own.transpose(0, 1).flatten(1, 2)  # (B, k * C, H, W)
 
-        def noise(name: str, shape: tuple[int, ...]) -> Tensor:
-            keys = [
-                stream(seed, "noise", *self.moment, name) for seed in self.data_seeds[chunk]
-            ]
-            return torch.stack([normal(shape, key) for key in keys])
+        def noise(names: list[str], shape: tuple[int, ...]) -> Tensor:
+            seeds = self.data_seeds[chunk]
+            drawn = torch.empty(len(seeds), len(names), *shape)
+            for k, seed in enumerate(seeds):
+                for n, name in enumerate(names):
+                    key = stream(seed, "noise", *self.moment, name)
+                    drawn[k, n].normal_(generator=key)
+            return drawn.to(self.device, non_blocking=True)
 
         with self._autocast():
             logits = self._forward(

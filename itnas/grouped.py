@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import DENSE, SEPARABLE, Round, SearchCell
+from itnas.blueprint import DENSE, SEPARABLE, CellPlan, Round, SearchCell
 from itnas.supernet import Noise, halve
 from itnas.weights import Weights
 
@@ -42,26 +42,28 @@ class Grouped:
         self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
     ) -> Tensor:
         """Input nodes to the cell's output, all (B, K*C, H, W)."""
-        replicas = p.shape[0]
-        padded = torch.cat([p, p.new_zeros(replicas, 1)], dim=1)
-        plan = layer.plan
+        replicas, plan = p.shape[0], layer.plan
+        tables = (p @ _selection(plan, p)).split([_size(r) for r in plan.rounds], dim=1)
         nodes = [x.unflatten(1, (replicas, -1)) for x in inputs]  # (B, K, C, H, W)
-        sums: Tensor | None = None  # (B, K, targets, C, H, W)
-        for n, r in enumerate(plan.rounds):
-            sources = [nodes[s] for s in r.sources]
-            x = torch.stack(sources, dim=2) if len(sources) > 1 else sources[0].unsqueeze(2)
+        rest: Tensor | None = None  # sums so far of the nodes to come, (B * K, targets, C * h * w)
+        for n, (r, table) in enumerate(zip(plan.rounds, tables, strict=True)):
             w = {role: weights[part.name] for role, part in layer.parts[n].items()}
-            maps = self._maps(layer, r, x, w, noise)  # (B, K, M, C, h, w)
-            routing = padded[:, _index(r, x.device)]  # (K, targets, M)
-            added = (routing.to(maps.dtype) @ maps.flatten(3)).unflatten(3, maps.shape[3:])
-            sums = added if sums is None else sums[:, :, 1:] + added
-            nodes.append(sums[:, :, 0])
-        if layer.plan.cell.inputs == 1:  # NAS-Bench-201: the last node is the output
+            maps = self._maps(layer, r, [nodes[s] for s in r.sources], w, noise)
+            routing = table.unflatten(1, (len(r.targets), -1)).to(maps.dtype)  # (K, targets, M)
+            routing = routing.expand(maps.shape[0], -1, -1, -1).flatten(0, 1)
+            flat = maps.flatten(0, 1).flatten(2)  # (B * K, M, C * h * w)
+            sums = routing @ flat if rest is None else torch.baddbmm(rest, routing, flat)
+            node, rest = sums.split([1, len(r.targets) - 1], dim=1)
+            nodes.append(node.view(-1, replicas, *maps.shape[3:]))
+        if plan.cell.inputs == 1:  # NAS-Bench-201: the last node is the output
             return nodes[-1].flatten(1, 2)
         return torch.stack(nodes[plan.cell.inputs :], dim=2).flatten(1, 3)
 
-    def _maps(self, layer: SearchCell, r: Round, x: Tensor, w: Weights, noise: Noise) -> Tensor:
-        """All maps of a round from its sources x (B, K, S, C, H, W)."""
+    def _maps(
+        self, layer: SearchCell, r: Round, nodes: list[Tensor], w: Weights, noise: Noise
+    ) -> Tensor:
+        """All maps of a round, (B, K, M, C, h, w), from its sources, (B, K, C, H, W) each."""
+        x = torch.stack(nodes, dim=2) if len(nodes) > 1 else nodes[0].unsqueeze(2)
         plan, replicas = layer.plan, x.shape[1]
         rectified = torch.relu(x)
 
@@ -102,30 +104,34 @@ class Grouped:
             even, odd = w["even"].flatten(0, 1), w["odd"].flatten(0, 1)
             y = halve(self, edges_of(r.halved).flatten(1, 3), even, odd)
             normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))
-        pools = [
-            self._pool(x[:, :, r.sources.index(s)], operation, r.stride).unsqueeze(2)
-            for s, operation in r.pools
-        ]
+        pools = []
+        for operation in dict.fromkeys(o for _, o in r.pools):
+            sources = [r.sources.index(s) for s, o in r.pools if o == operation]
+            if len(sources) == len(nodes):
+                pools.append(self._pool(x, operation, r.stride))
+            else:
+                pools += [self._pool(nodes[s].unsqueeze(2), operation, r.stride) for s in sources]
         raw: list[Tensor] = []
         (normed if plan.pool_norm else raw).extend(pools)
-        raw += [x[:, :, r.sources.index(s)].unsqueeze(2) for s in r.skips]
+        raw += [nodes[r.sources.index(s)].unsqueeze(2) for s in r.skips]
         if r.noise:
             batch, (height, width) = x.shape[0], x.shape[-2:]
             shape = (batch, x.shape[3], -(-height // r.stride), -(-width // r.stride))
-            drawn = [noise(edge_name(layer, e), shape) for e in r.noise]  # (K, B, C, h, w) each
-            raw.append(torch.stack(drawn, dim=2).transpose(0, 1).to(x))
+            drawn = noise([edge_name(layer, e) for e in r.noise], shape)  # (K, E, B, C, h, w)
+            raw.append(drawn.to(x).permute(2, 0, 1, 3, 4, 5))
         if normed:
             y = _joined(normed)
             raw.insert(0, self.norm(y.flatten(1, 3)).view_as(y))
         return _joined(raw)
 
     def _pool(self, x: Tensor, operation: str, stride: int) -> Tensor:
-        flat = x.flatten(1, 2)
+        """x and its pooled map (B, K, S, C, H, W)."""
+        flat = x.flatten(1, 3)
         if operation == "max_pool_3x3":
             pooled = F.max_pool2d(flat, 3, stride, padding=1)
         else:
             pooled = F.avg_pool2d(flat, 3, stride, padding=1, count_include_pad=False)
-        return pooled.unflatten(1, x.shape[1:3])
+        return pooled.unflatten(1, x.shape[1:4])
 
     def _convolve(
         self, x: Tensor, weight: Tensor, groups: int, stride: int, dilation: int = 1
@@ -164,8 +170,8 @@ class Looped:
         for k in range(replicas):
             xs = [x.chunk(replicas, 1)[k] for x in inputs]
 
-            def own(name: str, shape: tuple[int, ...], k: int = k) -> Tensor:
-                return noise(name, shape)[k : k + 1]
+            def own(names: list[str], shape: tuple[int, ...], k: int = k) -> Tensor:
+                return noise(names, shape)[k : k + 1]
 
             outputs.append(self.inner.cell(layer, xs, single[k], p[k : k + 1], own))
         return torch.cat(outputs, dim=1)
@@ -209,8 +215,23 @@ def _joined(ys: list[Tensor]) -> Tensor:
     return torch.cat(ys, dim=2) if len(ys) > 1 else ys[0]
 
 
-def _index(r: Round, device: torch.device) -> Tensor:
-    return _constant(tuple(tuple(row) for row in r.routing), device)
+def _size(r: Round) -> int:
+    return len(r.targets) * len(r.routing[0])
+
+
+def _selection(plan: CellPlan, like: Tensor) -> Tensor:
+    """(operations of all edges, weights of all rounds): 1 where a round takes a weight."""
+    return _one_hot(tuple(at for r in plan.rounds for row in r.routing for at in row),
+                    plan.offsets[-1], like.device, like.dtype)  # fmt: skip
+
+
+@cache
+def _one_hot(
+    positions: tuple[int, ...], count: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    table = torch.zeros(count + 1, len(positions), dtype=dtype)
+    table[list(positions), range(len(positions))] = 1
+    return table[:-1].to(device)  # the position after the last one stands for zero
 
 
 @cache

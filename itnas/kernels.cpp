@@ -189,43 +189,50 @@ void depthwise_scatter(
 
 // ---- batch norm ----------------------------------------------------------------------------
 
-// Mean and 1 / standard deviation per channel from images one by one (Chan's update)
+// Mean and 1 / standard deviation per channel, from images one by one (Chan's update). Works in
+// `state`: mean (c) and sum of squared deviations (c) until `finish`, then mean and 1 / deviation.
 template <typename T, int V>
 class Statistics {
   public:
-    Statistics(Index c) : c_(c), mean_(c, 0.0), square_(c, 0.0) {}
+    Statistics(Index c, double* state, double count) : c_(c), count_(count), state_(state) {
+        if (count == 0) std::fill(state, state + 2 * c, 0.0);
+    }
 
     void add(Map<const T> y, Index pixels) {
         const double before = count_, total = count_ + double(pixels);
+        double *mean = state_, *square = state_ + c_;
         for (Index v = 0; v < c_; v += V) {
-            typename Lane<T, V>::type sum = {}, square = {};
-            for (Index p = 0; p < pixels; ++p) sum += load<T, V>(y.at(p) + v);
-            const auto mean = sum / T(pixels);
-            for (Index p = 0; p < pixels; ++p) {
-                const auto d = load<T, V>(y.at(p) + v) - mean;
-                square += d * d;
-            }
+            typename Lane<T, V>::type sums[4] = {}, squares[4] = {};
+            Index p = 0;
+            for (; p + 4 <= pixels; p += 4)
+                for (int n = 0; n < 4; ++n) sums[n] += load<T, V>(y.at(p + n) + v);
+            for (; p < pixels; ++p) sums[0] += load<T, V>(y.at(p) + v);
+            const auto here = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / T(pixels);
+            auto deviate = [&](typename Lane<T, V>::type& sum, Index at) {
+                const auto d = load<T, V>(y.at(at) + v) - here;
+                sum += d * d;
+            };
+            for (p = 0; p + 4 <= pixels; p += 4)
+                for (int n = 0; n < 4; ++n) deviate(squares[n], p + n);
+            for (; p < pixels; ++p) deviate(squares[0], p);
+            const auto around = (squares[0] + squares[1]) + (squares[2] + squares[3]);
             for (int n = 0; n < V; ++n) {
-                const double delta = double(mean[n]) - mean_[v + n];
-                mean_[v + n] += delta * pixels / total;
-                square_[v + n] += double(square[n]) + delta * delta * before * pixels / total;
+                const double delta = double(here[n]) - mean[v + n];
+                mean[v + n] += delta * pixels / total;
+                square[v + n] += double(around[n]) + delta * delta * before * pixels / total;
             }
         }
         count_ = total;
     }
 
-    // stats: mean (c), 1 / standard deviation (c)
-    void finish(double* stats, double epsilon) const {
-        for (Index n = 0; n < c_; ++n) {
-            stats[n] = mean_[n];
-            stats[c_ + n] = 1.0 / std::sqrt(square_[n] / count_ + epsilon);
-        }
+    void finish(double epsilon) {
+        for (Index n = c_; n < 2 * c_; ++n) state_[n] = 1.0 / std::sqrt(state_[n] / count_ + epsilon);
     }
 
   private:
     Index c_;
-    double count_ = 0.0;
-    std::vector<double> mean_, square_;
+    double count_;
+    double* state_;
 };
 
 // The gradient of a batch norm's input as an affine form, dy = a g + b y + d per channel
@@ -338,7 +345,7 @@ struct Separable {
     void forward(Map<T> y, double* stats, double epsilon) const {
         const Index pixels = out_height * out_width;
         std::vector<T> rectified(padded.size(), T(0)), deep(pixels * c);
-        Statistics<T, V> statistics(c);
+        Statistics<T, V> statistics(c, stats, 0);
         for (Index n = 0; n < images; ++n) {
             rectify(n, rectified.data());
             convolve(rectified.data(), deep.data());
@@ -346,7 +353,7 @@ struct Separable {
             product<T, V>(deep.data(), c, point.data(), c, to, y.pixel, pixels);
             statistics.add({to, y.pixel}, pixels);
         }
-        statistics.finish(stats, epsilon);
+        statistics.finish(epsilon);
     }
 
     // g: gradient of the weighted, normalised y. dx: added to (x as it is) or written, with its
@@ -443,69 +450,108 @@ struct Separable {
 
 // ---- weighted sums of maps -----------------------------------------------------------------
 
-// out (+)= sum over terms of weight * normalised y (y as it is where stats are null)
+// Terms of several targets: those of target t are starts[t] .. starts[t + 1] - 1
+template <typename T>
+struct Terms {
+    Index targets;
+    const Index* starts;
+    T* const* y;
+    const Index* strides;
+    double* const* stats;  // null: the map as it is
+    Index count() const { return starts[targets]; }
+};
+
+// per target: out (+)= sum over its terms of weight * normalised y
 template <typename T, int V>
 void combine(
-    Index images, Index pixels, Index c, Index terms, T* const* y, const Index* strides,
-    double* const* stats, const double* weights, Map<T> out, bool add
+    Index images, Index pixels, Index c, Terms<T> terms, const double* weights, T* const* out,
+    const Index* out_strides, bool add
 ) {
-    std::vector<T> scale(terms * c), shift(c);
-    std::vector<double> offset(c, 0.0);
-    for (Index m = 0; m < terms; ++m)
+    std::vector<T> scale(terms.count() * c), shift(terms.targets * c);
+    for (Index t = 0; t < terms.targets; ++t)
         for (Index n = 0; n < c; ++n) {
-            const double a = stats[m] ? weights[m] * stats[m][c + n] : weights[m];
-            scale[m * c + n] = T(a);
-            if (stats[m]) offset[n] -= a * stats[m][n];
+            double offset = 0.0;
+            for (Index m = terms.starts[t]; m < terms.starts[t + 1]; ++m) {
+                const double* stats = terms.stats[m];
+                const double a = stats ? weights[m] * stats[c + n] : weights[m];
+                scale[m * c + n] = T(a);
+                if (stats) offset -= a * stats[n];
+            }
+            shift[t * c + n] = T(offset);
         }
-    for (Index n = 0; n < c; ++n) shift[n] = T(offset[n]);
-    const Index total = images * pixels;
-    for (Index p = 0; p < total; ++p)
-        for (Index v = 0; v < c; v += V) {
-            T* to = out.at(p) + v;
-            auto sum = load<T, V>(&shift[v]);
-            if (add) sum += load<T, V>(to);
-            for (Index m = 0; m < terms; ++m)
-                sum += load<T, V>(&scale[m * c + v]) * load<T, V>(y[m] + p * strides[m] + v);
-            store<T, V>(to, sum);
-        }
+    for (Index b = 0; b < images; ++b)
+        for (Index t = 0; t < terms.targets; ++t)
+            for (Index p = b * pixels; p < (b + 1) * pixels; ++p)
+                for (Index v = 0; v < c; v += V) {
+                    T* to = out[t] + p * out_strides[t] + v;
+                    auto sum = load<T, V>(&shift[t * c + v]);
+                    if (add) sum += load<T, V>(to);
+                    for (Index m = terms.starts[t]; m < terms.starts[t + 1]; ++m)
+                        sum += load<T, V>(&scale[m * c + v]) *
+                               load<T, V>(terms.y[m] + p * terms.strides[m] + v);
+                    store<T, V>(to, sum);
+                }
 }
 
-// per term: sums of g (c) and of g times the normalised y (c)
+// per term: sums of its target's g (c) and of g times the normalised y (c)
 template <typename T, int V>
 void combine_sums(
-    Index images, Index pixels, Index c, Index terms, T* const* y, const Index* strides,
-    double* const* stats, Map<const T> g, double* sums
+    Index images, Index pixels, Index c, Terms<T> terms, T* const* g, const Index* g_strides,
+    double* sums
 ) {
-    std::fill(sums, sums + terms * 2 * c, 0.0);
-    std::vector<T> centre(terms * c, T(0));
-    std::vector<double> total(c, 0.0);
-    for (Index m = 0; m < terms; ++m)
-        if (stats[m])
-            for (Index n = 0; n < c; ++n) centre[m * c + n] = T(stats[m][n]);
+    std::fill(sums, sums + terms.count() * 2 * c, 0.0);
+    std::vector<T> centre(terms.count() * c, T(0));
+    for (Index m = 0; m < terms.count(); ++m)
+        if (terms.stats[m])
+            for (Index n = 0; n < c; ++n) centre[m * c + n] = T(terms.stats[m][n]);
     for (Index b = 0; b < images; ++b)
-        for (Index v = 0; v < c; v += V) {
-            typename Lane<T, V>::type sum = {};
-            for (Index p = b * pixels; p < (b + 1) * pixels; ++p) sum += load<T, V>(g.at(p) + v);
-            for (int n = 0; n < V; ++n) total[v + n] += double(sum[n]);
-            for (Index m = 0; m < terms; ++m) {
-                const auto mean = load<T, V>(&centre[m * c + v]);
-                typename Lane<T, V>::type s0 = {}, s1 = {};
-                Index p = b * pixels;
-                for (; p + 2 <= (b + 1) * pixels; p += 2) {
-                    s0 += load<T, V>(g.at(p) + v) * (load<T, V>(y[m] + p * strides[m] + v) - mean);
-                    s1 += load<T, V>(g.at(p + 1) + v) *
-                          (load<T, V>(y[m] + (p + 1) * strides[m] + v) - mean);
+        for (Index t = 0; t < terms.targets; ++t) {
+            const Map<const T> gt{g[t] + b * pixels * g_strides[t], g_strides[t]};
+            for (Index v = 0; v < c; v += V) {
+                typename Lane<T, V>::type total[4] = {};
+                Index p = 0;
+                for (; p + 4 <= pixels; p += 4)
+                    for (int n = 0; n < 4; ++n) total[n] += load<T, V>(gt.at(p + n) + v);
+                for (; p < pixels; ++p) total[0] += load<T, V>(gt.at(p) + v);
+                total[0] = (total[0] + total[1]) + (total[2] + total[3]);
+                for (Index m = terms.starts[t]; m < terms.starts[t + 1]; ++m) {
+                    const Index stride = terms.strides[m];
+                    const T* y = terms.y[m] + b * pixels * stride + v;
+                    const auto mean = load<T, V>(&centre[m * c + v]);
+                    typename Lane<T, V>::type sum[4] = {};
+                    for (p = 0; p + 4 <= pixels; p += 4)
+                        for (int n = 0; n < 4; ++n)
+                            sum[n] += load<T, V>(gt.at(p + n) + v) *
+                                      (load<T, V>(y + (p + n) * stride) - mean);
+                    for (; p < pixels; ++p)
+                        sum[0] += load<T, V>(gt.at(p) + v) * (load<T, V>(y + p * stride) - mean);
+                    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+                    double* to = sums + m * 2 * c + v;
+                    for (int n = 0; n < V; ++n) {
+                        to[n] += double(total[0][n]);
+                        to[c + n] += double(sum[0][n]);
+                    }
                 }
-                for (; p < (b + 1) * pixels; ++p)
-                    s0 += load<T, V>(g.at(p) + v) * (load<T, V>(y[m] + p * strides[m] + v) - mean);
-                s0 += s1;
-                for (int n = 0; n < V; ++n) sums[(2 * m + 1) * c + v + n] += double(s0[n]);
             }
         }
-    for (Index m = 0; m < terms; ++m)
-        for (Index n = 0; n < c; ++n) {
-            sums[2 * m * c + n] = total[n];
-            if (stats[m]) sums[(2 * m + 1) * c + n] *= stats[m][c + n];
+    for (Index m = 0; m < terms.count(); ++m)
+        if (terms.stats[m])
+            for (Index n = 0; n < c; ++n) sums[(2 * m + 1) * c + n] *= terms.stats[m][c + n];
+}
+
+// dx += d (+ e) where x is positive: the gradient of a ReLU
+template <typename T, int V>
+void rectify_backward(
+    Index pixels, Index c, Map<const T> x, Map<const T> d, const T* e, Map<T> dx
+) {
+    const typename Lane<T, V>::type zero = {};
+    for (Index p = 0; p < pixels; ++p)
+        for (Index v = 0; v < c; v += V) {
+            auto value = load<T, V>(d.at(p) + v);
+            if (e) value += load<T, V>(e + p * d.pixel + v);
+            const auto at = load<T, V>(x.at(p) + v);
+            T* to = dx.at(p) + v;
+            store<T, V>(to, load<T, V>(to) + (at > zero ? value : zero * at));
         }
 }
 
@@ -536,7 +582,8 @@ void pool(
     Map<T> y, double* stats, double epsilon
 ) {
     const Index oh = (height - 1) / stride + 1, ow = (width - 1) / stride + 1;
-    Statistics<T, V> statistics(c);
+    std::vector<double> unused(stats ? 0 : 2 * c);
+    Statistics<T, V> statistics(c, stats ? stats : unused.data(), 0);
     for (Index b = 0; b < images; ++b) {
         const Map<const T> xb{x.at(b * height * width), x.pixel};
         const Map<T> yb{y.at(b * oh * ow), y.pixel};
@@ -558,7 +605,7 @@ void pool(
             }
         if (stats) statistics.add({yb.data, yb.pixel}, oh * ow);
     }
-    if (stats) statistics.finish(stats, epsilon);
+    if (stats) statistics.finish(epsilon);
 }
 
 // dx += the pool's transpose of dy; the first of equal maxima takes all, as in torch
@@ -603,6 +650,7 @@ template <typename T, typename F>
 void with_vectors(Index c, F f) {
     constexpr int wide = 64 / sizeof(T);
     if (c % wide == 0) f(std::integral_constant<int, wide>());
+    else if (c % 8 == 0) f(std::integral_constant<int, 8>());
     else if (c % 4 == 0) f(std::integral_constant<int, 4>());
     else f(std::integral_constant<int, 1>());
 }
@@ -637,39 +685,53 @@ void with_vectors(Index c, F f) {
         });                                                                                        \
     }                                                                                              \
     extern "C" void statistics_##NAME(                                                             \
-        Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double epsilon   \
+        Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double before,   \
+        int last, double epsilon                                                                   \
     ) {                                                                                            \
         with_vectors<T>(c, [&](auto v) {                                                           \
-            Statistics<T, v()> statistics(c);                                                      \
+            Statistics<T, v()> statistics(c, stats, before);                                       \
             for (Index b = 0; b < images; ++b) statistics.add({y + b * pixels * ys, ys}, pixels);  \
-            statistics.finish(stats, epsilon);                                                     \
+            if (last) statistics.finish(epsilon);                                                  \
         });                                                                                        \
     }                                                                                              \
     extern "C" void norm_backward_##NAME(                                                          \
-        Index count, Index c, const T* g, Index gs, const T* y, Index ys, const double* stats,     \
-        const double* sums, double weight, T* dy, Index dys                                        \
+        Index pixels, Index c, const T* g, Index gs, const T* y, Index ys, const double* stats,    \
+        const double* sums, double weight, double count, T* dy, Index dys                          \
     ) {                                                                                            \
         with_vectors<T>(c, [&](auto v) {                                                           \
-            NormGradient<T>(stats, sums, weight, double(count), c)                                 \
-                .template apply<v()>({g, gs}, {y, ys}, {dy, dys}, count);                          \
+            NormGradient<T>(stats, sums, weight, count, c)                                         \
+                .template apply<v()>({g, gs}, {y, ys}, {dy, dys}, pixels);                         \
         });                                                                                        \
     }                                                                                              \
     extern "C" void combine_##NAME(                                                                \
-        Index images, Index pixels, Index c, Index terms, T* const* y, const Index* strides,       \
-        double* const* stats, const double* weights, T* out, Index os, int add                     \
+        Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,      \
+        const Index* strides, double* const* stats, const double* weights, T* const* out,          \
+        const Index* out_strides, int add                                                          \
     ) {                                                                                            \
         with_vectors<T>(c, [&](auto v) {                                                           \
             combine<T, v()>(                                                                       \
-                images, pixels, c, terms, y, strides, stats, weights, {out, os}, add               \
+                images, pixels, c, {targets, starts, y, strides, stats}, weights, out,             \
+                out_strides, add                                                                   \
             );                                                                                     \
         });                                                                                        \
     }                                                                                              \
     extern "C" void combine_sums_##NAME(                                                           \
-        Index images, Index pixels, Index c, Index terms, T* const* y, const Index* strides,       \
-        double* const* stats, const T* g, Index gs, double* sums                                   \
+        Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,      \
+        const Index* strides, double* const* stats, T* const* g, const Index* g_strides,           \
+        double* sums                                                                               \
     ) {                                                                                            \
         with_vectors<T>(c, [&](auto v) {                                                           \
-            combine_sums<T, v()>(images, pixels, c, terms, y, strides, stats, {g, gs}, sums);      \
+            combine_sums<T, v()>(                                                                  \
+                images, pixels, c, {targets, starts, y, strides, stats}, g, g_strides, sums        \
+            );                                                                                     \
+        });                                                                                        \
+    }                                                                                              \
+    extern "C" void rectify_backward_##NAME(                                                       \
+        Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, const T* e, T* dx,      \
+        Index dxs                                                                                  \
+    ) {                                                                                            \
+        with_vectors<T>(c, [&](auto v) {                                                           \
+            rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, e, {dx, dxs});                   \
         });                                                                                        \
     }                                                                                              \
     extern "C" void pool_##NAME(                                                                   \

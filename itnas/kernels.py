@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,12 +36,14 @@ _SIGNATURES = {
         *_SHAPE, _POINTER, _INDEX, *[_POINTER] * 4, _INDEX, _POINTER, _POINTER, _DOUBLE,
         *[_POINTER, _INDEX] * 2, *[_POINTER] * 3,
     ),
-    "statistics": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER, _DOUBLE),
+    "statistics": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER, _DOUBLE, _INT, _DOUBLE),
     "norm_backward": (
-        *[_INDEX] * 2, *[_POINTER, _INDEX] * 2, _POINTER, _POINTER, _DOUBLE, _POINTER, _INDEX,
+        *[_INDEX] * 2, *[_POINTER, _INDEX] * 2, _POINTER, _POINTER, *[_DOUBLE] * 2, _POINTER,
+        _INDEX,
     ),
-    "combine": (*[_INDEX] * 4, *[_POINTER] * 5, _INDEX, _INT),
-    "combine_sums": (*[_INDEX] * 4, *[_POINTER] * 4, _INDEX, _POINTER),
+    "combine": (*[_INDEX] * 4, *[_POINTER] * 7, _INT),
+    "combine_sums": (*[_INDEX] * 4, *[_POINTER] * 7),
+    "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 2, *[_POINTER] * 2, _INDEX),
     "pool": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 2, _POINTER, _DOUBLE),
     "pool_backward": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 3),
 }  # fmt: skip
@@ -116,22 +119,43 @@ def _processor() -> str:
 class Map:
     """A view of (B, H, W, C) values: channels contiguous, one stride from pixel to pixel."""
 
+    __slots__ = ("batch", "channels", "first", "height", "pointer", "stride", "tensor", "width")
+
     def __init__(self, tensor: Tensor, first: int = 0, channels: int | None = None) -> None:
         """`tensor` (B, H, W, C'), of which `channels` from `first` on are taken.
 
         Pixels of the tensor must be equally spaced, as they are in a contiguous tensor or a slice
         of one along its channels.
         """
-        self.tensor = tensor
-        self.batch, self.height, self.width = tensor.shape[:3]
-        self.channels = tensor.shape[3] - first if channels is None else channels
+        self.tensor, self.first = tensor, first
+        self.batch, self.height, self.width, whole = tensor.shape
+        self.channels = whole - first if channels is None else channels
         self.stride = tensor.stride(2)
         self.pointer = tensor.data_ptr() + first * tensor.element_size()
 
     @property
     def pixels(self) -> int:
         """Of one image."""
-        return int(self.height * self.width)
+        return self.height * self.width
+
+    def view(self) -> Tensor:
+        """What it shows, (B, H, W, C)."""
+        return self.tensor[..., self.first : self.first + self.channels]
+
+    def images(self, start: int, stop: int) -> Map:
+        """Some of the images."""
+        if start == 0 and stop == self.batch:
+            return self
+        return Map(self.tensor[start:stop], self.first, self.channels)
+
+
+class Term(NamedTuple):
+    """A map with its weight in a node's sum."""
+
+    map: Map
+    stats: int | None
+    """pointer to its statistics, if it is to be normalised"""
+    weight: float = 1.0
 
 
 def pixel_map(x: Tensor) -> Tensor:
@@ -185,39 +209,45 @@ class Kernels:
             dx.pointer, dx.stride, input_sums, depthwise_gradient, pointwise_gradient,
         )  # fmt: skip
 
-    def statistics(self, y: Map, stats: int) -> None:
-        """Mean and 1 / standard deviation of every channel."""
+    def statistics(self, y: Map, stats: int, before: int = 0, *, last: bool = True) -> None:
+        """Mean and 1 / standard deviation of every channel.
+
+        Of many images piece by piece: `before` pixels have been seen, and this is the `last`.
+        """
         self._call["statistics"](
-            y.batch, y.pixels, y.channels, y.pointer, y.stride, stats, EPSILON
+            y.batch, y.pixels, y.channels, y.pointer, y.stride, stats, before, last, EPSILON
         )
 
-    def norm_backward(self, g: Map, y: Map, stats: int, sums: int, weight: float, dy: Map) -> None:
-        """Gradient of y from that of weight * normalised y."""
+    def norm_backward(
+        self, g: Map, y: Map, stats: int, sums: int, weight: float, count: int, dy: Map
+    ) -> None:
+        """Gradient of y from that of weight * normalised y; `count` pixels were normalised."""
         self._call["norm_backward"](
             g.batch * g.pixels, g.channels, g.pointer, g.stride, y.pointer, y.stride, stats, sums,
-            weight, dy.pointer, dy.stride,
+            weight, count, dy.pointer, dy.stride,
         )  # fmt: skip
 
     def combine(
-        self, maps: Sequence[Map], stats: Sequence[int | None], weights: Sequence[float],
-        out: Map, *, add: bool,
-    ) -> None:  # fmt: skip
-        """out (+)= sum of weight * normalised map; a map without statistics as it is."""
-        pointers, strides, statistics = _arrays(maps, stats)
-        factors = (ctypes.c_double * len(maps))(*weights)
+        self, terms: Sequence[Sequence[Term]], outs: Sequence[Map], *, add: bool = False
+    ) -> None:
+        """Per target: out (+)= sum of weight * normalised map over its terms."""
+        out, arrays = outs[0], _arrays(terms, outs)
+        weights = [term.weight for own in terms for term in own]
         self._call["combine"](
-            out.batch, out.pixels, out.channels, len(maps), pointers, strides, statistics, factors,
-            out.pointer, out.stride, add,
+            out.batch, out.pixels, out.channels, len(outs), *arrays[:4],
+            (ctypes.c_double * len(weights))(*weights), *arrays[4:], add,
         )  # fmt: skip
 
-    def combine_sums(
-        self, maps: Sequence[Map], stats: Sequence[int | None], g: Map, sums: int
-    ) -> None:
-        """Per map [2][C]: the sums over pixels of g and of g times the normalised map."""
-        pointers, strides, statistics = _arrays(maps, stats)
-        self._call["combine_sums"](
-            g.batch, g.pixels, g.channels, len(maps), pointers, strides, statistics, g.pointer,
-            g.stride, sums,
+    def combine_sums(self, terms: Sequence[Sequence[Term]], gs: Sequence[Map], sums: int) -> None:
+        """Per term [2][C]: sums over pixels of its target's g and of g times the normalised map."""
+        g, arrays = gs[0], _arrays(terms, gs)
+        self._call["combine_sums"](g.batch, g.pixels, g.channels, len(gs), *arrays, sums)
+
+    def rectify_backward(self, x: Map, d: Map, e: Map | None, dx: Map) -> None:
+        """dx += d (+ e, spaced as d) where x is positive."""
+        self._call["rectify_backward"](
+            x.batch * x.pixels, x.channels, x.pointer, x.stride, d.pointer, d.stride,
+            None if e is None else e.pointer, dx.pointer, dx.stride,
         )  # fmt: skip
 
     def pool(self, x: Map, maximum: bool, stride: int, y: Map, stats: int | None) -> None:
@@ -235,10 +265,18 @@ class Kernels:
         )  # fmt: skip
 
 
-def _arrays(maps: Sequence[Map], stats: Sequence[int | None]) -> tuple[object, object, object]:
-    n = len(maps)
+def _arrays(terms: Sequence[Sequence[Term]], targets: Sequence[Map]) -> tuple[object, ...]:
+    """starts, maps, their strides and statistics; targets and their strides."""
+    flat = [term for own in terms for term in own]
+    starts = [0]
+    for own in terms:
+        starts.append(starts[-1] + len(own))
+    n, t = len(flat), len(targets)
     return (
-        (ctypes.c_void_p * n)(*(m.pointer for m in maps)),
-        (ctypes.c_int64 * n)(*(m.stride for m in maps)),
-        (ctypes.c_void_p * n)(*stats),
+        (ctypes.c_int64 * (t + 1))(*starts),
+        (ctypes.c_void_p * n)(*(term.map.pointer for term in flat)),
+        (ctypes.c_int64 * n)(*(term.map.stride for term in flat)),
+        (ctypes.c_void_p * n)(*(term.stats for term in flat)),
+        (ctypes.c_void_p * t)(*(target.pointer for target in targets)),
+        (ctypes.c_int64 * t)(*(target.stride for target in targets)),
     )

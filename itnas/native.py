@@ -19,9 +19,14 @@ from torch import Tensor
 
 from itnas.blueprint import DENSE, SEPARABLE, Round, SearchCell
 from itnas.grouped import edge_name
-from itnas.kernels import Kernels, Map, pixel_map
+from itnas.kernels import Kernels, Map, Term, pixel_map
 from itnas.supernet import Noise
 from itnas.weights import Weights
+
+PIECE_BYTES = 2**21
+"""of the outputs of a dense convolution that are computed at a time"""
+SMALLEST_PIECE = 16
+"""images; below, torch takes a slower 1x1 convolution"""
 
 
 class Native:
@@ -60,7 +65,7 @@ class _Norm(torch.autograd.Function):
         stats = torch.empty(2, y.shape[3], dtype=torch.float64)
         out = torch.empty(y.shape, dtype=y.dtype)
         kernels.statistics(Map(y), stats.data_ptr())
-        kernels.combine([Map(y)], [stats.data_ptr()], [1.0], Map(out), add=False)
+        kernels.combine([[Term(Map(y), stats.data_ptr())]], [Map(out)])
         ctx.kernels = kernels
         ctx.save_for_backward(x, stats)
         return out.permute(0, 3, 1, 2)
@@ -71,8 +76,9 @@ class _Norm(torch.autograd.Function):
         y, g = pixel_map(x), pixel_map(gradients[0])
         sums, dy = torch.empty_like(stats), torch.empty(y.shape, dtype=y.dtype)
         pointers = stats.data_ptr(), sums.data_ptr()
-        ctx.kernels.combine_sums([Map(y)], [pointers[0]], Map(g), pointers[1])
-        ctx.kernels.norm_backward(Map(g), Map(y), *pointers, 1.0, Map(dy))
+        ctx.kernels.combine_sums([[Term(Map(y), pointers[0])]], [Map(g)], pointers[1])
+        count = y.shape[0] * y.shape[1] * y.shape[2]
+        ctx.kernels.norm_backward(Map(g), Map(y), *pointers, 1.0, count, Map(dy))
         return dy.permute(0, 3, 1, 2), None
 
 
@@ -117,12 +123,13 @@ class _RoundMaps:
     first: list[Map] = field(default_factory=list)
     """outputs of the first of two separable convolutions"""
     first_stats: list[int] = field(default_factory=list)
-    maps: list[Map | None] = field(default_factory=list)
-    """in the order of the routing; None where nothing needs it"""
+    maps: list[Map] = field(default_factory=list)
+    """in the order of the routing; without content where nothing needs it"""
     stats: list[int | None] = field(default_factory=list)
     rectified: Tensor | None = None
-    """(B, H, W, C) of the source, for dense convolutions; of all sources one after another for
-    factorized reductions"""
+    """(sources, B, H, W, C), for factorized reductions"""
+    free_stats: list[int] = field(default_factory=list)
+    """pointers that are still to be given out"""
 
 
 class _CellPass:
@@ -155,15 +162,15 @@ class _CellPass:
         self.nodes += [Map(whole, n * c, c) for n in range(count)]
         for n, r in enumerate(self.plan.rounds):
             made = self._maps(r, self.weights[n])
-            for t, row in zip(r.targets, r.routing, strict=True):
-                terms = [m for m, at in enumerate(row) if self.p[at] != 0 and made.maps[m]]
-                self.kernels.combine(
-                    [made.maps[m] for m in terms],  # type: ignore[misc]
-                    [made.stats[m] for m in terms],
-                    [self.p[row[m]] for m in terms],
-                    self.nodes[t],
-                    add=n > 0,
-                )
+            terms = [
+                [
+                    Term(made.maps[m], made.stats[m], self.p[at])
+                    for m, at in enumerate(row)
+                    if self.p[at] != 0
+                ]
+                for row in r.routing
+            ]
+            self.kernels.combine(terms, [self.nodes[t] for t in r.targets], add=n > 0)
             if self.keep:
                 self.rounds.append(made)
         if cell.inputs == 1:  # NAS-Bench-201: the last node is the output
@@ -177,6 +184,7 @@ class _CellPass:
             for m in range(len(r.routing[0]))
         ]
         first, last = self._separables(r, w)
+        self._reserve_stats(made, len(first) + len(wanted))
         middle = iter(self._empty(made, len(first)))
         for n, (one, one_wanted) in enumerate(zip(first, wanted[: len(first)], strict=True)):
             made.first.append(next(middle))
@@ -193,15 +201,7 @@ class _CellPass:
                     self._separate(one, r.stride, self._source(one), None, y, stats)
             self._add(made, y, stats)
         if r.dense:
-            x = self.nodes[r.sources[0]]
-            made.rectified = torch.relu(_view(x))
-            for operation in r.dense:
-                images = made.rectified.permute(0, 3, 1, 2)
-                y = pixel_map(F.conv2d(images, w[operation].flatten(0, 2), None, 1,
-                                       DENSE[operation] // 2))  # fmt: skip
-                made.tensors.append(y)
-                for n in range(y.shape[3] // c):
-                    self._add_normed(made, Map(y, n * c, c))
+            self._dense(r, w, made)
         if r.halved:
             self._halve(r, w, made)
         for s, operation in r.pools:
@@ -213,17 +213,51 @@ class _CellPass:
             self._add(made, y, stats)
         for s in r.skips:
             self._add(made, self.nodes[s], None)
-        for e in r.noise:
+        if r.noise:
             batch, height, width, _ = self.shape
-            drawn = self.noise(edge_name(self.layer, e), (batch, c, height, width))[0]
-            y = pixel_map(drawn.to(self.dtype)).contiguous()
+            names = [edge_name(self.layer, e) for e in r.noise]
+            drawn = self.noise(names, (batch, c, height, width))[0]
+            y = drawn.to(self.dtype).permute(0, 1, 3, 4, 2).contiguous()
             made.tensors.append(y)
-            self._add(made, Map(y), None)
+            for n in range(len(r.noise)):
+                self._add(made, Map(y[n]), None)
         return made
+
+    def _dense(self, r: Round, w: Weights, made: _RoundMaps) -> None:
+        """Convolutions of C to E*C channels, a few images at a time: what a convolution has
+        written is still in the cache when its statistics are taken."""
+        x, c = self.nodes[r.sources[0]], self.shape[3]
+        outputs = []
+        for operation, edges in r.dense.items():
+            y = torch.empty(*self.shape[:3], len(edges) * c, dtype=self.dtype)
+            made.tensors.append(y)
+            outputs.append((y, w[operation].flatten(0, 2), DENSE[operation] // 2))
+            for n in range(len(edges)):
+                self._add(made, Map(y, n * c, c), self._stats(made))
+        first = len(made.maps) - sum(len(edges) for edges in r.dense.values())
+        for start, stop in self._pieces(outputs[0][0]):
+            images = torch.relu(x.images(start, stop).view()).permute(0, 3, 1, 2)
+            m = first
+            for y, weight, padding in outputs:
+                y[start:stop] = F.conv2d(images, weight, None, 1, padding).permute(0, 2, 3, 1)
+                for _ in range(y.shape[3] // c):
+                    stats = made.stats[m]
+                    assert stats is not None
+                    self.kernels.statistics(
+                        made.maps[m].images(start, stop), stats, start * x.pixels,
+                        last=stop == len(y),
+                    )  # fmt: skip
+                    m += 1
+
+    @staticmethod
+    def _pieces(y: Tensor) -> list[tuple[int, int]]:
+        """Ranges of images so small that y's part of them fits the cache."""
+        count = max(SMALLEST_PIECE, PIECE_BYTES // (y[0].numel() * y.element_size()))
+        return [(n, min(n + count, len(y))) for n in range(0, len(y), count)]
 
     def _halve(self, r: Round, w: Weights, made: _RoundMaps) -> None:
         """Factorized reductions of all sources: even and odd pixels as matrices."""
-        made.rectified = torch.stack([torch.relu(_view(self.nodes[s])) for s in r.sources])
+        made.rectified = torch.stack([torch.relu(self.nodes[s].view()) for s in r.sources])
         even, odd = w["even"][0].flatten(2), w["odd"][0].flatten(2)  # (E, C / 2, C) each
         y = torch.empty(len(r.halved), *self.shape, dtype=self.dtype)
         half = even.shape[1]
@@ -281,9 +315,13 @@ class _CellPass:
         return [Map(y) for y in block]
 
     def _stats(self, made: _RoundMaps) -> int:
-        stats = torch.empty(2, self.shape[3], dtype=torch.float64)
-        made.tensors.append(stats)
-        return int(stats.data_ptr())
+        return made.free_stats.pop()
+
+    def _reserve_stats(self, made: _RoundMaps, count: int) -> None:
+        block = torch.empty(count, 2, self.shape[3], dtype=torch.float64)
+        made.tensors.append(block)
+        size = 2 * self.shape[3] * 8
+        made.free_stats = [block.data_ptr() + n * size for n in range(count)]
 
     def _add(self, made: _RoundMaps, y: Map, stats: int | None) -> None:
         made.maps.append(y)
@@ -310,7 +348,7 @@ class _CellPass:
         dinputs = [torch.zeros(x.shape, dtype=self.dtype) for x in self.inputs]
         self.dnodes = [Map(d) for d in dinputs]
         self.dnodes += [Map(whole, n * c, c) for n in range(cell.nodes - cell.inputs)]
-        self.dp = torch.zeros(len(self.p), dtype=torch.float64)
+        self.dp = [0.0] * len(self.p)
         # empty, not zero: every element of every part is written
         dweights = [
             {role: torch.empty_like(part) for role, part in w.items()} if weights_wanted else None
@@ -319,7 +357,7 @@ class _CellPass:
         for n in reversed(range(len(self.plan.rounds))):
             self._round_backward(n, dweights[n])
             self.rounds[n] = _RoundMaps()  # free its maps
-        dp = self.dp[None, :-1].to(self.p_like.dtype)
+        dp = torch.tensor([self.dp[:-1]], dtype=self.p_like.dtype)
         flat = [d for w in dweights if w is not None for d in w.values()]
         weights = flat if weights_wanted else [None] * len(self.tensors)
         return dp, [d.permute(0, 3, 1, 2) for d in dinputs], weights  # type: ignore[return-value]
@@ -355,37 +393,38 @@ class _CellPass:
             self._pool_backward(r, made, sums[m], m, s, operation == "max_pool_3x3")
             m += 1
         for s in r.skips:
-            targets = list(sums[m])
-            self.kernels.combine(
-                [self.dnodes[t] for t in targets], [None] * len(targets),
-                [self._weight(r, t, m) for t in targets], self.dnodes[s], add=True,
-            )  # fmt: skip
+            self.kernels.combine([self._gradients_of(r, m, list(sums[m]))], [self.dnodes[s]],
+                                 add=True)  # fmt: skip
             m += 1
+
+    def _gradients_of(self, r: Round, m: int, targets: list[int]) -> list[Term]:
+        """The gradients of a map's targets, weighted."""
+        return [Term(self.dnodes[t], None, self._weight(r, t, m)) for t in targets]
 
     def _sums(self, r: Round, made: _RoundMaps) -> list[dict[int, Tensor]]:
         """Sums of the nodes' gradients with every map that goes there; gradients of p from them."""
+        nothing = len(self.p) - 1
+        used = [[m for m, at in enumerate(row) if at < nothing] for row in r.routing]
+        terms = [[Term(made.maps[m], made.stats[m]) for m in ms] for ms in used]
+        sums = torch.empty(sum(map(len, used)), 2, self.shape[3], dtype=torch.float64)
+        self.kernels.combine_sums(terms, [self.dnodes[t] for t in r.targets], sums.data_ptr())
         found: list[dict[int, Tensor]] = [{} for _ in made.maps]
-        for t, row in zip(r.targets, r.routing, strict=True):
-            terms = [m for m, at in enumerate(row) if at < len(self.p) - 1]
-            sums = torch.empty(len(terms), 2, self.shape[3], dtype=torch.float64)
-            self.kernels.combine_sums(
-                [made.maps[m] for m in terms],  # type: ignore[misc]
-                [made.stats[m] for m in terms], self.dnodes[t], sums.data_ptr(),
-            )  # fmt: skip
-            if terms:
-                self.dp[[row[m] for m in terms]] = sums[:, 1].sum(1)
-            for n, m in enumerate(terms):
-                found[m][t] = sums[n]
+        products = sums[:, 1].sum(1).tolist()
+        flat = [(t, m, row[m]) for t, row, ms in zip(r.targets, r.routing, used, strict=True)
+                for m in ms]  # fmt: skip
+        for n, (t, m, at) in enumerate(flat):
+            found[m][t] = sums[n]
+            self.dp[at] = products[n]
         return found
 
     def _weight(self, r: Round, target: int, m: int) -> float:
         return self.p[r.routing[target - r.targets[0]][m]]
 
     def _separate_back(
-        self, one: _Separable, stride: int, x: Map, input_stats: int | None, y: Map | None,
+        self, one: _Separable, stride: int, x: Map, input_stats: int | None, y: Map,
         stats: int | None, sums: int, weight: float, g: Map, dx: Map, input_sums: int | None,
     ) -> None:  # fmt: skip
-        assert y is not None and stats is not None
+        assert stats is not None
         kernel, dilation, _ = SEPARABLE[one.operation]
         self.kernels.separable_backward(
             x, (kernel, dilation, stride), input_stats, one.depthwise, one.pointwise, y, stats,
@@ -393,39 +432,46 @@ class _CellPass:
         )  # fmt: skip
 
     def _norm_gradient(
-        self, r: Round, made: _RoundMaps, sums: dict[int, Tensor], m: int, dy: Map
-    ) -> None:
-        """Gradient of a map that goes to one target, before its norm."""
+        self, r: Round, made: _RoundMaps, sums: dict[int, Tensor], m: int, dy: Map,
+        images: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Gradient of a map (or of some images of it) that goes to one target, before its norm."""
         y, stats, (t, total) = made.maps[m], made.stats[m], next(iter(sums.items()))
-        assert y is not None and stats is not None
-        weight = self._weight(r, t, m)
-        self.kernels.norm_backward(self.dnodes[t], y, stats, total.data_ptr(), weight, dy)
+        assert stats is not None
+        weight, g, count = self._weight(r, t, m), self.dnodes[t], y.batch * y.pixels
+        if images is not None:
+            y, g = y.images(*images), g.images(*images)
+        self.kernels.norm_backward(g, y, stats, total.data_ptr(), weight, count, dy)
 
     def _dense_backward(
         self, r: Round, w: Weights, made: _RoundMaps, sums: list[dict[int, Tensor]], m: int,
         dweights: Weights | None,
     ) -> int:  # fmt: skip
-        c, source = self.shape[3], r.sources[0]
-        assert made.rectified is not None
-        images, total = made.rectified.permute(0, 3, 1, 2), None
-        for operation, edges in r.dense.items():
-            dy = torch.empty(*self.shape[:3], len(edges) * c, dtype=self.dtype)
-            for n in range(len(edges)):
-                self._norm_gradient(r, made, sums[m], m, Map(dy, n * c, c))
-                m += 1
-            weight = w[operation].flatten(0, 2)
-            padding = DENSE[operation] // 2
-            dx, dw, _ = torch.ops.aten.convolution_backward(
-                dy.permute(0, 3, 1, 2), images, weight, None, [1, 1], [padding, padding], [1, 1],
-                False, [0, 0], 1, [True, dweights is not None, False],
-            )  # fmt: skip
-            if dweights is not None:
-                dweights[operation].copy_(dw.view(w[operation].shape))
-            total = dx if total is None else total + dx
-        assert total is not None
-        target = _view(self.dnodes[source])
-        target.add_(torch.where(made.rectified > 0, total.permute(0, 2, 3, 1), 0))
-        return m
+        c, x, dx = self.shape[3], self.nodes[r.sources[0]], self.dnodes[r.sources[0]]
+        if dweights is not None:
+            for operation in r.dense:
+                dweights[operation].zero_()
+        widest = torch.empty(*self.shape[:3], max(map(len, r.dense.values())) * c, device="meta")
+        for start, stop in self._pieces(widest):
+            own = x.images(start, stop)
+            images = torch.relu(own.view()).permute(0, 3, 1, 2)
+            at, gradients = m, []
+            for operation, edges in r.dense.items():
+                dy = torch.empty(stop - start, *self.shape[1:3], len(edges) * c, dtype=self.dtype)
+                for n in range(len(edges)):
+                    self._norm_gradient(r, made, sums[at], at, Map(dy, n * c, c), (start, stop))
+                    at += 1
+                padding = [DENSE[operation] // 2] * 2
+                d, dw, _ = torch.ops.aten.convolution_backward(
+                    dy.permute(0, 3, 1, 2), images, w[operation].flatten(0, 2), None, [1, 1],
+                    padding, [1, 1], False, [0, 0], 1, [True, dweights is not None, False],
+                )  # fmt: skip
+                if dweights is not None:
+                    dweights[operation] += dw.view(w[operation].shape)
+                gradients.append(Map(pixel_map(d)))
+            second = gradients[1] if len(gradients) > 1 else None
+            self.kernels.rectify_backward(own, gradients[0], second, dx.images(start, stop))
+        return at
 
     def _halved_backward(
         self, r: Round, w: Weights, made: _RoundMaps, sums: list[dict[int, Tensor]], m: int,
@@ -448,8 +494,7 @@ class _CellPass:
                     dweights[name][0, n] = (d.flatten(0, 2).T @ pixels)[..., None, None]
             m += 1
         for n, s in enumerate(r.sources):
-            target = _view(self.dnodes[s])
-            target.add_(torch.where(made.rectified[n] > 0, total[n], 0))
+            self.kernels.rectify_backward(self.nodes[s], Map(total[n]), None, self.dnodes[s])
         return m
 
     def _pool_backward(
@@ -459,19 +504,12 @@ class _CellPass:
         targets = list(sums)
         weights = [self._weight(r, t, m) for t in targets]
         g = Map(torch.empty(self.shape, dtype=self.dtype))
-        nodes = [self.dnodes[t] for t in targets]
-        self.kernels.combine(nodes, [None] * len(nodes), weights, g, add=False)
+        self.kernels.combine([self._gradients_of(r, m, targets)], [g])
         y, stats = made.maps[m], made.stats[m]
         if stats is not None:
-            assert y is not None
             total = torch.stack([p * sums[t] for p, t in zip(weights, targets, strict=True)]).sum(0)
             dy = Map(torch.empty(self.shape, dtype=self.dtype))
-            self.kernels.norm_backward(g, y, stats, total.data_ptr(), 1.0, dy)
+            count = y.batch * y.pixels
+            self.kernels.norm_backward(g, y, stats, total.data_ptr(), 1.0, count, dy)
             g = dy
         self.kernels.pool_backward(self.nodes[s], maximum, r.stride, g, self.dnodes[s])
-
-
-def _view(x: Map) -> Tensor:
-    """The tensor that a map shows, (B, H, W, C)."""
-    first = (x.pointer - x.tensor.data_ptr()) // x.tensor.element_size()
-    return x.tensor[..., first : first + x.channels]

@@ -1,8 +1,7 @@
 """SGD and Adam for many replicas at once, each with its own rates and its own clipping.
 
 torch's optimizers take one value per parameter group and clip over all parameters; here all
-parameters are one flat tensor, `owner` says which replica an element belongs to, and a value per
-replica is spread over its elements. The formulas are torch's. A replica that is no longer `alive`
+parameters are one flat tensor and a value per replica is spread over the replica's elements. The formulas are torch's. A replica that is no longer `alive`
 keeps its values: its gradients may be NaN, so they are masked, not multiplied by zero.
 """
 
@@ -15,13 +14,6 @@ import torch
 from torch import Tensor
 
 from itnas.weights import WeightStore
-
-
-def _spread(values: Sequence[float], owner: Tensor, like: Tensor) -> Tensor | float:
-    """One value per replica to one per element; a plain number where all are equal."""
-    if len(set(values)) == 1:
-        return values[0]
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[owner]
 
 
 class ReplicaSGD:
@@ -39,11 +31,16 @@ class ReplicaSGD:
         """One value per replica. A clip of 0 clips nothing."""
         self.store, flat = store, store.flat
         self.velocity = torch.zeros_like(flat)
-        self.momentum = _spread(momentum, store.owner, flat)
-        self.decay = _spread(weight_decay, store.owner, flat)
-        self.ahead = _spread([float(n) for n in nesterov], store.owner, flat)
-        limit = [clip if clip > 0 else float("inf") for clip in gradient_clip]
-        self.limit = torch.tensor(limit, dtype=flat.dtype, device=flat.device)
+
+        def values(given: Sequence[float]) -> Tensor:
+            return torch.tensor(given, dtype=flat.dtype, device=flat.device)
+
+        def spread(given: Sequence[float]) -> Tensor | float:
+            return given[0] if len(set(given)) == 1 else store.spread(values(given))
+
+        self.momentum, self.decay = spread(momentum), spread(weight_decay)
+        self.ahead = spread([float(n) for n in nesterov])
+        self.limit = values([clip if clip > 0 else float("inf") for clip in gradient_clip])
         self.rates = torch.zeros_like(self.limit)
         """(K,); a tensor, so that a captured step sees it change"""
 
@@ -57,25 +54,25 @@ class ReplicaSGD:
         store, flat = self.store, self.store.flat
         norm = store.squared_norms(gradient).sqrt()
         clip = (self.limit / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
-        gradient = gradient * store.gather(clip) + self.decay * flat
+        gradient = gradient * store.spread(clip) + self.decay * flat
         velocity = self.momentum * self.velocity + gradient
         direction = velocity
         if not isinstance(self.ahead, float):
             direction = torch.where(self.ahead > 0, gradient + self.momentum * velocity, velocity)
         elif self.ahead:
             direction = gradient + self.momentum * velocity
-        moved = flat - store.gather(self.rates) * direction
-        kept = store.gather(alive)
+        moved = flat - store.spread(self.rates) * direction
+        kept = store.spread(alive)
         torch.where(kept, velocity, self.velocity, out=self.velocity)
         torch.where(kept, moved, flat, out=flat)
 
     def state_dict(self) -> dict[str, Any]:
-        """The velocity."""
-        return {"velocity": self.velocity}
+        """The velocity, (K, weights)."""
+        return {"velocity": self.store.by_replica(self.velocity)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`."""
-        self.velocity.copy_(state["velocity"])
+        self.velocity.copy_(self.store.from_replicas(state["velocity"]))
 
 
 class ReplicaAdam:

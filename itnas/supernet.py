@@ -20,8 +20,8 @@ from itnas.weights import Weights
 
 EdgeWeights = Mapping[CellKind, Tensor]
 """by cell kind (K, operations of all edges in the order of the edges): p_e one after another"""
-Noise = Callable[[str, tuple[int, ...]], Tensor]
-"""(edge's name, (B, C, H, W)) to the noise operation's output, (K, B, C, H, W)"""
+Noise = Callable[[list[str], tuple[int, ...]], Tensor]
+"""(names of edges, (B, C, H, W)) to the noise operation's outputs, (K, edges, B, C, H, W)"""
 
 
 class Backend(Protocol):

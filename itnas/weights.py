@@ -16,57 +16,81 @@ Weights = dict[str, Tensor]
 
 
 class WeightStore:
-    """Weights of K replicas in one flat tensor, part after part, in each part (K, *shape).
+    """Weights of K replicas in one flat tensor, so that an optimizer sees one tensor for all.
 
-    Parts are contiguous, so a grouped convolution takes them as they are, and an optimizer sees
-    one tensor for all replicas and weights.
+    In *part order* every part is contiguous over the replicas, (K, *shape), as grouped operations
+    take it; the flat tensor is (K * weights,). In *replica order* every replica is contiguous and
+    the flat tensor is (K, weights).
     """
 
     def __init__(
-        self, blueprint: Blueprint, seeds: Sequence[int], device: torch.device, dtype: torch.dtype
-    ) -> None:
+        self, blueprint: Blueprint, seeds: Sequence[int], device: torch.device,
+        dtype: torch.dtype, *, replica_order: bool,
+    ) -> None:  # fmt: skip
         """Weights from the streams of the seeds, with the distributions of PyTorch's defaults."""
         self.parts, self.replicas = blueprint.parts, len(seeds)
-        sizes = [len(seeds) * part.numel for part in self.parts]
-        self.offsets = [sum(sizes[:n]) for n in range(len(sizes))]
-        blocks = [
-            torch.stack([_initial(part, seed) for seed in seeds]).reshape(-1)
-            for part in self.parts
-        ]
-        self.flat = torch.cat(blocks).to(device, dtype)
-        """(K * weights of one replica,)"""
-        owner = [
-            torch.arange(len(seeds)).repeat_interleave(part.numel) for part in self.parts
-        ]
-        self.owner = torch.cat(owner).to(device)
-        """(K * weights,): the replica of each element"""
-        self.by_replica = torch.argsort(self.owner, stable=True).view(len(seeds), -1)
-        """(K, weights): where each replica's elements are"""
-        whole = self.flat.split(sizes)
+        self.replica_order = replica_order
+        sizes = [part.numel for part in self.parts]
+        rows = torch.stack([
+            torch.cat([_initial(part, seed).flatten() for part in self.parts]) for seed in seeds
+        ]).to(device, dtype)  # fmt: skip
+        if replica_order:
+            self.flat = rows
+            blocks = rows.split(sizes, dim=1)
+        else:
+            position = torch.arange(rows.numel(), device=device).view(len(seeds), -1)
+            order = torch.cat([block.flatten() for block in position.split(sizes, dim=1)])
+            self._owner = order // blueprint.numel  # (K * weights,): the replica of each element
+            self._position = torch.argsort(order).view(len(seeds), -1)  # where a replica's are
+            self.flat = rows.flatten()[order]
+            blocks = self.flat.split([len(seeds) * size for size in sizes])
         self.all: Weights = {
             part.name: block.view(len(seeds), *part.shape)
-            for part, block in zip(self.parts, whole, strict=True)
+            for part, block in zip(self.parts, blocks, strict=True)
         }
-        """views of the flat tensor"""
+        """views of the flat tensor, (K, *shape) each"""
 
-    def named(self, replica: int, flat: Tensor | None = None) -> Weights:
-        """One replica's single weights (or what belongs to them in `flat`) under plain names."""
-        flat = self.flat if flat is None else flat
-        found: Weights = {}
-        for part, offset in zip(self.parts, self.offsets, strict=True):
-            block = flat[offset + replica * part.numel :][: part.numel].view(part.shape)
-            members = list(block) if part.stacked else [block]
-            found |= dict(zip(part.members, members, strict=True))
-        return found
+    def by_replica(self, flat: Tensor) -> Tensor:
+        """Anything laid out like the flat tensor as (K, weights); a copy in part order."""
+        return flat if self.replica_order else flat[self._position]
 
-    def gather(self, per_replica: Tensor) -> Tensor:
-        """(K,) values to one per element of the flat tensor."""
-        return per_replica if self.replicas == 1 else per_replica[self.owner]
+    def from_replicas(self, rows: Tensor) -> Tensor:
+        """The inverse of `by_replica`."""
+        if self.replica_order:
+            return rows
+        flat = torch.empty_like(self.flat)
+        flat[self._position.flatten()] = rows.flatten()
+        return flat
+
+    def flatten(self, gradients: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Per chunk of replicas and part, to one tensor laid out like the flat one."""
+        if self.replica_order:  # a chunk is a replica
+            flat = torch.cat([g.flatten() for own in gradients for g in own])
+            return flat.view_as(self.flat)
+        return torch.cat([g.flatten() for parts in zip(*gradients, strict=True) for g in parts])
+
+    def spread(self, per_replica: Tensor) -> Tensor:
+        """(K,) values so that they broadcast with the flat tensor."""
+        if self.replica_order:
+            return per_replica[:, None]
+        return per_replica if self.replicas == 1 else per_replica[self._owner]
 
     def squared_norms(self, flat: Tensor) -> Tensor:
         """Sum of squares per replica, (K,)."""
         square = flat * flat
-        return square[self.by_replica].sum(1) if self.replicas > 1 else square.sum().view(1)
+        if not self.replica_order and self.replicas == 1:
+            return square.sum().view(1)
+        return self.by_replica(square).sum(1)
+
+    def named(self, replica: int, flat: Tensor | None = None) -> Weights:
+        """One replica's single weights (or what belongs to them in `flat`) under plain names."""
+        row = self.by_replica(self.flat if flat is None else flat)[replica]
+        found: Weights = {}
+        for part, block in zip(self.parts, row.split([p.numel for p in self.parts]), strict=True):
+            block = block.view(part.shape)
+            members = list(block) if part.stacked else [block]
+            found |= dict(zip(part.members, members, strict=True))
+        return found
 
 
 def _initial(part: Part, seed: int) -> Tensor:
