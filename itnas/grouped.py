@@ -36,6 +36,8 @@ class Grouped:
         """Batch norm with the batch's statistics; scale and shift (K, C)."""
         if scale is not None and shift is not None:
             scale, shift = scale.flatten(), shift.flatten()
+        if not x.is_cuda:  # torch's sums in channels_last are ten to a hundred times less exact
+            x = x.contiguous()
         return F.batch_norm(x, None, None, scale, shift, training=True)
 
     def cell(

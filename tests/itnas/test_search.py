@@ -19,11 +19,6 @@ from itnas.supernet import build_supernet
 DOUBLE = EngineSettings(precision="float64")
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return itnas.load_data(itnas.DataSettings("digits", subset=400))
-
-
 def setting(space="nas-bench-201", dependence=None, **search):
     search = {"epochs": 2, "channels": 2, "cells": 1 if space == "nas-bench-201" else 3, **search}
     return Setting(space, SearchSettings(**search), dependence or DependenceSettings())
