@@ -368,3 +368,10 @@ def _nas_bench_201(
             )
             layer += 1
     yield Head(*_head(c, classes), *_affine("norm", c))
+
+
+def count_parameters(
+    space: Space, channels: int, cells: int, image_channels: int, classes: int
+) -> int:
+    """Weights of the supernet, without the architecture; counted on the structure alone."""
+    return draw_up(space, channels, cells, image_channels, classes).numel

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -90,11 +91,8 @@ class Dependence(nn.Module):
             lists = (cell.edges[link.predecessor].operations, cell.edges[link.edge].operations)
             if name in self.transition:
                 continue
-            initial = drawn(
-                lambda seed, n=n, lists=lists: initial_transition(  # type: ignore[misc]
-                    *lists, settings, stream(seed, "transition", kind, n)
-                )
-            )
+            key = ("transition", kind, n)
+            initial = drawn(partial(_initial_of, *lists, settings, key))
             if settings.trainable:  # drawn after the random initial values, from a stream apart
                 initial = initial + noise((len(lists[0]), len(lists[1])), "transition", n)
             self.transition[name] = nn.Parameter(initial, requires_grad=settings.trainable)
@@ -200,6 +198,13 @@ def _matrices(logits: list[Tensor]) -> Tensor:
 
 def _widened(x: Tensor, width: int, fill: float) -> Tensor:
     return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]), value=fill)
+
+
+def _initial_of(
+    rows: tuple[str, ...], columns: tuple[str, ...], settings: DependenceSettings,
+    key: tuple[str | int, ...], seed: int,
+) -> Tensor:  # fmt: skip
+    return initial_transition(rows, columns, settings, stream(seed, *key))
 
 
 def initial_transition(

@@ -110,7 +110,9 @@ class Engine:
             loss, _ = self._loss(chunk, images, labels, leaves, weights)
             found.append(torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values())))
             losses.append(loss.detach())
-        gradients = [torch.cat(parts) / self._scale_of(parts[0]) for parts in zip(*found, strict=True)]
+        gradients = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        if self.settings.precision == "float16":
+            gradients = [g / self.scale[:, None] for g in gradients]
         return torch.cat(losses), dict(zip(p, gradients, strict=True))
 
     def weight_gradient(
@@ -158,9 +160,7 @@ class Engine:
             return drawn.to(self.device, non_blocking=True)
 
         with self._autocast():
-            logits = self._forward(
-                self.blueprint, self.backend, side_by_side, weights, p, noise
-            )
+            logits = self._forward(self.blueprint, self.backend, side_by_side, weights, p, noise)
         logits = logits.to(self.dtype)
         loss = F.cross_entropy(logits.flatten(0, 1), labels[chunk].flatten(), reduction="none")
         return loss.unflatten(0, labels[chunk].shape).mean(dim=1), logits
@@ -176,12 +176,9 @@ class Engine:
         """The sum of the losses, replicas do not mix; scaled under float16."""
         return (loss * self.scale[chunk] if self.settings.precision == "float16" else loss).sum()
 
-    def _scale_of(self, gradient: Tensor) -> Tensor | float:
-        return self.scale[:, None] if self.settings.precision == "float16" else 1.0
-
     @torch.no_grad()
     def usable(self, gradient: Tensor, alive: Tensor) -> Tensor:
-        """Replicas whose step is taken, (K,): under float16 an overflow halves the scale instead."""
+        """Replicas whose step is taken, (K,); a float16 overflow halves the scale instead."""
         if self.settings.precision != "float16":
             return alive
         finite = self.store.squared_norms(gradient).isfinite()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import DENSE, SEPARABLE, CellPlan, Round, SearchCell
+from itnas.blueprint import SEPARABLE, CellPlan, Round, SearchCell
 from itnas.supernet import Noise, halve
 from itnas.weights import Weights
 
@@ -76,7 +76,7 @@ class Grouped:
             return rectified.index_select(2, _constant(sources, x.device))
 
         def depthwise(y: Tensor, operation: str, role: str, stride: int) -> Tensor:
-            kernel, dilation, _ = SEPARABLE[operation]
+            dilation = SEPARABLE[operation][1]
             weight = w[f"{role}.{operation}"].flatten(0, 2)  # (K * E * C, 1, k, k)
             y = self._convolve(y.flatten(1, 3), weight, len(weight), stride, dilation)
             return y.unflatten(1, (replicas, -1, x.shape[3]))
@@ -98,7 +98,7 @@ class Grouped:
         if deep:
             normed.append(pointwise(deep, "last"))
         for operation in r.dense:  # these leave one source (NAS-Bench-201): C to E*C channels
-            assert x.shape[2] == 1 and operation in DENSE
+            assert x.shape[2] == 1
             weight = w[operation].flatten(1, 2)
             y = self.convolution(rectified.flatten(1, 3), weight)
             normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))

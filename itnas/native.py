@@ -205,22 +205,22 @@ class _CellPass:
         if r.halved:
             self._halve(r, w, made)
         for s, operation in r.pools:
-            (y,) = self._empty(made, 1)
-            stats = self._stats(made) if self.plan.pool_norm else None
+            (pooled,) = self._empty(made, 1)
+            pool_stats = self._stats(made) if self.plan.pool_norm else None
             maximum = operation == "max_pool_3x3"
             if wanted[len(made.maps)]:
-                self.kernels.pool(self.nodes[s], maximum, r.stride, y, stats)
-            self._add(made, y, stats)
+                self.kernels.pool(self.nodes[s], maximum, r.stride, pooled, pool_stats)
+            self._add(made, pooled, pool_stats)
         for s in r.skips:
             self._add(made, self.nodes[s], None)
         if r.noise:
             batch, height, width, _ = self.shape
             names = [edge_name(self.layer, e) for e in r.noise]
             drawn = self.noise(names, (batch, c, height, width))[0]
-            y = drawn.to(self.dtype).permute(0, 1, 3, 4, 2).contiguous()
-            made.tensors.append(y)
-            for n in range(len(r.noise)):
-                self._add(made, Map(y[n]), None)
+            block = drawn.to(self.dtype).permute(0, 1, 3, 4, 2).contiguous()
+            made.tensors.append(block)
+            for one in block:
+                self._add(made, Map(one), None)
         return made
 
     def _dense(self, r: Round, w: Weights, made: _RoundMaps) -> None:

@@ -1,8 +1,9 @@
 """SGD and Adam for many replicas at once, each with its own rates and its own clipping.
 
 torch's optimizers take one value per parameter group and clip over all parameters; here all
-parameters are one flat tensor and a value per replica is spread over the replica's elements. The formulas are torch's. A replica that is no longer `alive`
-keeps its values: its gradients may be NaN, so they are masked, not multiplied by zero.
+parameters are one flat tensor, and a value per replica is spread over the replica's elements. The
+formulas are torch's. A replica that is no longer `alive` keeps its values: its gradients may be
+NaN, so they are masked, not multiplied by zero.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Architectures(nn.Module):
         self.to(device, dtype)
         order = [k for group in self.groups for k in group.replicas]
         inverse = sorted(range(self.count), key=order.__getitem__)
-        self.order = None if inverse == list(range(self.count)) else torch.tensor(inverse, device=device)
+        self.order = (
+            None if inverse == list(range(self.count)) else torch.tensor(inverse, device=device)
+        )
         self.optimizer = self._optimizer(settings, device, dtype)
 
     def _optimizer(

@@ -81,7 +81,8 @@ def _preprocess(
 ) -> Tensor:
     if layer.weight is not None:
         return backend.norm(backend.convolution(x, of(layer.weight)))
-    assert layer.even is not None and layer.odd is not None
+    assert layer.even is not None
+    assert layer.odd is not None
     return backend.norm(halve(backend, x, of(layer.even), of(layer.odd)))
 
 
@@ -96,9 +97,7 @@ def halve(backend: Backend, x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     return torch.cat(parts, dim=2).flatten(1, 2)
 
 
-def _residual(
-    backend: Backend, layer: Residual, x: Tensor, of: Callable[[Part], Tensor]
-) -> Tensor:
+def _residual(backend: Backend, layer: Residual, x: Tensor, of: Callable[[Part], Tensor]) -> Tensor:
     y = x
     for weight, scale, shift, stride in zip(
         layer.weights, layer.scales, layer.shifts, (2, 1), strict=True

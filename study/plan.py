@@ -70,7 +70,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
 
 
 def _parameters(setting: Setting, data: ImageData) -> int:
-    from itnas.supernet import count_parameters
+    from itnas.blueprint import count_parameters
 
     search = setting.search
     assert isinstance(search.cells, int)  # resolved

@@ -16,8 +16,32 @@ def image_data(count=200, channels=3, size=16, **settings):
     )  # fmt: skip
 
 
+class OneReplica(Batches):
+    """The batches of a pack of one, without the replica dimension."""
+
+    def training(self, part, epoch):
+        return ((x[0], y[0]) for x, y in super().training(part, epoch))
+
+    def evaluation(self, part):
+        return ((x[0], y[0]) for x, y in super().evaluation(part))
+
+
 def batches(data, seed=0, batch_size=16):
-    return Batches(data, seed, batch_size, "cpu", torch.float32)
+    return OneReplica(data, [seed], batch_size, "cpu", torch.float32)
+
+
+def test_replicas_see_what_they_would_see_alone():
+    data = image_data(200, cutout=4)
+    together = Batches(data, [3, 0, 3], 16, "cpu", torch.float32)
+    for k, seed in enumerate((3, 0, 3)):
+        alone = batches(data, seed)
+        for mine, wanted in (
+            (together.training("weights", 2), alone.training("weights", 2)),
+            (together.evaluation("holdout"), alone.evaluation("holdout")),
+        ):
+            for (x, y), (u, v) in zip(mine, wanted, strict=True):
+                assert torch.equal(x[k], u)
+                assert torch.equal(y[k], v)
 
 
 def test_parts_are_disjoint_and_cover_everything():
@@ -35,7 +59,7 @@ def test_an_epoch_shows_every_image_of_its_part_at_most_once_and_only_those():
     data = image_data(200, crop=False, flip=False)
     view = batches(data)
     assert view.steps == 90 // 16
-    part = view.parts["architecture"]
+    part = view.parts[0]["architecture"]
     mean, scale = view.mean, view.scale
     shown = torch.cat([images for images, _ in view.training("architecture", 0)])
     raw = (shown / scale + mean).round().to(torch.uint8)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 import itnas
-from itnas.bilevel import Run
-from itnas.dependence import build_dependence
+from itnas.bilevel import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
-from itnas.supernet import build_supernet
+from tests.reference.search import PlainSearch
+from tests.reference.supernet import single_path
 
 DOUBLE = EngineSettings(precision="float64")
 
@@ -40,49 +40,18 @@ def without_times(result):
     return {k: v for k, v in fields.items() if "seconds" not in k}, history
 
 
-def plain_search(config, seed, data, steps):
-    """The same search written apart: Adam and SGD by their formulas, full autograd."""
+def epoch_of(config, seed, data):
+    """A plain search of one epoch on the batches of `seed`."""
     config = itnas.resolve(config, data)
-    search = config.search
-    view = itnas.data.Batches(data, seed.data, search.batch_size, "cpu", torch.float64)
-    network, context = build_supernet(config, data.channels, 10, seed.weights, seed.data)
-    network.double()
-    space = itnas.get_space(config.space)
-    dependence = build_dependence(space, config.dependence, seed.architecture).double()
-    named = dict(dependence.named_parameters())
-    rates = {"logits": "architecture_lr", "transition": "transition_lr"}
-    moments = {n: [torch.zeros_like(p), torch.zeros_like(p)] for n, p in named.items()}
-    velocity = {n: torch.zeros_like(p) for n, p in network.named_parameters()}
+    view = itnas.data.Batches(data, [seed.data], config.search.batch_size, "cpu", torch.float64)
+    search = PlainSearch(config, seed, data.channels, 10, dtype=torch.float64)
     pairs = zip(view.training("architecture", 0), view.training("weights", 0), strict=True)
-    for t, ((xa, ya), (xw, yw)) in enumerate(list(pairs)[:steps], start=1):
-        context.moment = ("architecture", 0, t - 1)
-        choice = {k: c().probabilities for k, c in dependence.items()}
-        loss = F.cross_entropy(network(xa, choice), ya)
-        with torch.no_grad():
-            gradients = torch.autograd.grad(loss, list(named.values()))
-            for (name, p), g in zip(named.items(), gradients, strict=True):
-                kind = "architecture" if ".logits." in name else "transition"
-                g = g + getattr(search, f"{kind}_weight_decay") * p
-                m, v = moments[name]
-                m.mul_(0.5).add_(0.5 * g)
-                v.mul_(0.999).add_(0.001 * g * g)
-                step = m / (1 - 0.5**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-                group = name.split(".")[1]
-                p -= getattr(search, rates.get(group, "attention_lr")) * step
-        context.moment = ("weights", 0, t - 1)
-        choice = {k: [p.detach() for p in c().probabilities] for k, c in dependence.items()}
-        loss = F.cross_entropy(network(xw, choice), yw)
-        parameters = dict(network.named_parameters())
-        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        with torch.no_grad():
-            total = math.sqrt(sum(float((g * g).sum()) for g in gradients if g is not None))
-            clip = min(1.0, search.gradient_clip / (total + 1e-6))
-            for (name, w), g in zip(parameters.items(), gradients, strict=True):
-                if g is None:
-                    continue
-                velocity[name].mul_(search.momentum).add_(clip * g + search.weight_decay * w)
-                w -= search.weights_lr * velocity[name]
-    return network.state_dict(), dependence.state_dict()
+    for n, ((xa, ya), (xw, yw)) in enumerate(pairs):
+        search.context.moment = ("architecture", 0, n)
+        search.architecture_step(xa[0], ya[0])
+        search.context.moment = ("weights", 0, n)
+        search.weight_step(xw[0], yw[0])
+    return search
 
 
 @pytest.mark.parametrize(
@@ -94,23 +63,22 @@ def plain_search(config, seed, data, steps):
         ("s4", DependenceSettings(sharing="cell"), 5.0),
     ],
 )
-def test_steps_agree_with_a_plain_reimplementation(digits, space, dependence, clip):
+def test_an_epoch_agrees_with_a_plain_reimplementation(digits, space, dependence, clip):
     config = setting(
         space, dependence, epochs=1, batch_size=32, gradient_clip=clip,
         architecture_lr=0.01, transition_lr=0.02, attention_lr=0.03, transition_weight_decay=0.01,
     )  # fmt: skip
     pack = itnas.SearchPack([config], [Seeds(0, 1, 2)], digits, DOUBLE)
-    steps = digits.steps_per_epoch(32)
     pack.run_epoch()
-    network, architecture = plain_search(config, Seeds(0, 1, 2), digits, steps)
-    state = pack.state_dict()["runs"][0]
-    for name, value in architecture.items():
-        torch.testing.assert_close(state["dependence"][name], value, rtol=0, atol=1e-9)
-    for name, value in network.items():
-        torch.testing.assert_close(state["network"][name], value, rtol=0, atol=1e-8)
+    plain = epoch_of(config, Seeds(0, 1, 2), digits)
+    for mine, wanted in zip(pack.architectures.trained, plain.architecture, strict=True):
+        torch.testing.assert_close(mine[0], wanted, rtol=0, atol=1e-9)
+    weights = pack.engine.store.named(0)
+    for name, wanted in plain.network.named_parameters():
+        torch.testing.assert_close(weights[name], wanted.detach(), rtol=0, atol=1e-8)
 
 
-def test_the_same_run_twice_is_bit_identical_whatever_its_pack(digits):
+def test_the_same_run_twice_is_bit_identical(digits):
     config = setting()
     alone = itnas.run_search(config, [1], digits)[0]
     torch.manual_seed(99)
@@ -141,12 +109,14 @@ def test_a_search_continued_from_its_state_is_bit_identical(digits, space):
 def test_two_settings_with_one_seed_start_alike(digits):
     models = ("independent", "transition", "placebo")
     configs = [itnas.resolve(setting(dependence=DependenceSettings(m)), digits) for m in models]
-    first, *others = [Run(c, Seeds.all(5), digits, EngineSettings()) for c in configs]
+    first, *others = [SearchPack([c], [Seeds.all(5)], digits) for c in configs]
     for other in others:
-        mine, theirs = first.network.state_dict(), other.network.state_dict()
-        assert all(torch.equal(mine[k], theirs[k]) for k in mine)
+        assert torch.equal(first.engine.store.flat, other.engine.store.flat)
         for outer in ("0_1", "0_2", "0_3"):
-            a, b = (r.dependence["normal"].logits[outer] for r in (first, other))
+            a, b = (
+                pack.architectures.groups[0].cells["normal"].logits[outer]
+                for pack in (first, other)
+            )
             assert torch.equal(a, b)
         for epoch in (0, 1):
             pairs = zip(
@@ -158,14 +128,15 @@ def test_two_settings_with_one_seed_start_alike(digits):
 
 
 def test_each_seed_moves_its_own_part_alone(digits):
-    base = Run(itnas.resolve(setting(), digits), Seeds(0, 0, 0), digits, EngineSettings())
+    base = SearchPack([setting()], [Seeds(0, 0, 0)], digits)
 
     def same(seeds):
-        other = Run(itnas.resolve(setting(), digits), seeds, digits, EngineSettings())
+        other = SearchPack([setting()], [seeds], digits)
+        holdouts = (pack.batches.parts[0]["holdout"] for pack in (base, other))
         return (
-            torch.equal(base.weights[0], other.weights[0]),
-            torch.equal(base.batches.parts["holdout"], other.batches.parts["holdout"]),
-            base.history == other.history,
+            torch.equal(base.engine.store.flat, other.engine.store.flat),
+            torch.equal(*holdouts),
+            base.histories == other.histories,
         )
 
     assert same(Seeds(0, 0, 0)) == (True, True, True)
@@ -183,10 +154,11 @@ def test_each_rate_moves_its_own_group(digits):
         rates = dict.fromkeys(("architecture_lr", "transition_lr", "attention_lr"), 0.0)
         config = setting(epochs=1, **{**rates, moving: 0.05})
         pack = itnas.SearchPack([config], [Seeds.all(0)], digits)
-        before = {k: v.clone() for k, v in pack.state_dict()["runs"][0]["dependence"].items()}
+        dependence = pack.architectures.groups[0].cells["normal"]
+        before = {k: v.clone() for k, v in dependence.state_dict().items()}
         pack.run_epoch()
-        after = pack.state_dict()["runs"][0]["dependence"]
-        changed = {k.split(".")[1] for k in before if not torch.equal(before[k], after[k])}
+        after = dependence.state_dict()
+        changed = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
         assert changed == {moved}
 
 
@@ -223,15 +195,22 @@ def test_the_holdout_decides_the_valid_metrics(digits):
     config = setting(epochs=1)
     pack = itnas.SearchPack([config], [Seeds.all(0)], digits, DOUBLE)
     pack.run_epoch()
-    run, metrics = pack.runs[0], pack.results()[0].metrics
-    relaxed = {"normal": [p.detach() for p in run.dependence["normal"]().probabilities]}
-    hot = {"normal": [F.one_hot(p.argmax(), 5).double() for p in relaxed["normal"]]}
+    metrics = pack.results()[0].metrics
+    reference = PlainSearch(pack.settings[0], Seeds.all(0), 1, 10, dtype=torch.float64)
+    weights = pack.engine.store.named(0)
+    with torch.no_grad():
+        for name, parameter in reference.network.named_parameters():
+            parameter.copy_(weights[name])
+        relaxed = pack.architectures()
+    lists = {"normal": list(relaxed["normal"][0].split(5))}
+    genotype = itnas.derive(pack.space, {"normal": [p.tolist() for p in lists["normal"]]})
+    path = single_path(pack.space, genotype)
     losses, correct, derived = [], 0, 0
-    for x, y in run.batches.evaluation("holdout"):
-        logits = run.network(x, relaxed)
-        losses += F.cross_entropy(logits, y, reduction="none").tolist()
-        correct += int((logits.argmax(1) == y).sum())
-        derived += int((run.network(x, hot).argmax(1) == y).sum())
+    for x, y in pack.batches.evaluation("holdout"):
+        logits = reference.network(x[0], lists)
+        losses += F.cross_entropy(logits, y[0], reduction="none").tolist()
+        correct += int((logits.argmax(1) == y[0]).sum())
+        derived += int((reference.network(x[0], path).argmax(1) == y[0]).sum())
     assert len(losses) == 40
     assert metrics["valid_loss"] == pytest.approx(np.mean(losses), abs=1e-10)
     assert metrics["valid_accuracy"] == correct / 40
@@ -269,7 +248,7 @@ def test_what_does_not_fit_is_one_clear_line(digits):
         itnas.resolve(setting("darts", cells=2), digits)
     with pytest.raises(itnas.DataError, match=r"too few for search.batch_size 256"):
         itnas.resolve(setting(batch_size=256), digits)
-    with pytest.raises(ValueError, match="one number of epochs"):
+    with pytest.raises(ValueError, match=r"search.epochs: .* one value; got 1 and 2"):
         itnas.SearchPack([setting(epochs=1), setting(epochs=2)], [Seeds.all(0)] * 2, digits)
     with pytest.raises(ValueError, match=r"device: 'gpu' is not allowed; cpu, cuda or cuda:N"):
         EngineSettings(device="gpu")

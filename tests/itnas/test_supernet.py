@@ -1,4 +1,4 @@
-"""The supernet against a plain functional forward pass, and its single paths."""
+"""The plain reference against a functional forward pass, and derived networks."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from itnas.genotype import derive
 from itnas.network import build_network
 from itnas.settings import DependenceSettings, SearchSettings, Setting
 from itnas.spaces import get_space
-from itnas.supernet import build_supernet, single_path
+from tests.reference.supernet import build_supernet, single_path
 
 
 def supernet(space, channels=4, cells=1, seed=0, data_seed=0, image_channels=3):
@@ -123,7 +123,7 @@ def test_darts_reduces_at_one_and_two_thirds(cells):
 
 def test_weights_depend_on_the_weights_seed_alone():
     first, same, other = (
-        supernet("darts", cells=3, seed=seed, data_seed=data)[0].state_dict()
+        dict(supernet("darts", cells=3, seed=seed, data_seed=data)[0].named_parameters())
         for seed, data in ((0, 0), (0, 5), (1, 0))
     )
     assert all(torch.equal(first[k], same[k]) for k in first)

@@ -108,9 +108,7 @@ def build_supernet(
 
 
 def _context(space: Space, data_seed: int = 0) -> Context:
-    return Context(
-        pool_norm=space.family == "darts", affine=False, track=True, data_seed=data_seed
-    )
+    return Context(pool_norm=space.family == "darts", affine=False, track=True, data_seed=data_seed)
 
 
 def _skeleton(
