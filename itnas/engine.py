@@ -1,7 +1,7 @@
 """K supernets as one: losses and gradients on the layout, precision and device that are asked for.
 
 What may differ inside a pack: seeds, the dependence, and the numbers of the optimizers (rates,
-decays, momentum, clipping; see `DIFFERING`). What must agree is the rest of a setting: it shapes
+decays, momentum, clipping; listed in `itnas.settings.DIFFERING`). What must agree is the rest of a setting: it shapes
 the tensors.
 """
 
@@ -19,18 +19,11 @@ from itnas import kernels
 from itnas.blueprint import draw_up
 from itnas.grouped import Grouped, Looped, Mixed
 from itnas.native import Native
-from itnas.settings import EngineSettings, Seeds, Setting
+from itnas.settings import DIFFERING, EngineSettings, Seeds, Setting
 from itnas.spaces import CellKind, get_space
 from itnas.streams import stream
 from itnas.supernet import Backend, EdgeWeights, forward
 from itnas.weights import Weights, WeightStore
-
-DIFFERING = frozenset({
-    "architecture_lr", "transition_lr", "attention_lr", "architecture_weight_decay",
-    "transition_weight_decay", "weights_lr", "weights_lr_min", "momentum", "nesterov",
-    "weight_decay", "gradient_clip",
-})  # fmt: skip
-"""Search settings that may differ inside a pack, besides seeds and the dependence."""
 
 LARGEST_SCALE = 2.0**16
 """of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD` steps"""
@@ -190,19 +183,27 @@ class Engine:
         return alive & finite
 
 
+def prepare(engine: EngineSettings) -> None:
+    """Build what the settings need, once a machine, before many workers ask for it at once."""
+    with contextlib.suppress(RuntimeError):
+        if engine.device == "cpu":
+            choose_backend(engine)
+
+
 def choose_backend(engine: EngineSettings) -> Backend:
     """The backend that the settings ask for; see docs/engine.md for the rule and its measurements.
 
     RuntimeError where compiled kernels are asked for and cannot be had.
     """
     on_cpu = torch.device(engine.device).type == "cpu"
+    real = "double" if engine.precision == "float64" else "float"
     last = engine.channels_last
     fitting = (
         on_cpu and engine.layout != "groups" and not engine.compile
         and engine.precision in ("float32", "float64")
     )  # fmt: skip
     if engine.kernels == "compiled" or (
-        engine.kernels == "auto" and fitting and kernels.load() is not None
+        engine.kernels == "auto" and fitting and kernels.load(real) is not None
     ):
         return Native(torch.float64 if engine.precision == "float64" else torch.float32)
     if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):

@@ -657,103 +657,113 @@ void with_vectors(Index c, F f) {
 
 }  // namespace
 
-#define EXPORTS(T, NAME)                                                                           \
-    extern "C" void separable_##NAME(                                                              \
-        Index images, Index height, Index width, Index c, int kernel, int dilation, int stride,    \
-        const T* x, Index xs, const double* input, const T* depthwise, const T* pointwise, T* y,   \
-        Index ys, double* stats, double epsilon                                                    \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            Separable<T, v()>(                                                                     \
-                images, height, width, c, kernel, dilation, stride, {x, xs}, input, depthwise,     \
-                pointwise                                                                          \
-            ).forward({y, ys}, stats, epsilon);                                                    \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void separable_backward_##NAME(                                                     \
-        Index images, Index height, Index width, Index c, int kernel, int dilation, int stride,    \
-        const T* x, Index xs, const double* input, const T* depthwise, const T* pointwise,         \
-        const T* y, Index ys, const double* stats, const double* sums, double weight, const T* g,  \
-        Index gs, T* dx, Index dxs, double* input_sums, T* depth_gradient, T* point_gradient       \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            Separable<T, v()>(                                                                     \
-                images, height, width, c, kernel, dilation, stride, {x, xs}, input, depthwise,     \
-                pointwise                                                                          \
-            ).backward({y, ys}, stats, sums, weight, {g, gs}, {dx, dxs}, input_sums,               \
-                       depth_gradient, point_gradient);                                            \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void statistics_##NAME(                                                             \
-        Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double before,   \
-        int last, double epsilon                                                                   \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            Statistics<T, v()> statistics(c, stats, before);                                       \
-            for (Index b = 0; b < images; ++b) statistics.add({y + b * pixels * ys, ys}, pixels);  \
-            if (last) statistics.finish(epsilon);                                                  \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void norm_backward_##NAME(                                                          \
-        Index pixels, Index c, const T* g, Index gs, const T* y, Index ys, const double* stats,    \
-        const double* sums, double weight, double count, T* dy, Index dys                          \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            NormGradient<T>(stats, sums, weight, count, c)                                         \
-                .template apply<v()>({g, gs}, {y, ys}, {dy, dys}, pixels);                         \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void combine_##NAME(                                                                \
-        Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,      \
-        const Index* strides, double* const* stats, const double* weights, T* const* out,          \
-        const Index* out_strides, int add                                                          \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            combine<T, v()>(                                                                       \
-                images, pixels, c, {targets, starts, y, strides, stats}, weights, out,             \
-                out_strides, add                                                                   \
-            );                                                                                     \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void combine_sums_##NAME(                                                           \
-        Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,      \
-        const Index* strides, double* const* stats, T* const* g, const Index* g_strides,           \
-        double* sums                                                                               \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            combine_sums<T, v()>(                                                                  \
-                images, pixels, c, {targets, starts, y, strides, stats}, g, g_strides, sums        \
-            );                                                                                     \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void rectify_backward_##NAME(                                                       \
-        Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, const T* e, T* dx,      \
-        Index dxs                                                                                  \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, e, {dx, dxs});                   \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void pool_##NAME(                                                                   \
-        Index images, Index height, Index width, Index c, int maximum, int stride, const T* x,     \
-        Index xs, T* y, Index ys, double* stats, double epsilon                                    \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            pool<T, v()>(                                                                          \
-                images, height, width, c, maximum, stride, {x, xs}, {y, ys}, stats, epsilon        \
-            );                                                                                     \
-        });                                                                                        \
-    }                                                                                              \
-    extern "C" void pool_backward_##NAME(                                                          \
-        Index images, Index height, Index width, Index c, int maximum, int stride, const T* x,     \
-        Index xs, const T* dy, Index dys, T* dx, Index dxs                                         \
-    ) {                                                                                            \
-        with_vectors<T>(c, [&](auto v) {                                                           \
-            pool_backward<T, v()>(                                                                 \
-                images, height, width, c, maximum, stride, {x, xs}, {dy, dys}, {dx, dxs}           \
-            );                                                                                     \
-        });                                                                                        \
-    }
+using T = REAL;  // float or double, given to the compiler: one library each
 
-EXPORTS(float, float32)
-EXPORTS(double, float64)
+extern "C" {
+
+void separable(
+    Index images, Index height, Index width, Index c, int kernel, int dilation, int stride,
+    const T* x, Index xs, const double* input, const T* depthwise, const T* pointwise, T* y,
+    Index ys, double* stats, double epsilon
+) {
+    with_vectors<T>(c, [&](auto v) {
+        Separable<T, v()>(
+            images, height, width, c, kernel, dilation, stride, {x, xs}, input, depthwise,
+            pointwise
+        ).forward({y, ys}, stats, epsilon);
+    });
+}
+
+void separable_backward(
+    Index images, Index height, Index width, Index c, int kernel, int dilation, int stride,
+    const T* x, Index xs, const double* input, const T* depthwise, const T* pointwise,
+    const T* y, Index ys, const double* stats, const double* sums, double weight, const T* g,
+    Index gs, T* dx, Index dxs, double* input_sums, T* depth_gradient, T* point_gradient
+) {
+    with_vectors<T>(c, [&](auto v) {
+        Separable<T, v()>(
+            images, height, width, c, kernel, dilation, stride, {x, xs}, input, depthwise,
+            pointwise
+        ).backward({y, ys}, stats, sums, weight, {g, gs}, {dx, dxs}, input_sums,
+                   depth_gradient, point_gradient);
+    });
+}
+
+void statistics(
+    Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double before,
+    int last, double epsilon
+) {
+    with_vectors<T>(c, [&](auto v) {
+        Statistics<T, v()> statistics(c, stats, before);
+        for (Index b = 0; b < images; ++b) statistics.add({y + b * pixels * ys, ys}, pixels);
+        if (last) statistics.finish(epsilon);
+    });
+}
+
+void norm_backward(
+    Index pixels, Index c, const T* g, Index gs, const T* y, Index ys, const double* stats,
+    const double* sums, double weight, double count, T* dy, Index dys
+) {
+    with_vectors<T>(c, [&](auto v) {
+        NormGradient<T>(stats, sums, weight, count, c)
+            .template apply<v()>({g, gs}, {y, ys}, {dy, dys}, pixels);
+    });
+}
+
+void combine(
+    Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,
+    const Index* strides, double* const* stats, const double* weights, T* const* out,
+    const Index* out_strides, int add
+) {
+    with_vectors<T>(c, [&](auto v) {
+        combine<T, v()>(
+            images, pixels, c, {targets, starts, y, strides, stats}, weights, out,
+            out_strides, add
+        );
+    });
+}
+
+void combine_sums(
+    Index images, Index pixels, Index c, Index targets, const Index* starts, T* const* y,
+    const Index* strides, double* const* stats, T* const* g, const Index* g_strides,
+    double* sums
+) {
+    with_vectors<T>(c, [&](auto v) {
+        combine_sums<T, v()>(
+            images, pixels, c, {targets, starts, y, strides, stats}, g, g_strides, sums
+        );
+    });
+}
+
+void rectify_backward(
+    Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, const T* e, T* dx,
+    Index dxs
+) {
+    with_vectors<T>(c, [&](auto v) {
+        rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, e, {dx, dxs});
+    });
+}
+
+void pool(
+    Index images, Index height, Index width, Index c, int maximum, int stride, const T* x,
+    Index xs, T* y, Index ys, double* stats, double epsilon
+) {
+    with_vectors<T>(c, [&](auto v) {
+        pool<T, v()>(
+            images, height, width, c, maximum, stride, {x, xs}, {y, ys}, stats, epsilon
+        );
+    });
+}
+
+void pool_backward(
+    Index images, Index height, Index width, Index c, int maximum, int stride, const T* x,
+    Index xs, const T* dy, Index dys, T* dx, Index dxs
+) {
+    with_vectors<T>(c, [&](auto v) {
+        pool_backward<T, v()>(
+            images, height, width, c, maximum, stride, {x, xs}, {dy, dys}, {dx, dxs}
+        );
+    });
+}
+
+}  // extern "C"

@@ -50,14 +50,17 @@ _SIGNATURES = {
 
 
 @cache
-def load() -> ctypes.CDLL | None:
-    """The library, built if need be; None (with one warning) where it cannot be built."""
+def load(real: str = "float") -> ctypes.CDLL | None:
+    """The library for `float` or `double`, built if need be (ten seconds).
+
+    None, with one warning, where it cannot be built.
+    """
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if not compiler:
         warnings.warn("no C++ compiler: the search takes torch's slower operations", stacklevel=2)
         return None
     try:
-        library = ctypes.CDLL(str(_built(compiler)))
+        library = ctypes.CDLL(str(_built(compiler, real)))
     except (OSError, subprocess.CalledProcessError) as error:
         text = getattr(error, "stderr", None) or str(error)
         line = str(text).strip().splitlines()[-1:]
@@ -68,16 +71,16 @@ def load() -> ctypes.CDLL | None:
         )
         return None
     for name, signature in _SIGNATURES.items():
-        for kind in ("float32", "float64"):
-            function = getattr(library, f"{name}_{kind}")
-            function.argtypes, function.restype = signature, None
+        function = getattr(library, name)
+        function.argtypes, function.restype = signature, None
     return library
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, real: str) -> Path:
     """Path of the library; compiled to a name of its own and renamed, so that packs may race."""
-    key = "\n".join((SOURCE.read_text(), compiler, *FLAGS, _processor()))
-    name = f"kernels-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.so"
+    flags = (*FLAGS, f"-DREAL={real}")
+    key = "\n".join((SOURCE.read_text(), compiler, *flags, _processor()))
+    name = f"kernels-{real}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.so"
     for folder in _folders():
         if (folder / name).exists():
             return folder / name
@@ -90,7 +93,7 @@ def _built(compiler: str) -> Path:
         os.close(handle)
         try:
             subprocess.run(
-                [compiler, *FLAGS, str(SOURCE), "-o", temporary],
+                [compiler, *flags, str(SOURCE), "-o", temporary],
                 check=True, capture_output=True, text=True,
             )  # fmt: skip
             os.replace(temporary, folder / name)
@@ -174,11 +177,10 @@ class Kernels:
 
     def __init__(self, dtype: torch.dtype) -> None:
         """RuntimeError where there is no library."""
-        library = load()
+        library = load("double" if dtype == torch.float64 else "float")
         if library is None:
             raise RuntimeError("the compiled kernels are not available")
-        kind = str(dtype).removeprefix("torch.")
-        self._call = {name: getattr(library, f"{name}_{kind}") for name in _SIGNATURES}
+        self._call = {name: getattr(library, name) for name in _SIGNATURES}
 
     def separable(
         self, x: Map, shape: tuple[int, int, int], input_stats: int | None, depthwise: int,

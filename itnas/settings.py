@@ -103,6 +103,14 @@ class SearchSettings:
             raise ValueError("nesterov: needs a momentum above 0")
 
 
+DIFFERING = frozenset({
+    "architecture_lr", "transition_lr", "attention_lr", "architecture_weight_decay",
+    "transition_weight_decay", "weights_lr", "weights_lr_min", "momentum", "nesterov",
+    "weight_decay", "gradient_clip",
+})  # fmt: skip
+"""Search settings that may differ inside a pack, besides seeds and the dependence."""
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How a search is computed."""

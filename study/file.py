@@ -41,6 +41,8 @@ class Resources(Strict):
     """processors of one pack; also its number of threads (at least one)"""
     gpu: float = Field(default=0, ge=0)
     """GPUs of one pack; 0.25 lets four packs share one"""
+    gpu_memory: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """GiB of one GPU, for `pack: auto`; auto: as this machine's, or 16 where it has none"""
 
 
 class Benchmark(Strict):

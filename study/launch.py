@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from itnas.data import DataError, ImageData
+from itnas.engine import prepare
 from itnas.sources import load_data
 from study.benchmark import Lookup, read_benchmark
 from study.errors import StudyError
@@ -17,7 +19,7 @@ from study.file import StudyFile
 from study.folder import check_folder, study_folder, write_description
 from study.grid import expand
 from study.lock import Heartbeat, refuse_if_running
-from study.packs import Pack, Registry
+from study.packs import Pack, Registry, auto_pack
 from study.progress import LiveLine, Progress
 from study.shards import fill_benchmark, read_runs
 from study.storage import Storage
@@ -82,7 +84,7 @@ def launch(
         notify(notice)
     complete = {row["run_id"] for row in read_runs(folder, [])}
     registry = Registry.read(folder)
-    todo = registry.include(expansion, file, complete)
+    todo = registry.include(expansion, file, complete, auto_pack(file, expansion, data))
     asked = [run.run_id for run in expansion.runs]
     outcome = Outcome(folder, len(asked))
     if not todo:
@@ -149,6 +151,9 @@ def running(
     """Ray, the live line and the signal handlers; gives `start(pack_of, identify, next_round)`."""
     from study.cluster import Interrupt, cluster
 
+    engine = file.engine_settings()
+    building = threading.Thread(target=prepare, args=(engine,))  # while Ray starts
+    building.start()
     arrays = data.to_arrays()
     size = sum(getattr(value, "nbytes", 0) for value in arrays.values())
     with (
@@ -163,12 +168,13 @@ def running(
         context = TrialContext(
             study=file.name,
             folder=folder,
-            engine=file.engine_settings(),
+            engine=engine,
             threads=max(int(file.resources.cpu), 1),
             lookup=lookup,
         )
 
         def start(pack_of: Any, identify: Any, next_round: Any) -> None:
+            building.join()
             watch = Watch(heartbeat.progress, line, heartbeat, interrupt, identify)
             arguments = {"pack_of": pack_of, "context": context, "data": arrays}
             run_trials(arguments, file.resources, watch, next_round)

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from itnas.settings import Seeds, Setting
+from itnas.data import ImageData
+from itnas.settings import DIFFERING, Seeds, Setting
 from study.errors import StudyError
 from study.file import RATES, StudyFile
 from study.grid import Expansion, Run, StudySetting, distinguish
@@ -15,7 +16,13 @@ from study.storage import Storage
 
 REGISTRY = "packs.json"
 AUTO_PACK = 4
-"""`pack: auto`: enough to spread a study over the processors of one machine"""
+"""`pack: auto` on the CPU: enough to spread a study over the processors of one machine"""
+LARGEST_PACK = 64
+"""`pack: auto` on a GPU, whatever would fit"""
+ASSUMED_GPU_MEMORY = 16
+"""GiB, where this machine has no GPU and the study file does not say"""
+MEMORY_SHARE = 0.85
+"""of a GPU's memory, for what the estimate does not see"""
 
 
 @dataclass(frozen=True)
@@ -92,17 +99,22 @@ class Registry:
         content = {"settings": self.settings, "runs": self.runs, "packs": self.packs}
         storage.write(REGISTRY, json.dumps(content, indent=1) + "\n")
 
-    def include(self, expansion: Expansion, file: StudyFile, complete: set[str]) -> list[Pack]:
+    def include(
+        self, expansion: Expansion, file: StudyFile, complete: set[str], size: int | None = None
+    ) -> list[Pack]:
         """Name and pack what is new; returns the packs that are still to be trained, in order.
 
-        `complete` holds the run_ids that are in `runs/`.
+        `complete` holds the run_ids that are in `runs/`; `size` is the number of runs in a new
+        pack where the file does not say it (see `auto_pack`).
         """
+        size = file.pack if file.pack != "auto" else size or AUTO_PACK
         asked = {run.run_id: run for run in expansion.runs}
         self._forget(set(asked), complete)
         for one in expansion.settings:
             self.name(one)
         done = complete.union(*self.packs.values())
-        for run_ids in self._grouped([r for r in expansion.runs if r.run_id not in done], file):
+        new = [r for r in expansion.runs if r.run_id not in done]
+        for run_ids in self._grouped(new, file, size):
             self.packs[pack_id_of(run_ids)] = run_ids
         for run in expansion.runs:
             self.register(run)
@@ -142,9 +154,8 @@ class Registry:
         self.settings = {s: entry for s, entry in self.settings.items() if entry["name"] in names}
 
     @staticmethod
-    def _grouped(runs: list[Run], file: StudyFile) -> list[list[str]]:
+    def _grouped(runs: list[Run], file: StudyFile, size: int) -> list[list[str]]:
         """Consecutive runs of one setting, or of one shape of supernet, in packs."""
-        size = AUTO_PACK if file.pack == "auto" else file.pack
         groups: dict[Any, list[str]] = {}
         for run in runs:
             one = run.setting
@@ -154,8 +165,35 @@ class Registry:
 
 
 def _shape(one: StudySetting) -> str:
-    """What the settings of one pack must agree in: all but the dependence, its rates and decays."""
-    decays = ("architecture_weight_decay", "transition_weight_decay")
-    own = {f"search.{name}" for name in (*RATES, *decays)}
+    """What the settings of one pack must agree in."""
+    own = {f"search.{name}" for name in DIFFERING}
     items = sorted(one.normal.items())
     return str([(k, v) for k, v in items if not k.startswith("dependence.") and k not in own])
+
+
+def auto_pack(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
+    """`pack: auto`: on a GPU as many runs as its memory holds by the estimate, else `AUTO_PACK`.
+
+    The GPU is this machine's, or one of `resources.gpu_memory` GiB where it has none.
+    """
+    if not file.engine_settings().device.startswith("cuda"):
+        return AUTO_PACK
+    from itnas.memory import peak_bytes
+
+    largest = max(
+        peak_bytes(one.setting, data.channels, data.resolution, data.classes)
+        for one in expansion.settings
+    )
+    memory = gpu_bytes(file) * min(file.resources.gpu, 1.0) * MEMORY_SHARE - data.images.numel()
+    return min(max(int(memory // largest), 1), LARGEST_PACK)
+
+
+def gpu_bytes(file: StudyFile) -> float:
+    """Memory of one GPU."""
+    import torch
+
+    if file.resources.gpu_memory != "auto":
+        return file.resources.gpu_memory * 2**30
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return ASSUMED_GPU_MEMORY * 2**30

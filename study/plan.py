@@ -13,7 +13,7 @@ from study.file import StudyFile
 from study.folder import check_folder, read_description, study_folder
 from study.grid import Run, expand
 from study.launch import read_data
-from study.packs import Registry
+from study.packs import Registry, auto_pack
 from study.power import seed_power
 from study.shards import read_runs
 
@@ -37,7 +37,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     expansion = expand(file, data)
     complete = {row["run_id"] for row in read_runs(folder, [])}
     registry = Registry.read(folder)
-    todo = registry.include(expansion, file, complete)
+    todo = registry.include(expansion, file, complete, auto_pack(file, expansion, data))
     asked = {run.run_id for run in expansion.runs}
     cell = get_space(file.space).cells["normal"]
     left = [run for run in expansion.runs if run.run_id not in complete]

@@ -10,8 +10,15 @@ import torch.nn.functional as F
 import itnas
 from itnas import kernels
 from itnas.bilevel import SearchPack
-from itnas.engine import DIFFERING, Engine
-from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
+from itnas.engine import Engine
+from itnas.settings import (
+    DIFFERING,
+    DependenceSettings,
+    EngineSettings,
+    SearchSettings,
+    Seeds,
+    Setting,
+)
 from tests.benchmarks.operators import engine_calls, plain_calls
 from tests.reference.dependence import plain_architecture
 from tests.reference.search import PlainSearch
