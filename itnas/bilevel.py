@@ -59,8 +59,10 @@ class SearchPack:
         self.settings = [resolve(s, data) for s in settings]
         self.space = get_space(self.settings[0].space)
         self.searches = [s.search for s in self.settings]
-        if engine.precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        if torch.device(engine.device).type == "cuda":
+            torch.backends.cudnn.deterministic = True  # the same run gives the same bits
+            tf32 = engine.precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         self.engine = Engine(self.settings, seeds, data.channels, data.classes, engine)
         device, dtype = self.engine.device, self.engine.dtype
         self.batches = Batches(

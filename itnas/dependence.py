@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from itnas._constants import constant
 from itnas.settings import DependenceSettings
 from itnas.spaces import Cell, CellKind, Link, Space
 from itnas.streams import normal, stream
@@ -164,8 +165,11 @@ class Dependence(nn.Module):
             query = torch.stack([self.query[_edge_name(self.cell, e)] for e in out], dim=-2)
             known, lists = self.cell.operations, [self.cell.edges[q].operations for q in into]
             widest = before.shape[-1]  # padded where p_q is zero
-            entries = [[known.index(o) for o in ops] + [0] * (widest - len(ops)) for ops in lists]
-            scale = before.new_tensor([len(ops) ** -0.5 for ops in lists])
+            entries = constant(
+                tuple((*map(known.index, ops), *[0] * (widest - len(ops))) for ops in lists),
+                before.device,
+            )
+            scale = constant(tuple(len(ops) ** -0.5 for ops in lists), before.device, before.dtype)
             score = score + (query[..., entries] * before[..., None, :, :]).sum(dim=-1) * scale
         return torch.softmax(score, dim=-1)
 

@@ -1,8 +1,8 @@
 """K supernets as one: losses and gradients on the layout, precision and device that are asked for.
 
 What may differ inside a pack: seeds, the dependence, and the numbers of the optimizers (rates,
-decays, momentum, clipping; listed in `itnas.settings.DIFFERING`). What must agree is the rest of a setting: it shapes
-the tensors.
+decays, momentum, clipping; listed in `itnas.settings.DIFFERING`). What must agree is the rest of a
+setting: it shapes the tensors.
 """
 
 from __future__ import annotations
@@ -175,11 +175,11 @@ class Engine:
         if self.settings.precision != "float16":
             return alive
         finite = self.store.squared_norms(gradient).isfinite()
-        self.since_overflow = torch.where(finite, self.since_overflow + 1, 0.0)
-        grown = self.since_overflow >= SCALE_PERIOD
+        since = torch.where(finite, self.since_overflow + 1, 0.0)
+        grown = since >= SCALE_PERIOD
         factor = torch.where(finite, torch.where(grown, 2.0, 1.0), 0.5)
         self.scale.mul_(factor).clamp_(1.0, LARGEST_SCALE)
-        self.since_overflow = torch.where(grown, 0.0, self.since_overflow)
+        self.since_overflow.copy_(torch.where(grown, 0.0, since))  # in place: it may be captured
         return alive & finite
 
 

@@ -7,12 +7,11 @@ maps. So the number of kernel launches does not grow with K.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from itnas._constants import one_hot
 from itnas.blueprint import SEPARABLE, CellPlan, Round, SearchCell
 from itnas.supernet import Noise, halve
 from itnas.weights import Weights
@@ -68,12 +67,16 @@ class Grouped:
         x = torch.stack(nodes, dim=2) if len(nodes) > 1 else nodes[0].unsqueeze(2)
         plan, replicas = layer.plan, x.shape[1]
         rectified = torch.relu(x)
+        by_source = rectified.split(1, dim=2)
 
-        def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W)
-            if x.shape[2] == 1:
-                return rectified.expand(-1, -1, len(edges), -1, -1, -1)
-            sources = tuple(r.sources.index(plan.cell.edges[e].source) for e in edges)
-            return rectified.index_select(2, _constant(sources, x.device))
+        def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W); edges are by source
+            # not index_select, whose backward pass adds in an arbitrary order on a GPU
+            counts = [sum(plan.cell.edges[e].source == s for e in edges) for s in r.sources]
+            return _joined([
+                y.expand(-1, -1, count, -1, -1, -1)
+                for y, count in zip(by_source, counts, strict=True)
+                if count
+            ])  # fmt: skip
 
         def depthwise(y: Tensor, operation: str, role: str, stride: int) -> Tensor:
             dilation = SEPARABLE[operation][1]
@@ -223,20 +226,5 @@ def _size(r: Round) -> int:
 
 def _selection(plan: CellPlan, like: Tensor) -> Tensor:
     """(operations of all edges, weights of all rounds): 1 where a round takes a weight."""
-    return _one_hot(tuple(at for r in plan.rounds for row in r.routing for at in row),
-                    plan.offsets[-1], like.device, like.dtype)  # fmt: skip
-
-
-@cache
-def _one_hot(
-    positions: tuple[int, ...], count: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    table = torch.zeros(count + 1, len(positions), dtype=dtype)
-    table[list(positions), range(len(positions))] = 1
-    return table[:-1].to(device)  # the position after the last one stands for zero
-
-
-@cache
-def _constant(values: tuple[object, ...], device: torch.device) -> Tensor:
-    """A tensor of integers that stays on the device, so that no step waits for a transfer."""
-    return torch.tensor(values, device=device)
+    positions = tuple(at for r in plan.rounds for row in r.routing for at in row)
+    return one_hot(positions, plan.offsets[-1], like.device, like.dtype)
