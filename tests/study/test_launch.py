@@ -126,7 +126,7 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
         "import itnas.search as s\n"
         "epoch = s.SearchPack.run_epoch\n"
         "def broken(self):\n"
-        "    if any(r.setting.dependence.model == 'transition' for r in self.runs):\n"
+        "    if any(s.dependence.model == 'transition' for s in self.settings):\n"
         "        raise RuntimeError('first line\\nthe last line')\n"
         "    epoch(self)\n"
         "s.SearchPack.run_epoch = broken\n"
