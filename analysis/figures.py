@@ -59,7 +59,8 @@ def displacement_by_setting(summaries: Sequence[SettingSummary]) -> Figure:
                 zorder=1,
                 label="hardly moved if the mean is left of this",
             )
-            ax.set_xlim(0, max(ax.get_xlim()[1], 1.25 * threshold))
+            # a little wider, so that the last label does not meet the next panel's first
+            ax.set_xlim(0, max(1.06 * ax.get_xlim()[1], 1.25 * threshold))
             ax.set_title(f"dashed line at {threshold:g}", fontsize=8.5)
         legend(figure, axes, 3)
     return figure

@@ -150,7 +150,8 @@ class SearchPack:
         losses, gradients = engine.architecture_gradient(images, labels, p)
         engine.moment = moment
         self.alive &= losses.isfinite()
-        self.architectures.step(p, gradients, self.alive)
+        usable = engine.usable_architecture(gradients, self.alive)
+        self.architectures.step(p, gradients, usable)
 
     def weight_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One SGD step of the weights; the architecture is constant. Losses and hits, (K,) each."""

@@ -171,7 +171,7 @@ class Engine:
 
     @torch.no_grad()
     def usable(self, gradient: Tensor, alive: Tensor) -> Tensor:
-        """Replicas whose step is taken, (K,); a float16 overflow halves the scale instead."""
+        """Replicas whose weight step is taken, (K,); a float16 overflow halves the scale."""
         if self.settings.precision != "float16":
             return alive
         finite = self.store.squared_norms(gradient).isfinite()
@@ -181,6 +181,14 @@ class Engine:
         self.scale.mul_(factor).clamp_(1.0, LARGEST_SCALE)
         self.since_overflow.copy_(torch.where(grown, 0.0, since))  # in place: it may be captured
         return alive & finite
+
+    def usable_architecture(self, gradients: dict[CellKind, Tensor], alive: Tensor) -> Tensor:
+        """Replicas whose architecture step is taken: under float16 not those that overflowed."""
+        if self.settings.precision != "float16":
+            return alive
+        for gradient in gradients.values():
+            alive = alive & gradient.isfinite().all(dim=1)
+        return alive
 
 
 def prepare(engine: EngineSettings) -> None:

@@ -461,6 +461,26 @@ struct Terms {
     Index count() const { return starts[targets]; }
 };
 
+// R neighbouring pixels of one target
+template <typename T, int V, int R>
+inline void combine_pixels(
+    Index p, Index v, Index c, const Terms<T>& terms, Index t, const T* scale, const T* shift,
+    T* out, Index stride, bool add
+) {
+    typename Lane<T, V>::type sum[R];
+    T* to = out + p * stride + v;
+    for (int r = 0; r < R; ++r) {
+        sum[r] = load<T, V>(shift);
+        if (add) sum[r] += load<T, V>(to + r * stride);
+    }
+    for (Index m = terms.starts[t]; m < terms.starts[t + 1]; ++m) {
+        const T* y = terms.y[m] + p * terms.strides[m] + v;
+        const auto a = load<T, V>(scale + m * c);
+        for (int r = 0; r < R; ++r) sum[r] += a * load<T, V>(y + r * terms.strides[m]);
+    }
+    for (int r = 0; r < R; ++r) store<T, V>(to + r * stride, sum[r]);
+}
+
 // per target: out (+)= sum over its terms of weight * normalised y
 template <typename T, int V>
 void combine(
@@ -481,16 +501,15 @@ void combine(
         }
     for (Index b = 0; b < images; ++b)
         for (Index t = 0; t < terms.targets; ++t)
-            for (Index p = b * pixels; p < (b + 1) * pixels; ++p)
-                for (Index v = 0; v < c; v += V) {
-                    T* to = out[t] + p * out_strides[t] + v;
-                    auto sum = load<T, V>(&shift[t * c + v]);
-                    if (add) sum += load<T, V>(to);
-                    for (Index m = terms.starts[t]; m < terms.starts[t + 1]; ++m)
-                        sum += load<T, V>(&scale[m * c + v]) *
-                               load<T, V>(terms.y[m] + p * terms.strides[m] + v);
-                    store<T, V>(to, sum);
-                }
+            for (Index v = 0; v < c; v += V) {
+                Index p = b * pixels;
+                for (; p + 4 <= (b + 1) * pixels; p += 4)
+                    combine_pixels<T, V, 4>(p, v, c, terms, t, &scale[v], &shift[t * c + v],
+                                            out[t], out_strides[t], add);
+                for (; p < (b + 1) * pixels; ++p)
+                    combine_pixels<T, V, 1>(p, v, c, terms, t, &scale[v], &shift[t * c + v],
+                                            out[t], out_strides[t], add);
+            }
 }
 
 // per term: sums of its target's g (c) and of g times the normalised y (c)
@@ -576,6 +595,45 @@ inline typename Lane<T, V>::type largest(Map<const T> x, const Window& w, Index 
     return top;
 }
 
+// Means of 3x3 windows at stride 1, or the transpose of that map: sums over a padded copy, with
+// 1 / the number of pixels in a window after the sum or before it
+template <typename T, int V>
+class Box {
+  public:
+    Box(Index height, Index width, Index c)
+        : padded_{height, width, 1, c}, ones_(9 * c, T(1)), buffer_(padded_.size(), T(0)),
+          sums_(height * width * c) {}
+
+    template <typename Out>
+    void run(Map<const T> x, bool transposed, Out out) {
+        const Index height = padded_.height, width = padded_.width, c = padded_.channels;
+        for (Index i = 0; i < height; ++i)
+            for (Index j = 0; j < width; ++j) {
+                const T factor = transposed ? share(i, j) : T(1);
+                T* to = buffer_.data() + padded_.interior(i) + j * c;
+                for (Index v = 0; v < c; v += V)
+                    store<T, V>(to + v, load<T, V>(x.at(i * width + j) + v) * factor);
+            }
+        depthwise<T, V, 3, 1, 1>(
+            buffer_.data(), padded_.row(), c, ones_.data(), sums_.data(), width * c, height, width
+        );
+        for (Index i = 0; i < height; ++i)
+            for (Index j = 0; j < width; ++j) {
+                const T factor = transposed ? T(1) : share(i, j);
+                for (Index v = 0; v < c; v += V)
+                    out(i * width + j, v, load<T, V>(&sums_[(i * width + j) * c + v]) * factor);
+            }
+    }
+
+  private:
+    T share(Index i, Index j) const {
+        return T(1) / T(Window(i, j, 1, padded_.height, padded_.width).count());
+    }
+
+    Padded padded_;
+    std::vector<T> ones_, buffer_, sums_;
+};
+
 template <typename T, int V>
 void pool(
     Index images, Index height, Index width, Index c, bool maximum, int stride, Map<const T> x,
@@ -584,10 +642,16 @@ void pool(
     const Index oh = (height - 1) / stride + 1, ow = (width - 1) / stride + 1;
     std::vector<double> unused(stats ? 0 : 2 * c);
     Statistics<T, V> statistics(c, stats ? stats : unused.data(), 0);
+    const bool boxed = !maximum && stride == 1;
+    Box<T, V> box(height, width, c);
     for (Index b = 0; b < images; ++b) {
         const Map<const T> xb{x.at(b * height * width), x.pixel};
         const Map<T> yb{y.at(b * oh * ow), y.pixel};
-        for (Index i = 0; i < oh; ++i)
+        if (boxed)
+            box.run(xb, false, [&](Index at, Index v, auto value) {
+                store<T, V>(yb.at(at) + v, value);
+            });
+        for (Index i = 0; i < oh && !boxed; ++i)
             for (Index j = 0; j < ow; ++j) {
                 const Window w(i, j, stride, height, width);
                 for (Index v = 0; v < c; v += V) {
@@ -616,11 +680,18 @@ void pool_backward(
 ) {
     const Index oh = (height - 1) / stride + 1, ow = (width - 1) / stride + 1;
     const typename Lane<T, V>::type zero = {};
+    const bool boxed = !maximum && stride == 1;
+    Box<T, V> box(height, width, c);
     for (Index b = 0; b < images; ++b) {
         const Map<const T> xb{x.at(b * height * width), x.pixel};
         const Map<const T> db{dy.at(b * oh * ow), dy.pixel};
         const Map<T> to{dx.at(b * height * width), dx.pixel};
-        for (Index i = 0; i < oh; ++i)
+        if (boxed)
+            box.run(db, true, [&](Index at, Index v, auto value) {
+                T* p = to.at(at) + v;
+                store<T, V>(p, load<T, V>(p) + value);
+            });
+        for (Index i = 0; i < oh && !boxed; ++i)
             for (Index j = 0; j < ow; ++j) {
                 const Window w(i, j, stride, height, width);
                 for (Index v = 0; v < c; v += V) {

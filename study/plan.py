@@ -37,7 +37,8 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     expansion = expand(file, data)
     complete = {row["run_id"] for row in read_runs(folder, [])}
     registry = Registry.read(folder)
-    todo = registry.include(expansion, file, complete, auto_pack(file, expansion, data))
+    pack = auto_pack(file, expansion, data) if file.pack == "auto" else file.pack
+    todo = registry.include(expansion, file, complete, pack)
     asked = {run.run_id for run in expansion.runs}
     cell = get_space(file.space).cells["normal"]
     left = [run for run in expansion.runs if run.run_id not in complete]
@@ -49,6 +50,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
         "settings": len(expansion.settings),
         "setting_names": [registry.name(one) for one in expansion.settings],
         "merged_runs": expansion.merged_runs,
+        "pack": pack,
         "packs": sum(not asked.isdisjoint(run_ids) for run_ids in registry.packs.values()),
         "complete": len(asked & complete),
         "packs_left": len(todo),
@@ -64,7 +66,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
         "links": len(cell.links),
         "images": data.part_sizes(),
         "steps_per_run": max(steps.values()),
-        **_duration(file, left, steps, data, measure),
+        **_duration(file, left, steps, data, measure, pack),
         "seeds": seed_power(len(file.seed_list())),
     }
 
@@ -79,9 +81,10 @@ def _parameters(setting: Setting, data: ImageData) -> int:
 
 
 def _duration(
-    file: StudyFile, left: list[Run], steps: dict[str, int], data: ImageData, measure: bool
-) -> dict[str, Any]:
-    """Seconds per step of each shape of supernet, measured here, and the hours they add up to."""
+    file: StudyFile, left: list[Run], steps: dict[str, int], data: ImageData, measure: bool,
+    pack: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Seconds per step and run of each shape of supernet, measured here, and the hours they add up to."""
     nothing = {"seconds_per_step": None, "processor_hours": None, "hours_here": None}
     engine = file.engine_settings()
     if not measure or not _present(engine.device):
@@ -96,8 +99,10 @@ def _duration(
     torch.set_num_threads(max(min(int(file.resources.cpu), os.cpu_count() or 1), 1))
     try:
         budget = MEASURING_SECONDS / len(shapes)
+        # on the CPU a pack takes its runs' time; on a GPU less, so it is measured as a pack
+        replicas = pack if engine.device != "cpu" else 1
         seconds = {
-            shape: seconds_per_step(setting, data, engine, budget)
+            shape: seconds_per_step(setting, data, engine, budget, replicas) / replicas
             for shape, setting in shapes.items()
         }
     finally:
@@ -138,7 +143,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("study", f"{plan['study']} in space {plan['space']}"),
         ("settings", f"{plan['settings']}: " + "; ".join(names[:12]) + "; ..." * (len(names) > 12)),
         ("runs", f"{plan['runs']} ({plan['complete']} complete, {plan['merged_runs']} merged)"),
-        ("packs", f"{plan['packs']} ({plan['packs_left']} to be trained)"),
+        ("packs", f"{plan['packs']} of up to {plan['pack']} runs ({plan['packs_left']} to be trained)"),
         ("supernet", f"{plan['parameters']:,} parameters without the architecture"),
         ("architecture", _architecture(plan["architecture_parameters"])),
         ("one cell", f"{plan['outer_edges']} outer and {plan['inner_edges']} inner edges, "

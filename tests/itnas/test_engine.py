@@ -407,6 +407,10 @@ def test_float16_halves_its_scale_where_gradients_overflow(digits):
     usable = engine.usable(gradient, pack.alive)
     assert usable.tolist() == [True, False]
     assert (engine.scale / before).tolist() == [1.0, 0.5]
+    p = pack.architectures()
+    bad = {kind: torch.zeros_like(q) for kind, q in p.items()}
+    bad["normal"][0, 3] = math.inf
+    assert engine.usable_architecture(bad, pack.alive).tolist() == [False, True]
 
 
 def test_engine_without_a_compiler_says_so_and_goes_on(monkeypatch, digits):
