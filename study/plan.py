@@ -84,7 +84,7 @@ def _duration(
     file: StudyFile, left: list[Run], steps: dict[str, int], data: ImageData, measure: bool,
     pack: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Seconds per step and run of each shape of supernet, measured here, and the hours they add up to."""
+    """Seconds per step and run of each shape of supernet, measured here, and hours in all."""
     nothing = {"seconds_per_step": None, "processor_hours": None, "hours_here": None}
     engine = file.engine_settings()
     if not measure or not _present(engine.device):
@@ -143,7 +143,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("study", f"{plan['study']} in space {plan['space']}"),
         ("settings", f"{plan['settings']}: " + "; ".join(names[:12]) + "; ..." * (len(names) > 12)),
         ("runs", f"{plan['runs']} ({plan['complete']} complete, {plan['merged_runs']} merged)"),
-        ("packs", f"{plan['packs']} of up to {plan['pack']} runs ({plan['packs_left']} to be trained)"),
+        ("packs", f"{plan['packs']} of at most {plan['pack']} runs, {plan['packs_left']} to train"),
         ("supernet", f"{plan['parameters']:,} parameters without the architecture"),
         ("architecture", _architecture(plan["architecture_parameters"])),
         ("one cell", f"{plan['outer_edges']} outer and {plan['inner_edges']} inner edges, "
