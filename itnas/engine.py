@@ -103,10 +103,10 @@ class Engine:
             loss, _ = self._loss(chunk, images, labels, leaves, weights)
             found.append(torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values())))
             losses.append(loss.detach())
-        gradients = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        gradients = [_joined(parts) for parts in zip(*found, strict=True)]
         if self.settings.precision == "float16":
             gradients = [g / self.scale[:, None] for g in gradients]
-        return torch.cat(losses), dict(zip(p, gradients, strict=True))
+        return _joined(losses), dict(zip(p, gradients, strict=True))
 
     def weight_gradient(
         self, images: Tensor, labels: Tensor, p: EdgeWeights
@@ -123,7 +123,7 @@ class Engine:
         flat = self.store.flatten(found)
         if self.settings.precision == "float16":
             flat = flat / self.store.spread(self.scale)
-        return torch.cat(losses), torch.cat(hits), flat
+        return _joined(losses), _joined(hits), flat
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor, p: EdgeWeights) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ class Engine:
             loss, logits = self._loss(chunk, images, labels, own, self.leaves[n])
             losses.append(loss * labels.shape[1])
             hits.append(_hits(logits, labels[chunk]))
-        return torch.cat(losses), torch.cat(hits)
+        return _joined(losses), _joined(hits)
 
     def _loss(
         self, chunk: slice, images: Tensor, labels: Tensor, p: EdgeWeights, weights: Weights
@@ -217,6 +217,10 @@ def choose_backend(engine: EngineSettings) -> Backend:
     if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):
         return Grouped(last)
     return Looped(last) if engine.layout == "loop" else Mixed(last)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

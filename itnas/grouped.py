@@ -72,6 +72,9 @@ class Grouped:
         def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W); edges are by source
             # not index_select, whose backward pass adds in an arbitrary order on a GPU
             counts = [sum(plan.cell.edges[e].source == s for e in edges) for s in r.sources]
+            if len(set(counts)) == 1:
+                repeated = rectified.unsqueeze(3).expand(-1, -1, -1, counts[0], -1, -1, -1)
+                return repeated.flatten(2, 3)
             return _joined([
                 y.expand(-1, -1, count, -1, -1, -1)
                 for y, count in zip(by_source, counts, strict=True)
