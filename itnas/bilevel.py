@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,14 +20,12 @@ from itnas import measures
 from itnas.data import Batches, ImageData
 from itnas.engine import Engine
 from itnas.genotype import Genotype, count_tied_edges, derive
-from itnas.graphs import CapturedStep
+from itnas.graphs import CapturedStep, Step
 from itnas.optimizers import ReplicaSGD
 from itnas.records import CellRecord, EpochRecord, RunResult
 from itnas.replicas import Architectures
 from itnas.settings import EngineSettings, Seeds, Setting
 from itnas.spaces import CellKind, Space, get_space
-
-Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class SearchPack:
@@ -49,9 +47,9 @@ class SearchPack:
         """Build every run at its initialisation (epoch -1 of its history).
 
         `auto` values are resolved here. What may differ between the settings of a pack is listed
-        in `itnas.engine`. Raises ValueError for settings that do not fit each other, their space
-        or the data, DataError (a ValueError) for too few images, RuntimeError from torch for a
-        device that is not there.
+        in `itnas.settings.DIFFERING`. Raises ValueError for settings that do not fit each other,
+        their space or the data, DataError (a ValueError) for too few images, RuntimeError from
+        torch for a device that is not there.
         """
         engine = engine or EngineSettings()
         if len(settings) != len(seeds) or not settings:
@@ -78,8 +76,7 @@ class SearchPack:
         )
         self.alive = torch.ones(len(seeds), dtype=torch.bool, device=device)
         """false from the step on in which a replica's loss was not finite: it is frozen there"""
-        self._captured = CapturedStep(self._take_step) if engine.graphs else None
-        self.step: Step = self._captured or self._take_step
+        self.step: Step = CapturedStep(self._take_step) if engine.graphs else self._take_step
         self.epoch = 0
         """finished epochs"""
         self.histories = [[EpochRecord(-1, cells)] for cells in self.architectures.records()]

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from itnas._constants import constant
+from itnas._tensors import constant
 from itnas.settings import DependenceSettings
 from itnas.spaces import Cell, CellKind, Link, Space
 from itnas.streams import normal, stream

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas import kernels
+from itnas._tensors import joined
 from itnas.blueprint import draw_up
 from itnas.grouped import Grouped, Looped, Mixed
 from itnas.native import Native
@@ -103,10 +104,10 @@ class Engine:
             loss, _ = self._loss(chunk, images, labels, leaves, weights)
             found.append(torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values())))
             losses.append(loss.detach())
-        gradients = [_joined(parts) for parts in zip(*found, strict=True)]
+        gradients = [joined(parts) for parts in zip(*found, strict=True)]
         if self.settings.precision == "float16":
             gradients = [g / self.scale[:, None] for g in gradients]
-        return _joined(losses), dict(zip(p, gradients, strict=True))
+        return joined(losses), dict(zip(p, gradients, strict=True))
 
     def weight_gradient(
         self, images: Tensor, labels: Tensor, p: EdgeWeights
@@ -123,7 +124,7 @@ class Engine:
         flat = self.store.flatten(found)
         if self.settings.precision == "float16":
             flat = flat / self.store.spread(self.scale)
-        return _joined(losses), _joined(hits), flat
+        return joined(losses), joined(hits), flat
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor, p: EdgeWeights) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,7 @@ class Engine:
             loss, logits = self._loss(chunk, images, labels, own, self.leaves[n])
             losses.append(loss * labels.shape[1])
             hits.append(_hits(logits, labels[chunk]))
-        return _joined(losses), _joined(hits)
+        return joined(losses), joined(hits)
 
     def _loss(
         self, chunk: slice, images: Tensor, labels: Tensor, p: EdgeWeights, weights: Weights
@@ -203,24 +204,15 @@ def choose_backend(engine: EngineSettings) -> Backend:
 
     RuntimeError where compiled kernels are asked for and cannot be had.
     """
-    on_cpu = torch.device(engine.device).type == "cpu"
-    real = "double" if engine.precision == "float64" else "float"
-    last = engine.channels_last
-    fitting = (
-        on_cpu and engine.layout != "groups" and not engine.compile
-        and engine.precision in ("float32", "float64")
-    )  # fmt: skip
+    dtype = torch.float64 if engine.precision == "float64" else torch.float32
     if engine.kernels == "compiled" or (
-        engine.kernels == "auto" and fitting and kernels.load(real) is not None
+        engine.kernels == "auto" and engine.compilable and kernels.load(dtype) is not None
     ):
-        return Native(torch.float64 if engine.precision == "float64" else torch.float32)
+        return Native(dtype)
+    on_cpu, last = torch.device(engine.device).type == "cpu", engine.channels_last
     if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):
         return Grouped(last)
     return Looped(last) if engine.layout == "loop" else Mixed(last)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,12 +7,15 @@ maps. So the number of kernel launches does not grow with K.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas._constants import one_hot
-from itnas.blueprint import SEPARABLE, CellPlan, Round, SearchCell
+from itnas._tensors import joined, one_hot
+from itnas.blueprint import SearchCell
+from itnas.rounds import SEPARABLE, CellPlan, Round
 from itnas.supernet import Noise, halve
 from itnas.weights import Weights
 
@@ -67,7 +70,6 @@ class Grouped:
         x = torch.stack(nodes, dim=2) if len(nodes) > 1 else nodes[0].unsqueeze(2)
         plan, replicas = layer.plan, x.shape[1]
         rectified = torch.relu(x)
-        by_source = rectified.split(1, dim=2)
 
         def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W); edges are by source
             # not index_select, whose backward pass adds in an arbitrary order on a GPU
@@ -75,11 +77,8 @@ class Grouped:
             if len(set(counts)) == 1:
                 repeated = rectified.unsqueeze(3).expand(-1, -1, -1, counts[0], -1, -1, -1)
                 return repeated.flatten(2, 3)
-            return _joined([
-                y.expand(-1, -1, count, -1, -1, -1)
-                for y, count in zip(by_source, counts, strict=True)
-                if count
-            ])  # fmt: skip
+            pairs = zip(rectified.split(1, dim=2), counts, strict=True)
+            return joined([y.expand(-1, -1, n, -1, -1, -1) for y, n in pairs if n], dim=2)
 
         def depthwise(y: Tensor, operation: str, role: str, stride: int) -> Tensor:
             dilation = SEPARABLE[operation][1]
@@ -89,7 +88,7 @@ class Grouped:
 
         def pointwise(ys: list[Tensor], role: str) -> Tensor:
             weight = w[f"{role}.point"].flatten(0, 1)  # (K * E, C, C, 1, 1)
-            y = _joined(ys).flatten(1, 3)
+            y = joined(ys, dim=2).flatten(1, 3)
             return self.convolution(y, weight).unflatten(1, (replicas, -1, x.shape[3]))
 
         normed: list[Tensor] = []
@@ -128,9 +127,9 @@ class Grouped:
             drawn = noise([edge_name(layer, e) for e in r.noise], shape)  # (K, E, B, C, h, w)
             raw.append(drawn.to(x).permute(2, 0, 1, 3, 4, 5))
         if normed:
-            y = _joined(normed)
+            y = joined(normed, dim=2)
             raw.insert(0, self.norm(y.flatten(1, 3)).view_as(y))
-        return _joined(raw)
+        return joined(raw, dim=2)
 
     def _pool(self, x: Tensor, operation: str, stride: int) -> Tensor:
         """x and its pooled map (B, K, S, C, H, W)."""
@@ -171,17 +170,25 @@ class Looped:
         """See `Grouped`."""
         replicas = len(p)
         names = [part.name for parts in layer.parts for part in parts.values()]
-        single = [dict(zip(names, ws, strict=True)) for ws in zip(
-            *(weights[name].split(1) for name in names), strict=True
-        )] if names else [{}] * replicas  # fmt: skip
-        outputs = []
-        for k in range(replicas):
-            xs = [x.chunk(replicas, 1)[k] for x in inputs]
+        apart = {name: weights[name].split(1) for name in names}
+        xs = [x.chunk(replicas, 1) for x in inputs]
+        drawn: dict[str, Tensor] = {}  # of all replicas, by a round's first edge
 
-            def own(names: list[str], shape: tuple[int, ...], k: int = k) -> Tensor:
-                return noise(names, shape)[k : k + 1]
+        def noise_of(k: int, edges: list[str], shape: tuple[int, ...]) -> Tensor:
+            if edges[0] not in drawn:
+                drawn[edges[0]] = noise(edges, shape)
+            return drawn[edges[0]][k : k + 1]
 
-            outputs.append(self.inner.cell(layer, xs, single[k], p[k : k + 1], own))
+        outputs = [
+            self.inner.cell(
+                layer,
+                [x[k] for x in xs],
+                {name: single[k] for name, single in apart.items()},
+                p[k : k + 1],
+                partial(noise_of, k),
+            )
+            for k in range(replicas)
+        ]
         return torch.cat(outputs, dim=1)
 
 
@@ -216,11 +223,7 @@ class Mixed:
 def edge_name(layer: SearchCell, e: int) -> str:
     """The place of an edge in the network, which keys its noise."""
     edge = layer.plan.cell.edges[e]
-    return f"{layer.noise_name}.{edge.source}_{edge.target}"
-
-
-def _joined(ys: list[Tensor]) -> Tensor:
-    return torch.cat(ys, dim=2) if len(ys) > 1 else ys[0]
+    return f"{layer.name}.{edge.source}_{edge.target}"
 
 
 def _size(r: Round) -> int:

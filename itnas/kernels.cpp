@@ -64,24 +64,35 @@ inline void product_tile(const T* x, Index xs, const T* w, Index k, Index ws, T*
         for (int n = 0; n < N; ++n) store<T, V>(y + r * ys + n * V, sum[r][n]);
 }
 
-template <typename T, int V, int N>
-inline void product_columns(
-    const T* x, Index xs, const T* w, Index k, Index ws, T* y, Index ys, Index rows
-) {
+// calls f with how many vectors of columns to take together, as a constant, and the first column
+template <int V, typename F>
+inline void by_columns(Index c, F f) {
+    Index n = 0;
+    for (; n + 4 * V <= c; n += 4 * V) f(std::integral_constant<int, 4>(), n);
+    for (; n + 2 * V <= c; n += 2 * V) f(std::integral_constant<int, 2>(), n);
+    for (; n < c; n += V) f(std::integral_constant<int, 1>(), n);
+}
+
+// the same for rows, so many that N vectors of columns each stay in registers
+template <int N, typename F>
+inline void by_rows(Index rows, F f) {
     constexpr int R = N == 1 ? 8 : 6;
     Index r = 0;
-    for (; r + R <= rows; r += R) product_tile<T, V, R, N>(x + r * xs, xs, w, k, ws, y + r * ys, ys);
-    for (; r + 2 <= rows; r += 2) product_tile<T, V, 2, N>(x + r * xs, xs, w, k, ws, y + r * ys, ys);
-    for (; r < rows; ++r) product_tile<T, V, 1, N>(x + r * xs, xs, w, k, ws, y + r * ys, ys);
+    for (; r + R <= rows; r += R) f(std::integral_constant<int, R>(), r);
+    for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>(), r);
+    for (; r < rows; ++r) f(std::integral_constant<int, 1>(), r);
 }
 
 // (rows, k) times (k, k) -> (rows, k)
 template <typename T, int V>
 void product(const T* x, Index xs, const T* w, Index k, T* y, Index ys, Index rows) {
-    Index n = 0;
-    for (; n + 4 * V <= k; n += 4 * V) product_columns<T, V, 4>(x, xs, w + n, k, k, y + n, ys, rows);
-    for (; n + 2 * V <= k; n += 2 * V) product_columns<T, V, 2>(x, xs, w + n, k, k, y + n, ys, rows);
-    for (; n < k; n += V) product_columns<T, V, 1>(x, xs, w + n, k, k, y + n, ys, rows);
+    by_columns<V>(k, [&](auto vectors, Index n) {
+        by_rows<vectors()>(rows, [&](auto height, Index r) {
+            product_tile<T, V, height(), vectors()>(
+                x + r * xs, xs, w + n, k, k, y + r * ys + n, ys
+            );
+        });
+    });
 }
 
 // w[k][n] += sum over rows of x[row][k] y[row][n], both (rows, c) and dense
@@ -101,21 +112,13 @@ inline void outer_tile(const T* x, const T* y, Index rows, Index c, T* w) {
         }
 }
 
-template <typename T, int V, int N>
-inline void outer_columns(const T* x, const T* y, Index rows, Index c, T* w) {
-    constexpr int R = N == 1 ? 8 : 6;
-    Index k = 0;
-    for (; k + R <= c; k += R) outer_tile<T, V, R, N>(x + k, y, rows, c, w + k * c);
-    for (; k + 2 <= c; k += 2) outer_tile<T, V, 2, N>(x + k, y, rows, c, w + k * c);
-    for (; k < c; ++k) outer_tile<T, V, 1, N>(x + k, y, rows, c, w + k * c);
-}
-
 template <typename T, int V>
 void outer(const T* x, const T* y, Index rows, Index c, T* w) {
-    Index n = 0;
-    for (; n + 4 * V <= c; n += 4 * V) outer_columns<T, V, 4>(x, y + n, rows, c, w + n);
-    for (; n + 2 * V <= c; n += 2 * V) outer_columns<T, V, 2>(x, y + n, rows, c, w + n);
-    for (; n < c; n += V) outer_columns<T, V, 1>(x, y + n, rows, c, w + n);
+    by_columns<V>(c, [&](auto vectors, Index n) {
+        by_rows<vectors()>(c, [&](auto height, Index k) {
+            outer_tile<T, V, height(), vectors()>(x + k, y + n, rows, c, w + k * c + n);
+        });
+    });
 }
 
 // ---- depthwise convolutions of one image ---------------------------------------------------

@@ -50,8 +50,8 @@ _SIGNATURES = {
 
 
 @cache
-def load(real: str = "float") -> ctypes.CDLL | None:
-    """The library for `float` or `double`, built if need be (ten seconds).
+def load(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
+    """The library for float32 or float64, built if need be (ten seconds).
 
     None, with one warning, where it cannot be built.
     """
@@ -60,7 +60,9 @@ def load(real: str = "float") -> ctypes.CDLL | None:
         warnings.warn("no C++ compiler: the search takes torch's slower operations", stacklevel=2)
         return None
     try:
-        library = ctypes.CDLL(str(_built(compiler, real)))
+        library = ctypes.CDLL(
+            str(_built(compiler, "double" if dtype == torch.float64 else "float"))
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         text = getattr(error, "stderr", None) or str(error)
         line = str(text).strip().splitlines()[-1:]
@@ -177,7 +179,7 @@ class Kernels:
 
     def __init__(self, dtype: torch.dtype) -> None:
         """RuntimeError where there is no library."""
-        library = load("double" if dtype == torch.float64 else "float")
+        library = load(dtype)
         if library is None:
             raise RuntimeError("the compiled kernels are not available")
         self._call = {name: getattr(library, name) for name in _SIGNATURES}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itnas.blueprint import draw_up
+from itnas.blueprint import count_parameters, draw_up
 from itnas.grouped import Grouped
 from itnas.settings import Setting
 from itnas.spaces import get_space
@@ -64,6 +64,6 @@ def peak_bytes(
     search = setting.search
     assert isinstance(search.cells, int), "resolve the setting first"
     space = get_space(setting.space)
-    numel = draw_up(space, search.channels, search.cells, image_channels, classes).numel
+    numel = count_parameters(space, search.channels, search.cells, image_channels, classes)
     saved = saved_bytes(setting, image_channels, resolution, classes)
     return int(replicas * (TRANSIENT * saved + WEIGHT_COPIES * 4 * numel))

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import DENSE, SEPARABLE, Round, SearchCell
+from itnas.blueprint import SearchCell
 from itnas.grouped import edge_name
 from itnas.kernels import Kernels, Map, Term, pixel_map
+from itnas.rounds import DENSE, SEPARABLE, Round
 from itnas.supernet import Noise
 from itnas.weights import Weights
 
@@ -235,7 +236,7 @@ class _CellPass:
             for n in range(len(edges)):
                 self._add(made, Map(y, n * c, c), self._stats(made))
         first = len(made.maps) - sum(len(edges) for edges in r.dense.values())
-        for start, stop in self._pieces(outputs[0][0]):
+        for start, stop in self._pieces(max(y.shape[3] for y, _, _ in outputs)):
             images = torch.relu(x.images(start, stop).view()).permute(0, 3, 1, 2)
             m = first
             for y, weight, padding in outputs:
@@ -249,11 +250,11 @@ class _CellPass:
                     )  # fmt: skip
                     m += 1
 
-    @staticmethod
-    def _pieces(y: Tensor) -> list[tuple[int, int]]:
-        """Ranges of images so small that y's part of them fits the cache."""
-        count = max(SMALLEST_PIECE, PIECE_BYTES // (y[0].numel() * y.element_size()))
-        return [(n, min(n + count, len(y))) for n in range(0, len(y), count)]
+    def _pieces(self, channels: int) -> list[tuple[int, int]]:
+        """Ranges of images so small that a map of so many channels fits the cache."""
+        batch, height, width, _ = self.shape
+        count = max(SMALLEST_PIECE, PIECE_BYTES // (height * width * channels * self.size))
+        return [(n, min(n + count, batch)) for n in range(0, batch, count)]
 
     def _halve(self, r: Round, w: Weights, made: _RoundMaps) -> None:
         """Factorized reductions of all sources: even and odd pixels as matrices."""
@@ -451,8 +452,7 @@ class _CellPass:
         if dweights is not None:
             for operation in r.dense:
                 dweights[operation].zero_()
-        widest = torch.empty(*self.shape[:3], max(map(len, r.dense.values())) * c, device="meta")
-        for start, stop in self._pieces(widest):
+        for start, stop in self._pieces(max(map(len, r.dense.values())) * c):
             own = x.images(start, stop)
             images = torch.relu(own.view()).permute(0, 3, 1, 2)
             at, gradients = m, []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from itnas.genotype import Choice, Genotype
 from itnas.macro import stack
 from itnas.operations import Context, build_operation
 from itnas.spaces import CellKind
-from itnas.streams import stream
+from itnas.streams import initial_weight
 
 
 class DerivedCell(nn.Module):
@@ -99,6 +97,4 @@ def initialise(network: nn.Module, seed: int) -> None:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
                 continue
             fan_in = owner.weight[0].numel()
-            bound = 1 / math.sqrt(fan_in)
-            draw = torch.rand(parameter.shape, generator=stream(seed, "weights", name))
-            parameter.copy_((2 * draw - 1) * bound)
+            parameter.copy_(initial_weight(seed, name, tuple(parameter.shape), fan_in))

@@ -140,11 +140,16 @@ class EngineSettings:
         if kind == "cpu":
             require(self, "precision", self.precision != "tf32", "tf32 needs device cuda")
             require(self, "graphs", not self.graphs, "graphs need device cuda")
-        compilable = kind == "cpu" and self.layout != "groups" and not self.compile
         if self.kernels == "compiled":
-            compilable = compilable and self.precision in ("float32", "float64")
             allowed = "needs device cpu, float32 or float64, and neither layout groups nor compile"
-            require(self, "kernels", compilable, allowed)
+            require(self, "kernels", self.compilable, allowed)
+
+    @property
+    def compilable(self) -> bool:
+        """Whether the compiled kernels can compute what is asked for."""
+        on_cpu = self.device.partition(":")[0] == "cpu"
+        plain = self.layout != "groups" and not self.compile
+        return on_cpu and plain and self.precision in ("float32", "float64")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ numbers.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -23,3 +24,9 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """N(0, 1) in float32, whatever the precision of the search: both start from one point."""
     return torch.randn(shape, generator=generator)
+
+
+def initial_weight(seed: int, name: str, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """A weight's start from its own stream: uniform in +-1 / sqrt(fan in), PyTorch's default."""
+    draw = torch.rand(shape, generator=stream(seed, "weights", name))
+    return (2 * draw - 1) * (1 / math.sqrt(fan_in))

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import Blueprint, Head, Part, Preprocess, Residual, SearchCell, Stem
+from itnas.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
+from itnas.rounds import Part
 from itnas.spaces import CellKind
 from itnas.weights import Weights
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from itnas.blueprint import Blueprint, Part
-from itnas.streams import stream
+from itnas.blueprint import Blueprint
+from itnas.rounds import Part
+from itnas.streams import initial_weight
 
 Weights = dict[str, Tensor]
 """part's name to (K, *shape)"""
@@ -96,9 +96,5 @@ class WeightStore:
 def _initial(part: Part, seed: int) -> Tensor:
     if part.start is not None:
         return torch.full(part.shape, part.start)
-    bound = 1 / math.sqrt(part.fan_in)
-    draws = [
-        torch.rand(part.member_shape, generator=stream(seed, "weights", name))
-        for name in part.members
-    ]
-    return (2 * torch.stack(draws).view(part.shape) - 1) * bound
+    draws = [initial_weight(seed, n, part.member_shape, part.fan_in) for n in part.members]
+    return torch.stack(draws).view(part.shape)

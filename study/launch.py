@@ -19,7 +19,7 @@ from study.file import StudyFile
 from study.folder import check_folder, study_folder, write_description
 from study.grid import expand
 from study.lock import Heartbeat, refuse_if_running
-from study.packs import Pack, Registry, auto_pack
+from study.packs import Pack, Registry, pack_size
 from study.progress import LiveLine, Progress
 from study.shards import fill_benchmark, read_runs
 from study.storage import Storage
@@ -84,7 +84,7 @@ def launch(
         notify(notice)
     complete = {row["run_id"] for row in read_runs(folder, [])}
     registry = Registry.read(folder)
-    todo = registry.include(expansion, file, complete, auto_pack(file, expansion, data))
+    todo = registry.include(expansion, file, complete, pack_size(file, expansion, data))
     asked = [run.run_id for run in expansion.runs]
     outcome = Outcome(folder, len(asked))
     if not todo:
@@ -152,8 +152,10 @@ def running(
     from study.cluster import Interrupt, cluster
 
     engine = file.engine_settings()
-    building = threading.Thread(target=prepare, args=(engine,))  # while Ray starts
-    building.start()
+    # while Ray starts; a refusal does not wait for it, and a cluster's nodes build their own
+    building = threading.Thread(target=prepare, args=(engine,), daemon=True)
+    if address is None:
+        building.start()
     arrays = data.to_arrays()
     size = sum(getattr(value, "nbytes", 0) for value in arrays.values())
     with (
@@ -174,7 +176,8 @@ def running(
         )
 
         def start(pack_of: Any, identify: Any, next_round: Any) -> None:
-            building.join()
+            if address is None:
+                building.join()
             watch = Watch(heartbeat.progress, line, heartbeat, interrupt, identify)
             arguments = {"pack_of": pack_of, "context": context, "data": arrays}
             run_trials(arguments, file.resources, watch, next_round)

@@ -100,14 +100,13 @@ class Registry:
         storage.write(REGISTRY, json.dumps(content, indent=1) + "\n")
 
     def include(
-        self, expansion: Expansion, file: StudyFile, complete: set[str], size: int | None = None
+        self, expansion: Expansion, file: StudyFile, complete: set[str], size: int
     ) -> list[Pack]:
         """Name and pack what is new; returns the packs that are still to be trained, in order.
 
         `complete` holds the run_ids that are in `runs/`; `size` is the number of runs in a new
-        pack where the file does not say it (see `auto_pack`).
+        pack (see `pack_size`).
         """
-        size = file.pack if file.pack != "auto" else size or AUTO_PACK
         asked = {run.run_id: run for run in expansion.runs}
         self._forget(set(asked), complete)
         for one in expansion.settings:
@@ -171,11 +170,14 @@ def _shape(one: StudySetting) -> str:
     return str([(k, v) for k, v in items if not k.startswith("dependence.") and k not in own])
 
 
-def auto_pack(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
-    """`pack: auto`: on a GPU as many runs as its memory holds by the estimate, else `AUTO_PACK`.
+def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
+    """How many runs a new pack has: `pack`, or what its `auto` comes to.
 
-    The GPU is this machine's, or one of `resources.gpu_memory` GiB where it has none.
+    On a GPU as many as its memory holds by the estimate, else `AUTO_PACK`. The GPU is this
+    machine's, or one of `resources.gpu_memory` GiB where it has none.
     """
+    if file.pack != "auto":
+        return file.pack
     if not file.engine_settings().device.startswith("cuda"):
         return AUTO_PACK
     from itnas.memory import peak_bytes

@@ -13,7 +13,7 @@ from study.file import StudyFile
 from study.folder import check_folder, read_description, study_folder
 from study.grid import Run, expand
 from study.launch import read_data
-from study.packs import Registry, auto_pack
+from study.packs import Registry, pack_size
 from study.power import seed_power
 from study.shards import read_runs
 
@@ -37,7 +37,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     expansion = expand(file, data)
     complete = {row["run_id"] for row in read_runs(folder, [])}
     registry = Registry.read(folder)
-    pack = auto_pack(file, expansion, data) if file.pack == "auto" else file.pack
+    pack = pack_size(file, expansion, data)
     todo = registry.include(expansion, file, complete, pack)
     asked = {run.run_id for run in expansion.runs}
     cell = get_space(file.space).cells["normal"]

@@ -22,6 +22,7 @@ from itnas.settings import (
 from tests.benchmarks.operators import engine_calls, plain_calls
 from tests.reference.dependence import plain_architecture
 from tests.reference.search import PlainSearch
+from tests.reference.supernet import single_path
 
 SPACES = ["nas-bench-201", "darts", "s1", "s2", "s3", "s4"]
 MODELS = [
@@ -307,8 +308,6 @@ def test_single_paths_are_the_network_of_the_kept_edges(digits, space, backend):
     paths = itnas.bilevel.single_paths(pack.space, genotypes, relaxed)
     images, labels = batch(1, channels=1)
     losses, hits = pack.engine.evaluate(images, labels, paths)
-    from tests.reference.supernet import single_path
-
     logits = reference.network(images[0], single_path(pack.space, genotypes[0]))
     close(losses[0], F.cross_entropy(logits, labels[0], reduction="sum").detach())
     assert hits[0] == (logits.argmax(1) == labels[0]).sum()

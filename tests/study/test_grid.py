@@ -11,7 +11,7 @@ from study.errors import StudyError
 from study.file import load_study
 from study.grid import effectless, expand
 from study.launch import read_data
-from study.packs import Registry, pack_id_of, setting_columns
+from study.packs import Registry, pack_id_of, pack_size, setting_columns
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,9 @@ def include(write_study, tiny_data):
 
     def included(registry, *overrides, complete=(), **changes):
         file = load_study(write_study(**changes), overrides)
-        return registry.include(expand(file, tiny_data), file, set(complete))
+        expansion = expand(file, tiny_data)
+        size = pack_size(file, expansion, tiny_data)
+        return registry.include(expansion, file, set(complete), size)
 
     return included
 

@@ -23,7 +23,7 @@ from study.benchmark import read_benchmark
 from study.errors import StudyError
 from study.file import Benchmark, load_study
 from study.grid import expand
-from study.packs import Registry
+from study.packs import Registry, pack_size
 from study.shards import fill_benchmark, pack_tables, read_runs, write_shards
 from study.storage import Storage
 
@@ -40,7 +40,9 @@ def trained():
 
     def train(write_study):
         file = load_study(write_study(search=search))
-        packs = Registry().include(expand(file, data), file, set())
+        expansion = expand(file, data)
+        size = pack_size(file, expansion, data)
+        packs = Registry().include(expansion, file, set(), size)
         found = []
         for pack in packs:
             trained = SearchPack([r.setting for r in pack.runs], [r.seeds for r in pack.runs], data)

@@ -1,7 +1,8 @@
-"""Constant tensors that stay on their device, so that no step waits for a transfer."""
+"""Small things on tensors; constants stay on their device, so that no step waits for a transfer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -24,3 +25,8 @@ def one_hot(
     table = torch.zeros(count + 1, len(positions), dtype=dtype)
     table[list(positions), range(len(positions))] = 1
     return table[:-1].to(device)
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """`torch.cat`, without a launch where there is one part."""
+    return torch.cat(list(parts), dim=dim) if len(parts) > 1 else parts[0]
