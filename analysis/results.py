@@ -80,7 +80,7 @@ class Results:
         self.location = location
         self._filesystem = filesystem
         self._root = root
-        self._datasets: dict[str, ds.Dataset] = {}
+        self._homes: dict[str, set[str]] = {}  # run_id to the shards of `runs` that hold it
 
     def __repr__(self) -> str:
         return f"Results({self.location!r})"
@@ -95,6 +95,11 @@ class Results:
             and info.base_name.endswith(".parquet")
             and not info.base_name.startswith(".")
         )
+
+    @cached_property
+    def _shards(self) -> dict[str, dict[str, str]]:
+        """Table to its shards, name to path: listed once, since listing a store takes time."""
+        return {t: {p.rsplit("/", 1)[-1]: p for p in self.shards(t)} for t in SCHEMAS}
 
     @cached_property
     def study(self) -> dict[str, Any] | None:
@@ -134,7 +139,11 @@ class Results:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
-        frame = _drop_doubled(self._read("runs", None, None), "runs")
+        columns = [*SCHEMAS["runs"].names, "__filename"]
+        frame = self._read("runs", columns, None, None).to_pandas()
+        for run_id, path in zip(frame["run_id"], frame.pop("__filename"), strict=True):
+            self._homes.setdefault(run_id, set()).add(path.rsplit("/", 1)[-1])
+        frame = frame.drop_duplicates("run_id", ignore_index=True)
         for column in _NEEDED:
             if frame[column].isna().any():
                 raise ResultsError(
@@ -175,47 +184,75 @@ class Results:
         """Rows of `links`: transition matrices, row-major. See `edges` for the arguments."""
         return self._rows("links", columns, epoch, run_ids)
 
-    def _rows(
+    def table(
         self,
-        table: str,
-        columns: Sequence[str] | None,
-        epoch: Epoch,
-        run_ids: Iterable[str] | None,
-    ) -> pd.DataFrame:
+        name: str,
+        columns: Sequence[str] | None = None,
+        epoch: Epoch = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> pa.Table:
+        """Rows of `epochs`, `edges` or `links` as an Arrow table; see `edges` for the arguments.
+
+        For those to whom lists of numbers as Python objects are too slow. Only the shards that
+        hold the runs are opened, and of them only the columns and row groups asked for.
+        """
         runs = self.runs
         if run_ids is not None:
             runs = runs[runs["run_id"].isin(list(run_ids))]
         keep = ds.field("run_id").isin(pa.array(runs["run_id"], pa.string()))
         last = runs.set_index("run_id")["epochs_completed"] - 1
-        if epoch == "first":
-            epoch = -1
-        if epoch == "last":
-            keep &= ds.field("epoch").isin(np.unique(last).tolist())
-        elif epoch is not None:
-            wanted = np.atleast_1d(np.asarray(epoch, dtype=int)).tolist()
-            keep &= ds.field("epoch").isin(wanted)
+        if epoch is not None:
+            keep &= ds.field("epoch").isin(_epochs(epoch, last))
         if columns is not None:
-            columns = [*KEYS[table], *(c for c in columns if c not in KEYS[table])]
-        frame = _drop_doubled(self._read(table, columns, keep), table)
+            columns = [*KEYS[name], *(c for c in columns if c not in KEYS[name])]
+        rows = self._read(name, columns, keep, runs["run_id"])
+        keys = rows.select(list(KEYS[name])).to_pandas()
+        keys = keys.drop_duplicates()
         if epoch == "last":
-            frame = frame[frame["epoch"] == frame["run_id"].map(last)]
-        return frame.sort_values(list(KEYS[table]), ignore_index=True)
+            keys = keys[keys["epoch"] == keys["run_id"].map(last)]
+        return rows.take(pa.array(keys.sort_values(list(KEYS[name])).index))
+
+    def _rows(
+        self,
+        name: str,
+        columns: Sequence[str] | None,
+        epoch: Epoch,
+        run_ids: Iterable[str] | None,
+    ) -> pd.DataFrame:
+        return self.table(name, columns, epoch, run_ids).to_pandas()
 
     def _read(
-        self, table: str, columns: Sequence[str] | None, keep: ds.Expression | None
-    ) -> pd.DataFrame:
+        self,
+        table: str,
+        columns: Sequence[str] | None,
+        keep: ds.Expression | None,
+        run_ids: Iterable[str] | None,
+    ) -> pa.Table:
         schema = SCHEMAS[table]
-        if columns is not None and (unknown := set(columns) - set(schema.names)):
+        if columns is not None and (unknown := {*columns} - {*schema.names, "__filename"}):
             raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
-        if table not in self._datasets:
-            self._datasets[table] = ds.dataset(
-                self.shards(table), schema=schema, filesystem=self._filesystem, format="parquet"
-            )
         try:
-            arrow = self._datasets[table].to_table(columns=columns, filter=keep)
+            dataset = ds.dataset(
+                self._paths(table, run_ids),
+                schema=schema,
+                filesystem=self._filesystem,
+                format="parquet",
+            )
+            return dataset.to_table(columns=columns, filter=keep)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ResultsError(self._blame(table, error)) from error
-        return arrow.to_pandas()
+
+    def _paths(self, table: str, run_ids: Iterable[str] | None) -> list[str]:
+        """The shards of a table that can hold the runs.
+
+        A pack's shards have one name in all tables. Where a folder's do not (its shards were
+        joined, say), all of them are read.
+        """
+        shards = self._shards[table]
+        if run_ids is None or not shards.keys() <= self._shards["runs"].keys():
+            return list(shards.values())
+        homes = set().union(*(self._homes[r] for r in run_ids))
+        return [shards[name] for name in sorted(homes) if name in shards]
 
     def _blame(self, table: str, error: Exception) -> str:
         """One line that names the shard that cannot be read."""
@@ -240,5 +277,10 @@ class Results:
             ) from error
 
 
-def _drop_doubled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    return frame.drop_duplicates(list(KEYS[table]), ignore_index=True)
+def _epochs(epoch: Epoch, last: pd.Series) -> list[int]:
+    """The epochs that must be read for runs with these last epochs."""
+    if epoch == "first":
+        return [-1]
+    if epoch == "last":
+        return np.unique(last).tolist()
+    return np.atleast_1d(np.asarray(epoch, dtype=int)).tolist()

@@ -1,0 +1,214 @@
+"""Jensen-Shannon divergences between the seeds of a setting, and what chance gives them.
+
+All stabilities of this package compare a divergence between *matched* things (row r of one
+seed's matrix with row r of another's; edge e with edge e; link with link) with that between
+*any* two of them. The mean over all pairs of labels is exactly the expectation of the matched
+mean when each seed's labels are permuted at random, so the null mean needs no permutation;
+only p-values do (`permutation_p_values`).
+
+Divergences are in bits, 0..1, and are divergences, not distances: scipy's `jensenshannon` is
+the square root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import permutations
+from math import factorial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.metrics import Array
+
+DRAWS = 999
+"""Permutations behind a p-value; the smallest p is 1 / (DRAWS + 1)."""
+
+MOST_PAIRS = 200
+"""Pairs of seeds in a permutation test. Up to 20 seeds that is all of them; beyond, each seed is
+paired with the same number of others, which keeps the test exact and its cost bounded."""
+
+_WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
+
+
+class Cross(NamedTuple):
+    """Divergences between the labels of every pair of n seeds, within each of G groups.
+
+    matched, anyhow: (G, n, n), symmetric with zero diagonals: the mean over labels of the
+    divergence of equal labels, and over all pairs of labels. sample: (P, G, L, L), float32, the
+    divergence of label a of one seed and b of the other for the P `pairs` (P, 2) of a test.
+    """
+
+    matched: Array
+    anyhow: Array
+    sample: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+
+
+def jensen_shannon(p: ArrayLike, q: ArrayLike) -> Array:
+    """Jensen-Shannon divergence (bits, 0..1) of distributions along the last axis.
+
+    0 log 0 counts as 0. Shapes broadcast.
+    """
+    p, q = np.asarray(p, dtype=float), np.asarray(q, dtype=float)
+    return np.maximum(0.0, (_plogp(p) + _plogp(q)) / 2 - _plogp((p + q) / 2))
+
+
+def _plogp(p: Array) -> Array:
+    """Sum of p log2 p along the last axis."""
+    return np.einsum("...k,...k->...", p, np.log2(np.maximum(p, 1e-300)))
+
+
+def matched_divergences(x: ArrayLike) -> Array:
+    """(n, ..., K) distributions of n seeds to (n, n, ...) divergences of equal positions."""
+    x = np.asarray(x, dtype=float)
+    own = _plogp(x)  # (n, ...)
+    out = np.zeros((len(x), *own.shape))
+    for s in range(len(x) - 1):
+        mixed = _plogp((x[s] + x[s + 1 :]) / 2)
+        out[s, s + 1 :] = out[s + 1 :, s] = np.maximum(0.0, (own[s] + own[s + 1 :]) / 2 - mixed)
+    return out
+
+
+def pairs_to_test(n: int, most: int = MOST_PAIRS) -> NDArray[np.int64]:
+    """(P, 2) pairs of n seeds for a permutation test: all, or a balanced part of at most `most`.
+
+    The part joins seed s with s + 1, s + 2, ... (mod n), so that every seed counts as often.
+    """
+    first, second = np.triu_indices(n, 1)
+    if first.size > most:
+        steps = max(1, most // n)
+        first = np.tile(np.arange(n), steps)
+        second = (first + np.repeat(np.arange(1, steps + 1), n)) % n
+    return np.stack([first, second], axis=1)
+
+
+def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
+    """All label-by-label divergences of (n, G, L, R, K): n seeds, G groups, L labels.
+
+    A label is R distributions over K operations (R = 1 where it is one), and the divergence of
+    two labels is the mean over the R of them. Raises ValueError for another number of axes.
+    """
+    x = np.asarray(x, dtype=float)
+    if x.ndim != 5:
+        raise ValueError(f"{x.ndim} axes, not (seeds, groups, labels, rows, operations)")
+    n, groups, labels = x.shape[:3]
+    pairs = pairs_to_test(n, most_pairs)
+    matched, anyhow = np.zeros((2, groups, n, n))
+    sample = np.zeros((len(pairs), groups, labels, labels), np.float32)
+    x = np.maximum(x, 1e-300)  # 0 log 0 counts as 0
+    rows = x.shape[3]
+    # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
+    own = ((x * np.log2(x)).sum(axis=(3, 4)) + x.sum(axis=(3, 4))) / rows  # (n, G, L)
+    flat = np.ascontiguousarray(x.reshape(n, groups, labels, -1))  # (n, G, L, R K)
+    first, second = np.triu_indices(n, 1)
+    low, high = np.sort(pairs, axis=1).T
+    chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`
+    ones = np.ones(flat.shape[-1])
+    tall = max(1, _WORK // (labels * flat[0, 0].size))  # pairs of seeds per step
+    between = np.empty((first.size, labels, labels))
+    for g in range(groups):
+        of_group = np.ascontiguousarray(flat[:, g])
+        done = 0
+        for s in range(n - 1):
+            for start in range(s + 1, n, tall):
+                both = of_group[s, :, None] + of_group[start : start + tall, None]  # (m, L, L, R K)
+                plogp = np.log2(both)
+                plogp *= both
+                # The sum over the last axis; numpy's own is slow where that axis is short.
+                np.matmul(plogp, ones, out=between[done : done + len(both)])
+                done += len(both)
+        between /= -rows
+        between += own[first, g, :, None] + own[second, g, None, :]
+        np.maximum(0.0, between, out=between)
+        between /= 2
+        _set(matched[g], np.einsum("maa->m", between) / labels)
+        _set(anyhow[g], between.mean(axis=(1, 2)))
+        sample[:, g] = between[chosen]
+    return Cross(matched, anyhow, sample, np.stack([low, high], axis=1))
+
+
+def _set(symmetric: Array, above: Array) -> None:
+    """Write the values above the diagonal, and below it."""
+    index = np.triu_indices(len(symmetric), 1)
+    symmetric[index] = above
+    symmetric.T[index] = above
+
+
+class PermutationTest(NamedTuple):
+    """One-sided p-values that matched labels are more alike than by chance.
+
+    p_value is that of the weighted mean over groups, of_groups (G,) those of each group alone.
+    """
+
+    p_value: float
+    of_groups: Array
+
+
+def permutation_test(
+    samples: Sequence[tuple[NDArray, Array]],
+    pairs: NDArray[np.int64],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> PermutationTest:
+    """Permute the labels within each seed, independently in every group.
+
+    samples: for every shape of group, divergences between labels (P, G, L, L) and weights (G,);
+    the tested statistic is the sum of weight times mean matched divergence. pairs: (P, 2), the
+    seeds of each. A p-value is (1 + permutations at least as alike) / (draws + 1).
+    """
+    rng = np.random.default_rng(seed)
+    total, total_drawn, of_groups = 0.0, np.zeros(draws), [np.zeros(0)]
+    for sample, weights in samples:
+        observed, drawn = _permuted(sample, pairs, draws, rng)
+        total += float(weights @ observed)
+        total_drawn += drawn @ weights
+        of_groups.append(_p_value(observed, drawn))
+    p_value = float(_p_value(np.array([total]), total_drawn[:, None])[0])
+    return PermutationTest(p_value, np.concatenate(of_groups))
+
+
+def _permuted(
+    sample: NDArray, pairs: NDArray[np.int64], draws: int, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.float64]]:
+    """Mean matched divergence over the pairs: observed (G,), permuted (draws, G)."""
+    count, groups, labels, _ = sample.shape
+    n = int(pairs.max(initial=0)) + 1
+    observed = np.einsum("pgll->g", sample, dtype=float) / (count * labels)
+    flat = sample.ravel()
+    base = np.arange(count * groups, dtype=np.int32).reshape(count, groups, 1) * labels**2
+    first, second = pairs.T
+    drawn = np.empty((draws, groups))
+    step = max(1, _WORK // base.size // labels)  # draws at a time
+    for start in range(0, draws, step):
+        part = slice(start, min(start + step, draws))
+        order = _random_orders(rng, (part.stop - start, n, groups), labels)
+        index = order.take(second, axis=1)
+        index += (order * np.int32(labels)).take(first, axis=1)
+        index += base
+        mean = flat.take(index).sum(axis=1).sum(axis=-1, dtype=float) / (count * labels)
+        drawn[part] = mean
+    return observed, drawn
+
+
+def _random_orders(
+    rng: np.random.Generator, shape: tuple[int, ...], labels: int
+) -> NDArray[np.int32]:
+    """Independent uniform permutations of `labels` things: (*shape, labels)."""
+    if labels <= 8:  # choosing from a table of all of them is faster than shuffling
+        return _orders(labels)[rng.integers(factorial(labels), size=shape)]
+    keys = rng.random((*shape, labels), dtype=np.float32)
+    return keys.argsort(axis=-1).astype(np.int32)
+
+
+@cache
+def _orders(labels: int) -> NDArray[np.int32]:
+    return np.array(list(permutations(range(labels))), np.int32)
+
+
+def _p_value(observed: Array, drawn: NDArray[np.float64]) -> Array:
+    # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
+    slack = 3e-6 * np.abs(observed) + 1e-12
+    return (1 + (drawn <= observed + slack).sum(axis=0)) / (len(drawn) + 1)
