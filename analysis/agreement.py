@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.divergence import cross_divergences, pairs_to_test, permutation_test
+from analysis.divergence import DRAWS, cross_divergences, pairs_to_test, permutation_test
 from analysis.inference import Agreement
 from analysis.metrics import Array
 from analysis.quantities import Quantity, missing, of_setting
@@ -50,13 +50,13 @@ def groups_of(lists: Lists) -> list[Ints]:
     return [np.array(indices) for indices in places.values()]
 
 
-def operation_agreement(choices: ArrayLike, lists: Lists) -> Quantity:
+def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) -> Quantity:
     """Fleiss' (1971) kappa of the chosen operations: seeds are raters, edges are subjects.
 
     choices: (n, E) indices into each edge's own candidate list, TIED where two are equal; an
     edge tied in any seed is left out in all. lists: the E candidate lists. Chance agreement is
     that within groups of edges with one list, averaged by their sizes. The p-value permutes
-    each seed's choices among the edges of a group.
+    each seed's choices among the edges of a group; draws: how often (0: none is taken).
     """
     choices = np.asarray(choices, dtype=np.int64)
     n = len(choices)
@@ -87,7 +87,7 @@ def operation_agreement(choices: ArrayLike, lists: Lists) -> Quantity:
     if all(len(group) == 1 for group in groups):
         note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
     kappa = Agreement(1 - agreement, 1 - chance, with_self=True)
-    return of_setting(kappa, 0.0, permutation_test(samples, pairs).p_value, note)
+    return of_setting(kappa, 0.0, permutation_test(samples, pairs, draws).p_value, note)
 
 
 def edge_agreement(
@@ -143,7 +143,9 @@ def _jaccard_by_chance(
     return float(np.divide(both, union, out=np.zeros(draws), where=union > 0).mean())
 
 
-def probability_divergence(probabilities: Sequence[ArrayLike], lists: Lists) -> Quantity:
+def probability_divergence(
+    probabilities: Sequence[ArrayLike], lists: Lists, draws: int = DRAWS
+) -> Quantity:
     """Mean over pairs of seeds and edges of the divergence (bits) of edge probabilities.
 
     probabilities: (n, K_e) of each of the E edges; lists: their candidate lists. null_mean is
@@ -164,16 +166,5 @@ def probability_divergence(probabilities: Sequence[ArrayLike], lists: Lists) -> 
         anyhow += share * cross.anyhow[0]
         samples.append((cross.sample, np.array([share])))
     null_mean = Agreement(anyhow).estimate
-    p_value = permutation_test(samples, pairs_to_test(n)).p_value
+    p_value = permutation_test(samples, pairs_to_test(n), draws).p_value
     return of_setting(Agreement(matched), null_mean, p_value)
-
-
-def settling_epoch(choices: ArrayLike, epochs: ArrayLike) -> float:
-    """The epoch after which no edge's first operation changes, of one run.
-
-    choices: (T, E) first operations at `epochs` (T,), ascending. A tie is an operation of its
-    own here. Where nothing ever changes it is the first epoch given.
-    """
-    choices, epochs = np.asarray(choices), np.asarray(epochs)
-    changed = (choices[1:] != choices[:-1]).any(axis=1)
-    return float(epochs[np.flatnonzero(changed)[-1] + 1 if changed.any() else 0])

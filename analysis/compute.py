@@ -1,20 +1,28 @@
-"""Everything a report needs of a study, loaded and computed; nothing is drawn here."""
+"""Everything a report needs of a study, loaded and computed; nothing is drawn here.
+
+Settings are computed one by one, two at a time: only one setting's matrices have to be in
+memory as they were read, and numpy leaves the other core free.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pandas as pd
+
+from analysis import comparisons, seeds_needed, stability, summary, trajectories
+from analysis.comparisons import Comparison
 from analysis.results import Results
-from analysis.summary import SettingSummary, summarise
-from analysis.trajectories import (
-    Curve,
-    OperationCurves,
-    operation_curves,
-    quantity_curve,
-    thinned,
-)
+from analysis.samples import Sample, read_samples
+from analysis.seeds_needed import Reliability, WidthCurve
+from analysis.stability import SettingStability
+from analysis.summary import SettingSummary
+from analysis.trajectories import Curve, OperationCurves, quantity_curve, thinned
 from analysis.transitions import Transitions, mean_transitions
 from analysis.tuning import Tuning, tuning
+from analysis.variance_of_study import StudyVariance, study_variance
 
 ACCURACIES = ("train_accuracy", "valid_accuracy", "derived_accuracy")
 LOSSES = ("train_loss", "valid_loss")
@@ -28,48 +36,135 @@ DYNAMICS = (
 
 @dataclass(frozen=True)
 class Computed:
-    """Everything that is computed of a study for its report, before anything is drawn."""
+    """Everything that is computed of a study for its report, before anything is drawn.
+
+    curves: quantity to one curve per setting, of single runs. over_epochs: quantity to curves
+    of whole settings, one per setting and cell kind. Both are empty without trajectories.
+    """
 
     summaries: tuple[SettingSummary, ...]
-    curves: dict[str, list[Curve]]  # quantity to one curve per setting
+    stabilities: tuple[SettingStability, ...]
+    comparisons: tuple[Comparison, ...]
+    variance: StudyVariance
+    widths: tuple[WidthCurve, ...]
+    reliabilities: tuple[Reliability, ...]
+    curves: dict[str, list[Curve]]
+    over_epochs: dict[str, list[Curve]]
     operations: dict[str, OperationCurves]
     transitions: dict[str, Transitions]
     tuning: Tuning | None
-    trial_runs: int | None  # runs of the best trial, where the page is about that one
+    crossed: str  # a remark where only runs with equal seeds are replicates, else empty
 
 
-def compute(results: Results) -> Computed:
-    """All numbers of the report. Edges and links are read one setting at a time.
+@dataclass(frozen=True)
+class _Setting:
+    """What is computed of one setting."""
 
-    In a tuning study every trial is a setting of its own; then the settings in question are
-    those of the best trial, since a mean over different rates describes no setting.
+    stability: SettingStability
+    widths: tuple[WidthCurve, ...]
+    reliabilities: tuple[Reliability, ...]
+    over_epochs: tuple[Curve, ...]
+    operations: OperationCurves
+    transitions: Transitions
+
+
+def compute(results: Results, with_trajectories: bool = True) -> Computed:
+    """All numbers of the report.
+
+    with_trajectories: whether epochs other than the first and last are read. In a tuning study
+    every trial is a setting of its own; then the settings in question are those of the best
+    trial, since a mean over different rates describes no setting.
     """
     runs = results.runs
     tuned = tuning(runs)
     if tuned is not None:
         chosen = tuned.best or tuned.trials[-1]
         runs = runs[runs["run_id"].isin(chosen.run_ids)]
-    summaries = summarise(runs)
-    good = runs[runs["status"] != "diverged"]
-    epochs = results.epochs([*ACCURACIES, *LOSSES, *DYNAMICS], run_ids=good["run_id"])
-    epochs["setting"] = epochs["run_id"].map(good.set_index("run_id")["setting"])
+    groups = {str(name): stability.replicates(group) for name, group in runs.groupby("setting")}
+    crossed = sorted({note for _, note in groups.values() if note})
+    replicated = pd.concat([group for group, _ in groups.values()], ignore_index=True)
+    good = replicated[replicated["status"] != "diverged"]
+    summaries = summary.summarise(replicated)
+    names = [s.setting for s in summaries if s.n]
+
+    def one(name: str) -> _Setting:
+        group = good[good["setting"] == name]
+        return _compute_setting(results, group, groups[name][1], with_trajectories)
+
+    results.runs  # noqa: B018  read once, before two threads ask for it
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(names, pool.map(one, names), strict=True))
+    items = tuple(found[name].stability for name in names)
+    return Computed(
+        summaries,
+        items,
+        comparisons.compare(items, good),
+        study_variance(results, runs[runs["status"] != "diverged"]),
+        tuple(w for f in found.values() for w in f.widths),
+        tuple(r for f in found.values() for r in f.reliabilities),
+        _curves(results, good, [s.setting for s in summaries]) if with_trajectories else {},
+        _by_quantity(c for f in found.values() for c in f.over_epochs),
+        {name: f.operations for name, f in found.items() if f.operations.edges},
+        {name: f.transitions for name, f in found.items() if f.transitions.links},
+        tuned,
+        "; ".join(crossed),
+    )
+
+
+def _compute_setting(
+    results: Results, runs: pd.DataFrame, note: str, with_trajectories: bool
+) -> _Setting:
+    setting = str(runs["setting"].iloc[0])
+    ends = read_samples(results, runs, [-1, "last"])
+    last, start = ends["last"], ends[-1]
+    of_edges: Mapping[int, Sample] = {}
+    over_epochs: tuple[Curve, ...] = ()
+    settling = None
+    if with_trajectories:
+        final = int(runs["epochs_completed"].max()) - 1
+        every = read_samples(results, runs, range(-1, final + 1), links=False)
+        settling = trajectories.settling_epochs(runs, _of_epochs(every))
+        of_edges = {e: s for e, s in _of_epochs(every).items() if e in thinned(final)}
+        some = read_samples(results, runs, thinned(final, trajectories.MOST_POINTS))
+        over_epochs = trajectories.stability_curves(runs, _of_epochs(some), setting)
+    item = stability.stability(runs, last, start if start.n else None, settling, note)
+    learned = {
+        cell: stability.learned_matrices(
+            runs.set_index("run_id").loc[list(last.run_ids)],
+            last.links_of(cell),
+            start.of_runs(last.run_ids) if start.n else None,
+        )
+        for cell in last.cells
+        if last.links_of(cell)
+    }
+    return _Setting(
+        item,
+        seeds_needed.width_curves(item),
+        seeds_needed.reliabilities(item, learned),
+        over_epochs,
+        trajectories.operation_curves(of_edges, setting),
+        mean_transitions(last, setting),
+    )
+
+
+def _of_epochs(samples: Mapping[int | str, Sample]) -> dict[int, Sample]:
+    return {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
+
+
+def _curves(results: Results, runs: pd.DataFrame, settings: list[str]) -> dict[str, list[Curve]]:
+    """Per-run quantities over epochs: quantity to one curve per setting."""
+    quantities = (*ACCURACIES, *LOSSES, *DYNAMICS)
+    epochs = results.epochs(quantities, run_ids=runs["run_id"])
+    epochs["setting"] = epochs["run_id"].map(runs.set_index("run_id")["setting"])
     by_setting = dict(list(epochs.groupby("setting")))
     nothing = epochs.iloc[:0]
-    curves = {
-        q: [quantity_curve(by_setting.get(s.setting, nothing), s.setting, q) for s in summaries]
-        for q in (*ACCURACIES, *LOSSES, *DYNAMICS)
+    return {
+        q: [quantity_curve(by_setting.get(s, nothing), s, q) for s in settings] for q in quantities
     }
-    operations: dict[str, OperationCurves] = {}
-    transitions: dict[str, Transitions] = {}
-    for name, group in good.groupby("setting"):
-        shown = thinned(int(group["epochs_completed"].max()) - 1)
-        columns = ["inner", "operations", "probabilities"]
-        edges = results.edges(columns, epoch=shown, run_ids=group["run_id"])
-        last = results.edges(["operations"], epoch="last", run_ids=group["run_id"])
-        links = results.links(epoch="last", run_ids=group["run_id"])
-        if len(edges):
-            operations[str(name)] = operation_curves(edges, str(name))
-        if len(links):
-            transitions[str(name)] = mean_transitions(links, last, str(name))
-    trial_runs = len(runs) if tuned is not None else None
-    return Computed(summaries, curves, operations, transitions, tuned, trial_runs)
+
+
+def _by_quantity(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    for curve in curves:
+        found.setdefault(curve.quantity, []).append(curve)
+    return found

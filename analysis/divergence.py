@@ -26,8 +26,8 @@ from analysis.metrics import Array
 DRAWS = 999
 """Permutations behind a p-value; the smallest p is 1 / (DRAWS + 1)."""
 
-MOST_PAIRS = 200
-"""Pairs of seeds in a permutation test. Up to 20 seeds that is all of them; beyond, each seed is
+MOST_PAIRS = 105
+"""Pairs of seeds in a permutation test. Up to 15 seeds that is all of them; beyond, each seed is
 paired with the same number of others, which keeps the test exact and its cost bounded."""
 
 _WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
@@ -107,34 +107,39 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
     low, high = np.sort(pairs, axis=1).T
     chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`
     ones = np.ones(flat.shape[-1])
-    tall = max(1, _WORK // (labels * flat[0, 0].size))  # pairs of seeds per step
-    between = np.empty((first.size, labels, labels))
-    for g in range(groups):
-        of_group = np.ascontiguousarray(flat[:, g])
+    size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
+    wide = min(groups, max(1, _WORK // (size * n)))  # groups per step
+    tall = max(1, _WORK // (size * wide))  # pairs of seeds per step
+    for g in range(0, groups, wide):
+        part = slice(g, min(g + wide, groups))
+        of_part, of_own = np.ascontiguousarray(flat[:, part]), own[:, part]
+        between = np.empty((first.size, *of_own.shape[1:], labels))  # (P, G', L, L)
         done = 0
         for s in range(n - 1):
             for start in range(s + 1, n, tall):
-                both = of_group[s, :, None] + of_group[start : start + tall, None]  # (m, L, L, R K)
+                rest = of_part[start : start + tall]
+                both = of_part[s, :, :, None] + rest[:, :, None]  # (m, G', L, L, R K)
                 plogp = np.log2(both)
                 plogp *= both
                 # The sum over the last axis; numpy's own is slow where that axis is short.
                 np.matmul(plogp, ones, out=between[done : done + len(both)])
                 done += len(both)
         between /= -rows
-        between += own[first, g, :, None] + own[second, g, None, :]
+        between += of_own[first, :, :, None]
+        between += of_own[second, :, None]
         np.maximum(0.0, between, out=between)
         between /= 2
-        _set(matched[g], np.einsum("maa->m", between) / labels)
-        _set(anyhow[g], between.mean(axis=(1, 2)))
-        sample[:, g] = between[chosen]
+        _set(matched[part], np.einsum("pgll->gp", between) / labels)
+        _set(anyhow[part], between.mean(axis=(2, 3)).T)
+        sample[:, part] = between[chosen]
     return Cross(matched, anyhow, sample, np.stack([low, high], axis=1))
 
 
 def _set(symmetric: Array, above: Array) -> None:
-    """Write the values above the diagonal, and below it."""
-    index = np.triu_indices(len(symmetric), 1)
-    symmetric[index] = above
-    symmetric.T[index] = above
+    """Write (G, P) values above the diagonals of (G, n, n), and below them."""
+    first, second = np.triu_indices(symmetric.shape[-1], 1)
+    symmetric[:, first, second] = above
+    symmetric[:, second, first] = above
 
 
 class PermutationTest(NamedTuple):
@@ -157,7 +162,8 @@ def permutation_test(
 
     samples: for every shape of group, divergences between labels (P, G, L, L) and weights (G,);
     the tested statistic is the sum of weight times mean matched divergence. pairs: (P, 2), the
-    seeds of each. A p-value is (1 + permutations at least as alike) / (draws + 1).
+    seeds of each. A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where
+    `draws` is 0.
     """
     rng = np.random.default_rng(seed)
     total, total_drawn, of_groups = 0.0, np.zeros(draws), [np.zeros(0)]
@@ -210,5 +216,7 @@ def _orders(labels: int) -> NDArray[np.int32]:
 
 def _p_value(observed: Array, drawn: NDArray[np.float64]) -> Array:
     # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
+    if not len(drawn):
+        return np.full(observed.shape, np.nan)
     slack = 3e-6 * np.abs(observed) + 1e-12
     return (1 + (drawn <= observed + slack).sum(axis=0)) / (len(drawn) + 1)

@@ -10,6 +10,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from analysis.errors import ResultsError
@@ -54,7 +55,11 @@ def parse(text: str) -> Genotype:
 
     Raises ResultsError where the text is neither.
     """
-    text = str(text).strip()
+    return _parse(str(text).strip())
+
+
+@lru_cache(maxsize=1 << 16)  # every stage asks for the same runs' genotypes again
+def _parse(text: str) -> Genotype:
     cells = _parse_nb201(text) if text.startswith("|") else _parse_darts(text)
     return {kind: cells[kind] for kind in ("normal", "reduce") if kind in cells}
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from analysis.metrics import Array
 
@@ -177,7 +177,7 @@ def jackknife_difference(first: Agreement, second: Agreement) -> Difference:
         first.leave_one_out() - second.leave_one_out(),
         first.linear() - second.linear(),
     )
-    p_value = float(2 * stats.t.sf(abs(t), freedom)) if np.isfinite(t) else NAN
+    p_value = NAN if np.isnan(t) else float(2 * special.stdtr(freedom, -abs(t)))
     return Difference(*interval[:3], p_value, first.n)
 
 
@@ -194,7 +194,7 @@ def _jackknife(estimate: float, without: Array, linear: Array) -> tuple[Interval
     variance, freedom = _variance((n - 1) / n * squares, linear)
     skewness = float((influence**3).sum()) / squares**1.5 / 6
     error = variance**0.5
-    bound = float(stats.t.ppf(0.975, freedom))
+    bound = t_quantile(freedom)
     centre = n * estimate - (n - 1) * float(without.mean())  # less the bias of order 1/n
     low = centre - error * _untransformed(bound, skewness)
     high = centre - error * _untransformed(-bound, skewness)
@@ -258,12 +258,17 @@ def components(quantity: Agreement) -> tuple[float, float]:
     return max(0.0, (n - 1) * squares / 4 - of_pairs / (n - 2)), of_pairs
 
 
+def t_quantile(freedom: float) -> float:
+    """The 97.5% quantile of Student's t (scipy.stats' is the same, a hundred times slower)."""
+    return float(special.stdtrit(freedom, 0.975))
+
+
 def mean_interval(values: ArrayLike) -> Interval:
     """Mean over seeds with Student's t interval; values that are not finite are left out."""
     x = _finite(values)
     if x.size < 2:
         return Interval(float(x.mean()) if x.size else NAN, NAN, NAN, x.size)
-    half = float(stats.t.ppf(0.975, x.size - 1)) * float(x.std(ddof=1)) / x.size**0.5
+    half = t_quantile(x.size - 1) * float(x.std(ddof=1)) / x.size**0.5
     return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half, x.size)
 
 
@@ -282,7 +287,7 @@ def interquartile_interval(values: ArrayLike) -> Interval:
         return Interval(mean, NAN, NAN, n)
     winsorised = np.clip(x, x[cut], x[n - 1 - cut])
     error = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / n) * n**0.5)
-    half = float(stats.t.ppf(0.975, n - 2 * cut - 1)) * error
+    half = t_quantile(n - 2 * cut - 1) * error
     return Interval(mean, mean - half, mean + half, n)
 
 

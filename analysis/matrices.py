@@ -69,7 +69,7 @@ def link_divergences(matrices: Sequence[ArrayLike], predecessors: Sequence[Array
 
 
 def dependence_stability(
-    matrices: Sequence[ArrayLike], shared: Sequence[int] | None = None
+    matrices: Sequence[ArrayLike], shared: Sequence[int] | None = None, draws: int = DRAWS
 ) -> tuple[Quantity, LinkStability | None]:
     """1 - mean D / its mean where each matrix's rows are permuted: of all links, and per link.
 
@@ -94,7 +94,7 @@ def dependence_stability(
     of_all = Agreement(
         np.einsum("l,lst->st", share, matched), np.einsum("l,lst->st", share, anyhow)
     )
-    test = permutation_test(samples, pairs_to_test(n))
+    test = permutation_test(samples, pairs_to_test(n), draws)
     p_values = np.empty(len(which))
     p_values[np.concatenate(places)] = test.of_groups
     each = [Agreement(m, c) for m, c in zip(matched, anyhow, strict=True)]
@@ -158,6 +158,7 @@ def link_specificity(
     matrices: Sequence[ArrayLike],
     lists: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
     shared: Sequence[int] | None = None,
+    draws: int = DRAWS,
 ) -> Quantity:
     """1 - mean D / its mean where links are permuted within each seed.
 
@@ -188,7 +189,7 @@ def link_specificity(
         samples.append((cross.sample, np.array([share])))
     agreement = Agreement(matched, anyhow)
     nothing = agreement.chance_mean <= 1e-12
-    p_value = 1.0 if nothing else permutation_test(samples, pairs_to_test(n)).p_value
+    p_value = 1.0 if nothing else permutation_test(samples, pairs_to_test(n), draws).p_value
     out = len(which) - count
     note = f"{out} of {len(which)} matrices left out: no other with their lists" if out else ""
     note = "; ".join(filter(None, [_against_chance(agreement), note]))
@@ -213,7 +214,7 @@ def attention_agreement(attention: Sequence[ArrayLike], draws: int = DRAWS) -> Q
     pairs = pairs_to_test(n)
     first, second = pairs.T
     matched, anyhow = np.zeros((n, n)), np.zeros((n, n))
-    observed, drawn = 0.0, np.zeros(draws)
+    drawn = np.zeros(draws)
     for weights in found:
         size = weights.shape[1]
         few = factorial(size) <= 120
@@ -226,15 +227,16 @@ def attention_agreement(attention: Sequence[ArrayLike], draws: int = DRAWS) -> Q
         mean = between.mean(axis=2) / len(found)
         anyhow += (mean + mean.T) / 2
         matched += jensen_shannon(weights[:, None], weights[None]) / len(found)
-        for draw in range(draws):
-            permuted = np.take_along_axis(weights, rng.random(weights.shape).argsort(axis=1), 1)
-            drawn[draw] += jensen_shannon(permuted[first], permuted[second]).mean() / len(found)
+        order = rng.random((draws, n, size)).argsort(axis=2)
+        permuted = np.take_along_axis(weights[None], order, axis=2)  # (draws, n, size)
+        between = jensen_shannon(permuted[:, first], permuted[:, second])  # (draws, pairs)
+        drawn += between.mean(axis=1) / len(found)
     np.fill_diagonal(anyhow, 0.0)
     agreement = Agreement(matched, anyhow)
     if agreement.chance_mean <= 1e-9:
         return of_setting(Agreement(matched, np.zeros((n, n))), 0.0, 1.0, "attention is uniform")
     observed = float(matched[first, second].mean())
-    p_value = (1 + int((drawn <= observed + 1e-12).sum())) / (draws + 1)
+    p_value = (1 + int((drawn <= observed + 1e-12).sum())) / (draws + 1) if draws else np.nan
     return of_setting(agreement, 0.0, p_value)
 
 

@@ -6,7 +6,7 @@ This is the step from tables to mathematics: what comes after it knows neither f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -85,6 +85,24 @@ class Sample:
         kinds = {edge.cell for edge in self.edges}
         return tuple(sorted(kinds, key=lambda kind: (CELL_ORDER.get(kind, 2), kind)))
 
+    def of_runs(self, run_ids: Sequence[str]) -> Sample:
+        """The same of some of its runs, in their order; those that it does not have stay out."""
+        place = {run_id: i for i, run_id in enumerate(self.run_ids)}
+        index = np.array([place[r] for r in run_ids if r in place], dtype=int)
+        edges = {id(e): replace(e, probabilities=e.probabilities[index]) for e in self.edges}
+        links = tuple(
+            LinkSample(
+                link.cell,
+                edges[id(link.predecessor)],
+                edges[id(link.edge)],
+                link.matrices[index],
+                link.attention[index],
+            )
+            for link in self.links
+        )
+        ids = tuple(self.run_ids[i] for i in index)
+        return Sample(ids, self.seeds[index], tuple(edges.values()), links, self.left_out)
+
     def edges_of(self, cell: str) -> tuple[EdgeSample, ...]:
         """The edges of one cell kind."""
         return tuple(edge for edge in self.edges if edge.cell == cell)
@@ -120,32 +138,59 @@ class _Rows:
     """A table's rows of several runs and epochs, by place (edge or link)."""
 
     def __init__(self, table: pa.Table, runs: pd.DataFrame, place: list[str]) -> None:
-        self.table = table.combine_chunks()
         keys = table.select(["run_id", "epoch", *place]).to_pandas()
-        number = pd.Series(np.arange(len(runs)), index=runs["run_id"].to_numpy())
-        self.run = number.reindex(keys["run_id"]).to_numpy(int)
-        self.epoch = keys["epoch"].to_numpy(int)
         grouped = keys.groupby(place, sort=True)
-        self.of_row = grouped.ngroup().to_numpy(int)
         self.places = [tuple(p) for p in grouped.size().index]
+        of_row = grouped.ngroup().to_numpy(int)
+        order = np.argsort(of_row, kind="stable")  # rows of one place lie together
+        self.table = table.take(pa.array(order)).combine_chunks()
+        self._ends = np.searchsorted(of_row[order], np.arange(len(self.places) + 1))
+        number = pd.Series(np.arange(len(runs)), index=runs["run_id"].to_numpy())
+        self._run = number.reindex(keys["run_id"].to_numpy()[order]).to_numpy(int)
+        self._epoch = keys["epoch"].to_numpy(int)[order]
+        self._of_row = of_row[order]
+        self._known: dict[tuple[str, int], NDArray] = {}
 
     def at(self, epoch: NDArray[np.int64] | int, n: int) -> NDArray[np.int64]:
-        """(n, places) row numbers at an epoch, one per run or one for all; -1 where missing."""
+        """(n, places): each place's row at an epoch, one per run or one for all; -1: missing.
+
+        Rows are counted within their place, as those of `of`.
+        """
         wanted = np.broadcast_to(np.asarray(epoch), n)
-        rows = np.flatnonzero(self.epoch == wanted[self.run])
+        rows = np.flatnonzero(self._epoch == wanted[self._run])
         found = np.full((n, len(self.places)), -1)
-        found[self.run[rows], self.of_row[rows]] = rows
+        places = self._of_row[rows]
+        found[self._run[rows], places] = rows - self._ends[places]
         return found
 
-    def lists(self, column: str, rows: NDArray[np.int64], where: str) -> Array:
-        """(len(rows), size) of a list column; ResultsError where the lists differ in length."""
-        lists = self.table.column(column).take(pa.array(rows)).combine_chunks()
-        if isinstance(lists, pa.ChunkedArray):
-            lists = lists.chunk(0) if lists.num_chunks else pa.array([], lists.type)
-        sizes = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
-        if sizes.size != 1 or not np.isfinite(sizes.astype(float)).all():
-            raise ResultsError(f"{where}: {column} has {sizes.size} different lengths")
-        return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+    def of(self, column: str, place: int, where: str) -> NDArray:
+        """A column's values at all rows of one place; lists as (rows, size).
+
+        Raises ResultsError where lists differ in length.
+        """
+        if (column, place) not in self._known:
+            start, stop = self._ends[place : place + 2]
+            values = self.table.column(column).slice(start, stop - start).combine_chunks()
+            if isinstance(values, pa.ChunkedArray):
+                values = values.chunk(0)
+            if pa.types.is_list(values.type):
+                sizes = np.unique(pc.list_value_length(values).to_numpy(zero_copy_only=False))
+                if sizes.size != 1 or not np.isfinite(sizes.astype(float)).all():
+                    raise ResultsError(f"{where}: {column} has {sizes.size} different lengths")
+                flat = values.flatten().to_numpy(zero_copy_only=False)
+                self._known[column, place] = flat.reshape(len(values), -1)
+            else:
+                self._known[column, place] = values.to_numpy(zero_copy_only=False)
+        return self._known[column, place]
+
+    def operations(self, place: int, where: str) -> tuple[str, ...]:
+        """The one list of operations of an edge; ResultsError where there are several."""
+        if ("names", place) not in self._known:
+            names = self.of("operations", place, where)
+            if (names != names[0]).any():
+                raise ResultsError(f"{where} has several different lists of operations")
+            self._known["names", place] = names[0]
+        return tuple(self._known["names", place])
 
 
 def _sample(
@@ -191,18 +236,17 @@ def _empty(run_ids: Iterable[str]) -> Sample:
 
 
 def _edges(edges: _Rows, rows: NDArray[np.int64], setting: str) -> tuple[EdgeSample, ...]:
-    inner = edges.table.column("inner").to_numpy()
     found = []
     for index, (cell, source, target) in enumerate(edges.places):
         where = f"{setting}: edge {source}→{target} of {cell}"
-        names = edges.lists("operations", rows[:, index], where)
-        if (names != names[0]).any():
-            raise ResultsError(f"{where} has several different lists of operations")
-        probabilities = edges.lists("probabilities", rows[:, index], where).astype(float)
-        if probabilities.shape != names.shape:
+        operations = edges.operations(index, where)
+        probabilities = edges.of("probabilities", index, where)
+        if probabilities.shape[1] != len(operations):
             raise ResultsError(f"{where}: not as many probabilities as operations")
-        is_inner = bool(inner[rows[0, index]])
-        found.append(EdgeSample(cell, source, target, is_inner, tuple(names[0]), probabilities))
+        here = rows[:, index]
+        is_inner = bool(edges.of("inner", index, where)[here[0]])
+        p = probabilities[here].astype(float)
+        found.append(EdgeSample(cell, source, target, is_inner, operations, p))
     return tuple(sorted(found, key=lambda e: (CELL_ORDER.get(e.cell, 2), e.target, e.source)))
 
 
@@ -216,8 +260,6 @@ def _links(
     of_place: Mapping[tuple[str, int, int], EdgeSample] = {
         (e.cell, e.source, e.target): e for e in edges
     }
-    weights = links.table.column("attention_weight").to_numpy()
-    shapes = np.stack([links.table.column(c).to_numpy() for c in ("rows", "columns")], axis=1)
     found = []
     for index, (cell, *nodes) in enumerate(links.places):
         p_source, p_target, source, target = nodes
@@ -227,11 +269,13 @@ def _links(
         except KeyError:
             raise ResultsError(f"{where}: one of its edges is not in edges/") from None
         shape = len(predecessor.operations), len(edge.operations)
-        flat = links.lists("matrix", rows[:, index], where)
-        if (shapes[rows[:, index]] != shape).any() or flat.shape[1] != shape[0] * shape[1]:
+        flat = links.of("matrix", index, where)
+        sizes = np.stack([links.of(c, index, where) for c in ("rows", "columns")], axis=1)
+        if (sizes != shape).any() or flat.shape[1] != shape[0] * shape[1]:
             raise ResultsError(f"{where}: its matrix is not {shape[0]} x {shape[1]}")
-        matrices = flat.astype(float).reshape(-1, *shape)
-        attention = weights[rows[:, index]].astype(float)
+        here = rows[:, index]
+        matrices = flat[here].astype(float).reshape(-1, *shape)
+        attention = links.of("attention_weight", index, where)[here].astype(float)
         found.append(LinkSample(cell, predecessor, edge, matrices, attention))
     order = {(e.cell, e.source, e.target): i for i, e in enumerate(edges)}
 

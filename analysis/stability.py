@@ -20,6 +20,8 @@ from analysis.agreement import (
     operation_agreement,
     probability_divergence,
 )
+from analysis.divergence import DRAWS
+from analysis.inference import Agreement
 from analysis.matrices import (
     LinkStability,
     attention_agreement,
@@ -65,13 +67,16 @@ HEADLINE = "learned_dependence_stability"
 
 @dataclass(frozen=True)
 class LinkResult:
-    """One link: its divergence (n, n), both stabilities' intervals and p-values, its matrices."""
+    """One link: its matrices, mean divergence (bits) and both of its stabilities.
+
+    index: the link's place within `dependence` and `learned`, which are of its whole cell.
+    """
 
     sample: LinkSample
-    divergence: Array
+    divergence: float
     dependence: LinkStability | None
     learned: LinkStability | None
-    index: int  # its place within the two
+    index: int
 
 
 @dataclass(frozen=True)
@@ -102,36 +107,43 @@ def replicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """One setting's runs that replicate each other, and a remark on those left out.
 
     Those with three equal seeds; where only one of the three seeds varies over the runs, all of
-    them, since then no two share the one that varies. Diverged runs are none.
+    them, since then no two share the one that varies. Diverged runs are among them.
     """
-    runs = runs[runs["status"] != "diverged"].sort_values([*SEEDS, "run_id"], ignore_index=True)
-    levels = runs[list(SEEDS)].nunique()
+    runs = runs.sort_values([*SEEDS, "run_id"], ignore_index=True)
     equal = runs[list(SEEDS)].nunique(axis=1) == 1
     if equal.all():
         return runs, ""
+    levels = runs[list(SEEDS)].nunique()
     varying = levels[levels > 1].index.tolist()
-    if len(varying) == 1:
-        return runs, f"only {varying[0]} varies over these runs"
+    if len(varying) <= 1:
+        return runs, f"only {varying[0]} varies over these runs" if varying else ""
     note = f"crossed seeds: the {int(equal.sum())} of {len(runs)} runs with three equal seeds"
     return runs[equal].reset_index(drop=True), note
 
 
 def stability(
-    runs: pd.DataFrame, last: Sample, start: Sample | None, settling: Array | None, note: str = ""
+    runs: pd.DataFrame,
+    last: Sample,
+    start: Sample | None,
+    settling: Array | None,
+    note: str = "",
 ) -> SettingStability:
     """All quantities of one setting.
 
-    runs: its replicates. last, start: their architectures at the last epoch, and at epoch -1
-    (None where there is none). settling: per run of `last` its settling epoch, None where the
-    other epochs were not read. note: a remark for every quantity.
+    runs: its replicates that did not diverge. last, start: their architectures at the last
+    epoch, and at epoch -1 (None where there is none). settling: per run its settling epoch,
+    None where the other epochs were not read. note: a remark for every quantity.
     """
     of_runs_frame = runs.set_index("run_id").loc[list(last.run_ids)] if last.n else runs
+    if start is not None and start.run_ids != last.run_ids:
+        start = start.of_runs(last.run_ids)
     found = _of_whole_runs(runs, settling)
     links: list[LinkResult] = []
     for cell in last.cells:
-        found |= {(cell, name): q for name, q in _of_edges(of_runs_frame, last, cell).items()}
-        of_links, per_link = _of_links(of_runs_frame, last, start, cell)
-        found |= {(cell, name): q for name, q in of_links.items()}
+        of_cell = of_edges(of_runs_frame, last, cell)
+        of_cell["edge_agreement"] = kept_edges(of_runs_frame, last, cell)
+        by_link, per_link = of_links(of_runs_frame, last, start, cell)
+        found |= {(cell, name): q for name, q in (of_cell | by_link).items()}
         links += per_link
     if last.left_out:
         short = f"{len(last.left_out)} runs left out: rows missing or not finite"
@@ -187,31 +199,39 @@ def choices_of(sample: Sample, cell: str, exclude: tuple[str, ...]) -> NDArray[n
     return np.stack(each, axis=1)
 
 
-def _of_edges(runs: pd.DataFrame, sample: Sample, cell: str) -> dict[str, Quantity]:
+def of_edges(
+    runs: pd.DataFrame, sample: Sample, cell: str, draws: int = DRAWS, apart: bool = True
+) -> dict[str, Quantity]:
+    """Agreement of one cell kind's edges; of inner and outer ones `apart` too."""
     edges = sample.edges_of(cell)
     lists = [e.operations for e in edges]
     choices = choices_of(sample, cell, cannot_be_chosen(runs))
     inner = np.array([e.inner for e in edges])
     found: dict[str, Quantity] = {}
-    for suffix, keep in (("", inner | True), ("_inner", inner), ("_outer", ~inner)):
+    parts = {"": inner | True} | ({"_inner": inner, "_outer": ~inner} if apart else {})
+    for suffix, keep in parts.items():
         chosen = np.flatnonzero(keep)
         part = [lists[i] for i in chosen]
         probabilities = [edges[i].probabilities for i in chosen]
-        found[f"operation_agreement{suffix}"] = operation_agreement(choices[:, chosen], part)
-        found[f"probability_divergence{suffix}"] = probability_divergence(probabilities, part)
+        found[f"operation_agreement{suffix}"] = operation_agreement(choices[:, chosen], part, draws)
+        found[f"probability_divergence{suffix}"] = probability_divergence(
+            probabilities, part, draws
+        )
+    return found
+
+
+def kept_edges(runs: pd.DataFrame, sample: Sample, cell: str) -> Quantity:
+    """Agreement of the genotypes' kept edges of one cell kind."""
     kept = []
     for text in runs["genotype"]:
         parsed = genotypes.parse(text).get(cell)
         of_run = () if parsed is None else parsed.edges
         kept.append(frozenset((e.source, e.target, e.operation) for e in of_run))
-    candidates = {(e.source, e.target): e.operations for e in edges}
-    unknown = {(s, t) for items in kept for s, t, _ in items} - candidates.keys()
-    found["edge_agreement"] = (
-        missing(f"genotypes keep edges that edges/ does not have: {sorted(unknown)[0]}", sample.n)
-        if unknown
-        else edge_agreement(kept, candidates)
-    )
-    return found
+    candidates = {(e.source, e.target): e.operations for e in sample.edges_of(cell)}
+    unknown = {item for items in kept for item in items if item[:2] not in candidates}
+    if unknown:
+        return missing(f"genotypes keep an edge that is not in edges/: {min(unknown)}", sample.n)
+    return edge_agreement(kept, candidates)
 
 
 def shared_matrices(links: tuple[LinkSample, ...], sharing: object) -> list[int] | None:
@@ -235,9 +255,10 @@ def shared_matrices(links: tuple[LinkSample, ...], sharing: object) -> list[int]
     return numbers if len(set(numbers)) < len(numbers) else None
 
 
-def _of_links(
-    runs: pd.DataFrame, last: Sample, start: Sample | None, cell: str
+def of_links(
+    runs: pd.DataFrame, last: Sample, start: Sample | None, cell: str, draws: int = DRAWS
 ) -> tuple[dict[str, Quantity], list[LinkResult]]:
+    """Stabilities of one cell kind's transition matrices, together and link by link."""
     links = last.links_of(cell)
     if not links:
         model = str(runs["model"].iloc[0])
@@ -250,16 +271,15 @@ def _of_links(
     lists = [(link.predecessor.operations, link.edge.operations) for link in links]
     shared = shared_matrices(links, runs["sharing"].iloc[0])
     found = {"transition_divergence": transition_divergence(matrices, predecessors)}
-    found["dependence_stability"], dependence = dependence_stability(matrices, shared)
-    found[HEADLINE], of_learned = _learned(runs, links, start, shared)
-    found["link_specificity"] = link_specificity(matrices, lists, shared)
-    found["attention_agreement"] = attention_agreement(_attention(links))
+    found["dependence_stability"], dependence = dependence_stability(matrices, shared, draws)
+    found[HEADLINE], of_learned = _learned(runs, links, start, shared, draws)
+    found["link_specificity"] = link_specificity(matrices, lists, shared, draws)
+    found["attention_agreement"] = attention_agreement(_attention(links), draws)
     found["dobrushin_coefficient"] = dobrushin_coefficient(matrices)
-    divergences = (
-        link_divergences(matrices, predecessors) if last.n > 1 else np.zeros((len(links), 1, 1))
-    )
+    between = link_divergences(matrices, predecessors)
     per_link = [
-        LinkResult(link, divergences[i], dependence, of_learned, i) for i, link in enumerate(links)
+        LinkResult(link, Agreement(between[i]).estimate, dependence, of_learned, i)
+        for i, link in enumerate(links)
     ]
     return found, per_link
 
@@ -289,11 +309,12 @@ def _learned(
     links: tuple[LinkSample, ...],
     start: Sample | None,
     shared: list[int] | None,
+    draws: int,
 ) -> tuple[Quantity, LinkStability | None]:
     matrices = learned_matrices(runs, links, start)
     if isinstance(matrices, str):
         return missing(matrices, len(runs)), None
-    return dependence_stability(matrices, shared)
+    return dependence_stability(matrices, shared, draws)
 
 
 def _attention(links: tuple[LinkSample, ...]) -> list[Array]:
@@ -321,11 +342,10 @@ def links_table(items: tuple[SettingStability, ...]) -> pd.DataFrame:
     for s in items:
         for link in s.links:
             names = ("predecessor_source", "predecessor_target", "source", "target")
-            n = len(link.divergence)
+            n = len(link.sample.attention)
             row: dict[str, object] = {"setting": s.setting, "cell": link.sample.cell}
             row |= dict(zip(names, link.sample.nodes, strict=True)) | {"seeds": n}
-            pairs = link.divergence[np.triu_indices(n, 1)]
-            row["transition_divergence"] = float(pairs.mean()) if n > 1 else np.nan
+            row["transition_divergence"] = link.divergence
             row["attention_weight"] = float(link.sample.attention.mean())
             for name, found in (
                 ("dependence_stability", link.dependence),

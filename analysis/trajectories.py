@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.errors import ResultsError
 from analysis.metrics import Array, t_halfwidth
+from analysis.quantities import Quantity
+from analysis.samples import EdgeSample, Sample
+from analysis.stability import ALL, HEADLINE, cannot_be_chosen, choices_of, of_edges, of_links
 
 Ints = NDArray[np.int64]
 
-CELL_ORDER = {"normal": 0, "reduce": 1}
+MOST_POINTS = 9
+"""Epochs at which quantities of whole settings are computed; a curve needs no more."""
+
+OVER_EPOCHS = (
+    "operation_agreement",
+    "probability_divergence",
+    "transition_divergence",
+    "dependence_stability",
+    HEADLINE,
+    "link_specificity",
+    "attention_agreement",
+    "dobrushin_coefficient",
+)
+"""The quantities of whole settings that are followed over epochs."""
 
 
 class Curve(NamedTuple):
-    """One per-epoch quantity of a setting; every array has one entry per epoch.
+    """One quantity of a setting over epochs; every array has one entry per epoch.
 
-    low and high bound the 95% t interval of the mean over the n seeds at that epoch.
+    low and high bound the 95% interval over the n seeds at that epoch: Student's of a mean over
+    runs, the jackknife's of a quantity of the whole setting, which belongs to one cell kind.
     """
 
     setting: str
@@ -29,6 +46,7 @@ class Curve(NamedTuple):
     low: Array
     high: Array
     n: Ints
+    cell: str = ALL
 
 
 class EdgeCurve(NamedTuple):
@@ -65,35 +83,77 @@ def quantity_curve(epochs: pd.DataFrame, setting: str, quantity: str) -> Curve:
     return Curve(setting, quantity, at, mean[:, 0], mean[:, 0] - half, mean[:, 0] + half, n)
 
 
-def operation_curves(edges: pd.DataFrame, setting: str) -> OperationCurves:
-    """One setting's rows of `edges` to the mean and sd of every edge's probabilities.
+def stability_curves(
+    runs: pd.DataFrame, samples: Mapping[int, Sample], setting: str
+) -> tuple[Curve, ...]:
+    """The quantities of a whole setting (`OVER_EPOCHS`) at the epochs of `samples`.
 
-    Raises ResultsError where an edge has not one list of operations over all runs.
+    runs: the setting's replicates. samples: epoch to their architectures, -1 for what was
+    learned since. No permutations are drawn here: of the last epoch they are in `stability`.
     """
+    found: dict[tuple[str, str], list[tuple[int, Quantity]]] = {}
+    by_id = runs.set_index("run_id")
+    for epoch, sample in sorted(samples.items()):
+        of_epoch = by_id.loc[list(sample.run_ids)]
+        start = samples.get(-1) if epoch >= 0 else None
+        if start is not None and start.run_ids != sample.run_ids:
+            start = start.of_runs(sample.run_ids)
+        if epoch >= 0:  # so far moved, not at the end
+            of_epoch = of_epoch.assign(transition_displacement=np.nan)
+        for cell in sample.cells:
+            quantities = of_edges(of_epoch, sample, cell, draws=0, apart=False)
+            quantities |= of_links(of_epoch, sample, start, cell, draws=0)[0]
+            for name in OVER_EPOCHS:
+                if quantities[name].known:
+                    found.setdefault((cell, name), []).append((epoch, quantities[name]))
+    return tuple(_curve(setting, cell, name, points) for (cell, name), points in found.items())
+
+
+def _curve(setting: str, cell: str, name: str, points: list[tuple[int, Quantity]]) -> Curve:
+    numbers = np.array([q.interval[:3] for _, q in points]).T
+    epochs = np.array([epoch for epoch, _ in points])
+    n = np.array([q.interval.n for _, q in points])
+    return Curve(setting, name, epochs, *numbers, n, cell)
+
+
+def operation_curves(samples: Mapping[int, Sample], setting: str) -> OperationCurves:
+    """Mean and sd over seeds of every edge's probabilities at the epochs of `samples`."""
+    places: dict[tuple[str, int, int], dict[int, EdgeSample]] = {}
+    for epoch, sample in sorted(samples.items()):
+        for e in sample.edges:
+            places.setdefault((e.cell, e.source, e.target), {})[epoch] = e
     curves = []
-    for key, rows in edges.groupby(["cell", "source", "target"]):
-        cell, source, target = edge_key(key)
-        operations = one_list(rows["operations"], f"{setting}: edge {source}→{target} of {cell}")
-        probabilities = np.stack(rows["probabilities"].to_list()).astype(float)
-        at, mean, sd, n = _by_epoch(rows["epoch"].to_numpy(), probabilities)
-        inner = bool(rows["inner"].iloc[0])
-        curves.append(EdgeCurve(cell, source, target, inner, operations, at, mean, sd, n))
-    curves.sort(key=lambda e: (CELL_ORDER.get(e.cell, 2), e.target, e.source))
+    for (cell, source, target), edges in places.items():
+        each = [e.probabilities for e in edges.values()]
+        mean = np.stack([p.mean(axis=0) for p in each])
+        sd = np.stack([p.std(axis=0, ddof=1) if len(p) > 1 else p[0] * np.nan for p in each])
+        first = next(iter(edges.values()))
+        n = np.array([len(p) for p in each])
+        epochs = np.array(list(edges))
+        curves.append(
+            EdgeCurve(cell, source, target, first.inner, first.operations, epochs, mean, sd, n)
+        )
     return OperationCurves(setting, tuple(curves))
 
 
-def edge_key(key: Any) -> tuple[str, int, int]:
-    """A group's key as plain (cell, source, target)."""
-    cell, source, target = key
-    return str(cell), int(source), int(target)
+def settling_epochs(runs: pd.DataFrame, samples: Mapping[int, Sample]) -> Array:
+    """(n,): the epoch after which no edge's first operation changes, run by run.
 
-
-def one_list(lists: pd.Series, where: str) -> tuple[str, ...]:
-    """The one list of operations that all rows share; ResultsError where they differ."""
-    distinct = set(map(tuple, lists))
-    if len(distinct) != 1:
-        raise ResultsError(f"{where} has {len(distinct)} different lists of operations")
-    return distinct.pop()
+    samples: every epoch's architectures. It is the first epoch where nothing ever changes, and
+    NaN for a run without epochs. A tie is an operation of its own here.
+    """
+    exclude = cannot_be_chosen(runs)
+    last_change = dict.fromkeys(runs["run_id"], np.nan)
+    before: dict[str, Array] = {}
+    for epoch, sample in sorted(samples.items()):
+        if not sample.n:
+            continue
+        choices = np.concatenate([choices_of(sample, c, exclude) for c in sample.cells], axis=1)
+        for run_id, now in zip(sample.run_ids, choices, strict=True):
+            if run_id not in before or (before[run_id] != now).any():
+                last_change[run_id] = float(epoch)
+            before[run_id] = now
+    return np.array(list(last_change.values()))
 
 
 def thinned(last_epoch: int, most: int = 60) -> list[int]:
