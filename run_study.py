@@ -114,6 +114,10 @@ def parser() -> Parser:
     analyze = command("analyze", run_analyze, "tables, figures and report.html")
     analyze.add_argument("folder", metavar="DIR", help="STORAGE/NAME, local or URI")
     analyze.add_argument("--out", metavar="DIR", help="default: DIR/report")
+    analyze.add_argument("--style", choices=("paper", "slides"), default="paper",
+                         help="of the figures; slides: larger texts and lines")  # fmt: skip
+    analyze.add_argument("--no-trajectories", action="store_true",
+                         help="first and last epochs only: much faster on large studies")  # fmt: skip
     retrain = command("retrain", run_retrain, "train derived genotypes (not available yet)")
     retrain.add_argument("folder", metavar="DIR")
     return top
@@ -239,7 +243,10 @@ def run_analyze(options: argparse.Namespace) -> int:
     from analysis import ResultsError, write_report
 
     try:
-        print(f"report: {write_report(options.folder, options.out)}")
+        page = write_report(
+            options.folder, options.out, options.style, not options.no_trajectories
+        )
+        print(f"report: {page}")
     except ResultsError as error:
         raise StudyError(str(error)) from None
     return DONE

@@ -6,13 +6,15 @@
     results.links(epoch="last")                        # read on demand, filtered by Arrow
     analysis.write_report("results/nb201-seeds")       # tables, figures, report.html
 
-Three layers, each knowing only the one before it: `results` reads files; `metrics`,
-`genotypes`, `summary`, `trajectories`, `transitions` and `tuning` compute, frames and arrays
-in, small result objects out; `figures`, `heatmaps` and `cell_drawing` draw result objects.
-`report` joins the three. Nothing here imports torch, Ray, itnas or study: a results folder
-written by another program is as good as one of ours.
+Three layers, each knowing only the one before it. `results` and `samples` read files into frames
+and arrays. `agreement`, `matrices`, `variance` and `inference` are functions of arrays to small
+result objects; `stability`, `comparisons`, `seeds_needed`, `trajectories` and `summary` apply them
+to settings, `compute` to a study. `figures`, `stability_figures`, `heatmaps` and `cell_drawing`
+draw result objects. `report` joins the three. docs/analysis.md says what is measured and shows a
+notebook. Nothing here imports torch, Ray, itnas or study: a results folder written by another
+program is as good as one of ours.
 
-Importing the package is cheap: what `load` and `write_report` need is imported at their call.
+Importing the package is cheap: what is named here is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -22,13 +24,30 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import ResultsError
 
 if TYPE_CHECKING:
+    from analysis.compute import Computed, compute_study
     from analysis.report import write_report
     from analysis.results import Results, load
+    from analysis.samples import Sample, read_samples
 
-__all__ = ["Results", "ResultsError", "load", "write_report"]
+__all__ = [
+    "Computed",
+    "Results",
+    "ResultsError",
+    "Sample",
+    "compute_study",
+    "load",
+    "read_samples",
+    "write_report",
+]
 
-_HOMES = {"Results": "analysis.results", "load": "analysis.results"} | {
-    "write_report": "analysis.report"
+_HOMES = {
+    "Computed": "analysis.compute",
+    "Results": "analysis.results",
+    "Sample": "analysis.samples",
+    "compute_study": "analysis.compute",
+    "load": "analysis.results",
+    "read_samples": "analysis.samples",
+    "write_report": "analysis.report",
 }
 
 

@@ -6,6 +6,70 @@ from analysis.compute import Computed
 from analysis.narrative import interval, listed
 from analysis.summary import ARCHITECTURE_MOVED, TRANSITION_MOVED, SettingSummary
 
+_TABLE = {
+    "stability": "stability",
+    "headline": "comparisons",
+    "controls": "comparisons",
+    "similarity": "operation_probabilities",
+    "stability_over_epochs": "trajectories",
+    "seeds_needed": "seeds_needed",
+    "profiles": "settings",
+    "accuracy_stability": "stability",
+}
+_STABILITY = {
+    "stability": (
+        "Agreement and stability of every setting with 95% intervals and chance values.",
+        "Stability over seeds ({n}): estimates with 95% intervals, beside what chance gives. Look "
+        "for intervals that leave the chance value out. Divergences are better when smaller, all "
+        "others when larger. High dependence stability of a frozen or an identity start is built "
+        "in; what was learned is in the panel of that name, and only its difference to the "
+        "placebo, below, speaks for the dependence.",
+    ),
+    "headline": (
+        "Differences of learned dependence stability to the controls with 95% intervals.",
+        "The headline: learned dependence stability of each setting minus that of its controls "
+        "({n}), paired by seed, with the jackknife's 95% interval. Right of the line: what is "
+        "learned comes out again more than where nothing can flow. An interval across the line "
+        "decides nothing; its width says what these seeds could have seen.",
+    ),
+    "controls": (
+        "Differences of dependence stability to the controls with 95% intervals.",
+        "Dependence stability minus that of the controls ({n}), paired by seed. Frozen matrices "
+        "are the same in every seed where they start from the identity, so a difference below 0 "
+        "to them says that learning moves seeds apart.",
+    ),
+    "similarity": (
+        "Similarity of the edge probabilities of every two runs, clustered.",
+        "Similarity of every two runs: 1 minus the mean divergence (bits) of their edge "
+        "probabilities, ordered by average linkage. Look for blocks: if they follow the colours "
+        "of the settings, settings differ more than seeds; if not, the seed decides.",
+    ),
+    "stability_over_epochs": (
+        "Agreement and stability over epochs, one line per setting and cell kind.",
+        "When dependence forms and when it becomes reproducible ({n}; bands are 95% intervals "
+        "where few lines are shown). Epoch −1 is the start. A stability that is high from the "
+        "start is the start's; one that rises is learned or brought by the optimiser.",
+    ),
+    "seeds_needed": (
+        "Width of the 95% intervals against the number of seeds.",
+        "Interval width against the number of seeds: measured by subsampling up to the seeds "
+        "that are there (quartiles as a band), projected beyond (dashed). Read off how many "
+        "seeds a difference as small as you care about would take.",
+    ),
+    "profiles": (
+        "Share of runs above each accuracy, one line per setting.",
+        "Performance profiles ({n}): the share of runs above each accuracy, with 95% bands. A "
+        "line above another everywhere: better at every quantile. Crossing lines: one setting is "
+        "better at its best, the other at its worst. Steps far left are collapsed runs.",
+    ),
+    "accuracy_stability": (
+        "Accuracy against stability, one point per setting.",
+        "Accuracy against dependence stability ({n}), both with 95% intervals. Look for whether "
+        "the settings that come out again are also the accurate ones; a handful of settings is "
+        "no correlation.",
+    ),
+}
+
 
 def _n(computed: Computed) -> str:
     counts = sorted({s.n for s in computed.summaries})
@@ -69,6 +133,17 @@ def study(name: str, computed: Computed) -> tuple[str, str]:
             "settled: high final entropy means that no operation was clearly chosen. Dependence "
             "strength is 0 by definition for independent and placebo settings.",
         )
+    if name in _STABILITY:
+        alt, caption = _STABILITY[name]
+        return f"{alt} Numbers: tables/{_TABLE[name]}.csv", caption.format(n=n)
+    if name.startswith("frequencies_"):
+        cell = name.removeprefix("frequencies_")
+        return (
+            f"How often each operation is chosen on each edge of the {cell} cell, by setting.",
+            f"Chosen operations, {cell} cell ({n}; at most six settings). One dark square per row: "
+            "all seeds choose the same operation on that edge. A column that is dark throughout: "
+            "one operation everywhere, which is collapse rather than agreement on edges.",
+        )
     if name == "tuning_history":
         return (
             "Objective of every tuning trial and the best so far.",
@@ -108,8 +183,9 @@ def transitions(summary: SettingSummary, cell: str) -> tuple[str, str]:
         f"Transition matrices at the last epoch, {cell} cell (mean and, beneath, standard "
         f"deviation over seeds, n={summary.n}). A row says what the inner edge prefers if its "
         "predecessor chose that operation. Equal rows: the predecessor does not matter. A "
-        "strong diagonal may be no more than an identity start. w is the predecessor's "
-        f"attention weight.{frozen}",
+        "strong diagonal may be no more than an identity start. Marked links are reproducible "
+        "beyond chance (Holm-corrected over links): the rows as they are, or what was learned. "
+        f"w is the predecessor's attention weight.{frozen}",
     )
 
 

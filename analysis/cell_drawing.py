@@ -6,11 +6,14 @@ so that labels overlap neither each other nor nodes. Layout only: nothing is mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
@@ -18,12 +21,21 @@ from numpy.typing import NDArray
 
 from analysis.genotypes import Cell, Edge
 from analysis.palette import drawing, operation_colour, operation_name, wrapped
+from analysis.stability import SettingStability
 
 Point = NDArray[np.float64]
+Colour = str | tuple[float, float, float, float]
 
 _BENDS = (0.0, 0.12, -0.12, 0.25, -0.25, 0.38, -0.38, 0.5, -0.5)
 _LABEL_AT = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)
 _RADIUS = 0.24  # of a node, in data units, of which an inch has about one
+
+_GREY = "#8c8c8c"
+# The pale end of the map would not be seen on white.
+_REPRODUCIBILITY = ListedColormap(
+    matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1, 256)), "reproducibility"
+)
+_SCALE = "dependence stability of the edge's links (0: chance, 1: identical)"
 
 
 class _Route(NamedTuple):
@@ -36,11 +48,33 @@ class _Route(NamedTuple):
     half: Point  # (2,) half width and half height
 
 
-def cell_figure(cell: Cell, title: str) -> Figure:
+def edge_reproducibility(item: SettingStability, cell: str) -> dict[tuple[int, int], float]:
+    """Of every inner edge (source, target) the mean dependence stability of its links.
+
+    Edges of which it is not known, as of a single seed, are left out.
+    """
+    found: dict[tuple[int, int], list[float]] = {}
+    for link in item.links:
+        if link.sample.cell != cell or link.dependence is None:
+            continue
+        value = link.dependence.intervals[link.index].estimate
+        if np.isfinite(value):
+            edge = link.sample.edge
+            found.setdefault((edge.source, edge.target), []).append(value)
+    return {edge: float(np.mean(values)) for edge, values in found.items()}
+
+
+def cell_figure(
+    cell: Cell, title: str, reproducibility: Mapping[tuple[int, int], float | None] | None = None
+) -> Figure:
     """The cell with inner edges solid and outer edges dashed, each labelled with its operation.
 
     DARTS cells show their two inputs c_{k-2} and c_{k-1} and the output c_k, to which all
     intermediate nodes are concatenated; NAS-Bench-201 cells show nodes 0 to 3.
+
+    Edges have their operation's colour. Where a reproducibility (0: chance, 1: identical) is
+    known of any edge (source, target), inner edges have its colour instead and all others are
+    grey: outer edges, and inner ones of which it is not known.
     """
     darts = cell.inputs == 2
     places = _darts_places(cell) if darts else _chain_places(cell)
@@ -49,16 +83,24 @@ def cell_figure(cell: Cell, title: str) -> Figure:
     everything = np.array([*places.values(), *corners, *(p for r in routes for p in r.points)])
     low, high = everything.min(axis=0) - 0.5, everything.max(axis=0) + 0.5
     width, height = high - low
-    full = height + 1.0  # room for the title above and the legend beneath
+    known = _known(reproducibility or {})
+    foot = 1.05 if known else 0.4  # room for the legend beneath, and for a colour bar
+    full = height + foot + 0.6  # room for the title above
     with drawing():
         figure = Figure(figsize=(width, full))
-        ax = figure.add_axes((0, 0.4 / full, 1, height / full))
+        ax = figure.add_axes((0, foot / full, 1, height / full))
         ax.set_axis_off()
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         if darts:
             _draw_concatenation(ax, cell, places)
+        scale = _colour_bar(figure, min(known.values())) if known else None
         for route in routes:
-            _draw_edge(ax, route, places, inner=route.edge.source >= cell.inputs)
+            inner = route.edge.source >= cell.inputs
+            colour = operation_colour(route.edge.operation)
+            if scale is not None:
+                value = known.get((route.edge.source, route.edge.target)) if inner else None
+                colour = _GREY if value is None else scale.to_rgba(value)
+            _draw_edge(ax, route, places, inner, colour, scale is not None)
         for node, place in places.items():
             ax.text(
                 place[0],
@@ -85,6 +127,27 @@ def cell_figure(cell: Cell, title: str) -> Figure:
             handles.append(Line2D([], [], color="#c4c4c4", label="concatenation to the output"))
         figure.legend(handles=handles, loc="lower center", ncols=3)
     return figure
+
+
+def _known(
+    reproducibility: Mapping[tuple[int, int], float | None],
+) -> dict[tuple[int, int], float]:
+    return {e: v for e, v in reproducibility.items() if v is not None and np.isfinite(v)}
+
+
+def _colour_bar(figure: Figure, least: float) -> ScalarMappable:
+    """The scale of reproducibility, drawn beneath the cell; below 0 all is chance."""
+    width, height = figure.get_size_inches()
+    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), _REPRODUCIBILITY)
+    length = min(4.2, width - 1)
+    bar = figure.add_axes(
+        ((width - length) / 2 / width, 0.68 / height, length / width, 0.12 / height)
+    )
+    extend = "min" if least < 0 else "neither"
+    figure.colorbar(scale, cax=bar, orientation="horizontal", extend=extend)
+    bar.set_title(_SCALE, fontsize=9, pad=3)
+    bar.tick_params(labelsize=9, length=2, pad=2)
+    return scale
 
 
 def _nodes(cell: Cell) -> int:
@@ -160,8 +223,15 @@ def _crowding(route: _Route, placed: list[_Route], places: dict[int, Point]) -> 
     return cost
 
 
-def _draw_edge(ax: Axes, route: _Route, places: dict[int, Point], inner: bool) -> None:
-    colour = operation_colour(route.edge.operation)
+def _draw_edge(
+    ax: Axes,
+    route: _Route,
+    places: dict[int, Point],
+    inner: bool,
+    colour: Colour,
+    plain_label: bool,
+) -> None:
+    """plain_label: dark, because the colour does not stand for the operation."""
     ax.add_patch(
         FancyArrowPatch(
             tuple(places[route.edge.source]),
@@ -171,7 +241,7 @@ def _draw_edge(ax: Axes, route: _Route, places: dict[int, Point], inner: bool) -
             mutation_scale=13,
             shrinkA=15,
             shrinkB=16,
-            linewidth=1.8,
+            linewidth=2.6 if inner and plain_label else 1.8,
             color=colour,
             zorder=2,
             linestyle="solid" if inner else (0, (5, 3)),
@@ -184,7 +254,7 @@ def _draw_edge(ax: Axes, route: _Route, places: dict[int, Point], inner: bool) -
         ha="center",
         va="center",
         fontsize=9,
-        color=colour,
+        color="#222222" if plain_label else colour,
         zorder=4,
         fontweight="bold",
         parse_math=False,

@@ -1,13 +1,12 @@
 """Everything a report needs of a study, loaded and computed; nothing is drawn here.
 
-Settings are computed one by one, two at a time: only one setting's matrices have to be in
-memory as they were read, and numpy leaves the other core free.
+Settings are computed one by one, in large studies on all cores: only a few settings' matrices
+have to be in memory as they were read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,6 +22,10 @@ from analysis.trajectories import Curve, OperationCurves, quantity_curve, thinne
 from analysis.transitions import Transitions, mean_transitions
 from analysis.tuning import Tuning, tuning
 from analysis.variance_of_study import StudyVariance, study_variance
+from analysis.workers import mapped
+
+MANY_RUNS = 100
+"""Runs from which on it pays to start processes for the settings."""
 
 ACCURACIES = ("train_accuracy", "valid_accuracy", "derived_accuracy")
 LOSSES = ("train_loss", "valid_loss")
@@ -54,6 +57,7 @@ class Computed:
     transitions: dict[str, Transitions]
     tuning: Tuning | None
     crossed: str  # a remark where only runs with equal seeds are replicates, else empty
+    never_kept: tuple[str, ...]  # operations that no genotype can keep
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class _Setting:
     transitions: Transitions
 
 
-def compute(results: Results, with_trajectories: bool = True) -> Computed:
+def compute_study(results: Results, with_trajectories: bool = True) -> Computed:
     """All numbers of the report.
 
     with_trajectories: whether epochs other than the first and last are read. In a tuning study
@@ -91,9 +95,8 @@ def compute(results: Results, with_trajectories: bool = True) -> Computed:
         group = good[good["setting"] == name]
         return _compute_setting(results, group, groups[name][1], with_trajectories)
 
-    results.runs  # noqa: B018  read once, before two threads ask for it
-    with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(names, pool.map(one, names), strict=True))
+    parallel = results.is_local and len(good) >= MANY_RUNS
+    found = dict(zip(names, mapped(one, names, parallel), strict=True))
     items = tuple(found[name].stability for name in names)
     return Computed(
         summaries,
@@ -108,6 +111,7 @@ def compute(results: Results, with_trajectories: bool = True) -> Computed:
         {name: f.transitions for name, f in found.items() if f.transitions.links},
         tuned,
         "; ".join(crossed),
+        stability.cannot_be_chosen(good) if len(good) else (),
     )
 
 

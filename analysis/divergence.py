@@ -30,6 +30,12 @@ MOST_PAIRS = 105
 """Pairs of seeds in a permutation test. Up to 15 seeds that is all of them; beyond, each seed is
 paired with the same number of others, which keeps the test exact and its cost bounded."""
 
+TINY = 1e-30
+"""In place of a probability of 0, so that 0 log 0 counts as 0, in float32 too."""
+
+EXACT = 32
+"""Seeds up to which null means are computed in float64; matched divergences always are."""
+
 _WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
 
 
@@ -52,18 +58,18 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> Array:
 
     0 log 0 counts as 0. Shapes broadcast.
     """
-    p, q = np.asarray(p, dtype=float), np.asarray(q, dtype=float)
+    p, q = (np.maximum(np.asarray(x, dtype=float), TINY) for x in (p, q))
     return np.maximum(0.0, (_plogp(p) + _plogp(q)) / 2 - _plogp((p + q) / 2))
 
 
 def _plogp(p: Array) -> Array:
-    """Sum of p log2 p along the last axis."""
-    return np.einsum("...k,...k->...", p, np.log2(np.maximum(p, 1e-300)))
+    """Sum of p log2 p along the last axis, all p > 0."""
+    return np.einsum("...k,...k->...", p, np.log2(p))
 
 
 def matched_divergences(x: ArrayLike) -> Array:
     """(n, ..., K) distributions of n seeds to (n, n, ...) divergences of equal positions."""
-    x = np.asarray(x, dtype=float)
+    x = np.maximum(np.asarray(x, dtype=float), TINY)
     own = _plogp(x)  # (n, ...)
     out = np.zeros((len(x), *own.shape))
     for s in range(len(x) - 1):
@@ -96,24 +102,26 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
         raise ValueError(f"{x.ndim} axes, not (seeds, groups, labels, rows, operations)")
     n, groups, labels = x.shape[:3]
     pairs = pairs_to_test(n, most_pairs)
-    matched, anyhow = np.zeros((2, groups, n, n))
+    anyhow = np.zeros((groups, n, n))
     sample = np.zeros((len(pairs), groups, labels, labels), np.float32)
-    x = np.maximum(x, 1e-300)  # 0 log 0 counts as 0
     rows = x.shape[3]
+    matched = np.moveaxis(matched_divergences(x).mean(axis=(3, 4)), -1, 0)
+    # Many seeds leave a null mean far more exact than float32 is.
+    x = np.maximum(x, TINY).astype(np.float64 if n <= EXACT else np.float32)
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
     own = ((x * np.log2(x)).sum(axis=(3, 4)) + x.sum(axis=(3, 4))) / rows  # (n, G, L)
     flat = np.ascontiguousarray(x.reshape(n, groups, labels, -1))  # (n, G, L, R K)
     first, second = np.triu_indices(n, 1)
     low, high = np.sort(pairs, axis=1).T
     chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`
-    ones = np.ones(flat.shape[-1])
+    ones = np.ones(flat.shape[-1], flat.dtype)
     size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
     wide = min(groups, max(1, _WORK // (size * n)))  # groups per step
     tall = max(1, _WORK // (size * wide))  # pairs of seeds per step
     for g in range(0, groups, wide):
         part = slice(g, min(g + wide, groups))
         of_part, of_own = np.ascontiguousarray(flat[:, part]), own[:, part]
-        between = np.empty((first.size, *of_own.shape[1:], labels))  # (P, G', L, L)
+        between = np.empty((first.size, *of_own.shape[1:], labels), flat.dtype)  # (P, G', L, L)
         done = 0
         for s in range(n - 1):
             for start in range(s + 1, n, tall):
@@ -129,8 +137,7 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
         between += of_own[second, :, None]
         np.maximum(0.0, between, out=between)
         between /= 2
-        _set(matched[part], np.einsum("pgll->gp", between) / labels)
-        _set(anyhow[part], between.mean(axis=(2, 3)).T)
+        _set(anyhow[part], between.mean(axis=(2, 3), dtype=float).T)
         sample[:, part] = between[chosen]
     return Cross(matched, anyhow, sample, np.stack([low, high], axis=1))
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from analysis.metrics import Array
 
@@ -295,8 +295,10 @@ def proportion_interval(successes: int, n: int) -> Interval:
     """A proportion with Clopper and Pearson's exact interval, which covers at least 95%."""
     if n == 0:
         return Interval(NAN, NAN, NAN, 0)
-    exact = stats.binomtest(successes, n).proportion_ci(0.95, method="exact")
-    return Interval(successes / n, float(exact.low), float(exact.high), n)
+    failures = n - successes
+    low = special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
+    high = special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
+    return Interval(successes / n, float(low), float(high), n)
 
 
 def _finite(values: ArrayLike) -> Array:

@@ -45,27 +45,25 @@ def _arrays(matrices: Sequence[ArrayLike]) -> list[Array]:
 
 def transition_divergence(
     matrices: Sequence[ArrayLike], predecessors: Sequence[ArrayLike]
-) -> Quantity:
-    """Mean over links and pairs of seeds of D with weighted rows (bits).
+) -> tuple[Quantity, Array]:
+    """Mean over links and pairs of seeds of D with weighted rows (bits), and it of each link.
 
     matrices: (n, R, C) per link. predecessors: (n, R) per link, the probabilities of the
-    predecessor's operations; a row's weight is the mean of the two seeds' probabilities.
+    predecessor's operations; a row's weight is the mean of the two seeds' probabilities. The
+    second result is (links,), NaN where n < 2.
     """
     found = _arrays(matrices)
     n = len(found[0]) if found else 0
     if n < 2:
-        return missing("one seed only" if n else "no transition matrices", n)
-    return of_setting(Agreement(np.mean(link_divergences(found, predecessors), axis=0)))
-
-
-def link_divergences(matrices: Sequence[ArrayLike], predecessors: Sequence[ArrayLike]) -> Array:
-    """(links, n, n): D with weighted rows of every link and pair of seeds."""
-    out = []
-    for matrix, weights in zip(_arrays(matrices), _arrays(predecessors), strict=True):
+        none = missing("one seed only" if n else "no transition matrices", n)
+        return none, np.full(len(found), np.nan)
+    each = []
+    for matrix, weights in zip(found, _arrays(predecessors), strict=True):
         between = matched_divergences(matrix)  # (n, n, R)
         mean = (weights[:, None] + weights[None, :]) / 2
-        out.append((between * mean).sum(axis=-1) / np.maximum(mean.sum(axis=-1), 1e-300))
-    return np.stack(out)
+        each.append((between * mean).sum(axis=-1) / np.maximum(mean.sum(axis=-1), 1e-300))
+    of_links = np.array([Agreement(link).estimate for link in each])
+    return of_setting(Agreement(np.mean(each, axis=0))), of_links
 
 
 def dependence_stability(
@@ -97,11 +95,13 @@ def dependence_stability(
     test = permutation_test(samples, pairs_to_test(n), draws)
     p_values = np.empty(len(which))
     p_values[np.concatenate(places)] = test.of_groups
+    p_value = 1.0 if of_all.chance_mean <= 1e-12 else test.p_value
+    quantity = of_setting(of_all, 0.0, p_value, _against_chance(of_all))
+    if not draws:
+        return quantity, None
     each = [Agreement(m, c) for m, c in zip(matched, anyhow, strict=True)]
     p_values[[a.chance_mean <= 1e-12 for a in each]] = 1.0
     per_link = LinkStability(tuple(jackknife(a) for a in each), p_values, holm(p_values))
-    p_value = 1.0 if of_all.chance_mean <= 1e-12 else test.p_value
-    quantity = of_setting(of_all, 0.0, p_value, _against_chance(of_all))
     return quantity, _spread(per_link, which, found, shared)
 
 

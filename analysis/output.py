@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from analysis.errors import ResultsError, first_line
 
@@ -43,9 +45,26 @@ class Output:
             raise ResultsError(f"{self.location}/{name} cannot be written: {line}") from error
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
-        """Write a frame as tables/NAME.csv, numbers in full float32 precision."""
-        text = frame.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+        """Write a frame twice, without its index: tables/NAME.csv and tables/NAME.parquet.
+
+        The CSV has numbers in full float32 precision, the Parquet file as they are.
+        """
+        text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
         self.write(f"tables/{name}.csv", text.encode())
+        buffer = io.BytesIO()
+        pq.write_table(_arrow(frame), buffer)
+        self.write(f"tables/{name}.parquet", buffer.getvalue())
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    """The frame as an Arrow table; columns of mixed kinds, which Arrow has not, as texts."""
+    whole = frame.reset_index(drop=True)
+    for column in [c for c in whole if whole[c].dtype.name == "object"]:
+        try:
+            pa.array(whole[column], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            whole[column] = whole[column].map(str, na_action="ignore")
+    return pa.Table.from_pandas(whole, preserve_index=False)
 
 
 class Slugs:

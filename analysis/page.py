@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis import narrative
+from analysis import findings, narrative
 from analysis.compute import Computed
 from analysis.narrative import Coverage
 from analysis.results import Results
+from analysis.samples import SEEDS
+from analysis.seeds_needed import MOST_SEEDS
 from analysis.summary import SettingSummary
 from analysis.tuning import Tuning
 
@@ -69,6 +72,15 @@ def render(
     context = {
         "name": results.name,
         "summary": _summary(computed, coverage),
+        "headline": findings.headline(summaries, computed.stabilities, computed.comparisons),
+        "seeds": findings.seeds(computed.widths),
+        "variance": findings.variance(computed.variance),
+        "stability": _stability_table(computed),
+        "controls": _controls_table(computed),
+        "variances": _variance_table(computed),
+        "targets": _targets_table(computed),
+        "reliability": _reliability_table(computed),
+        "crossed": computed.crossed,
         "design": _design(results),
         "settings": _settings_table(results.runs[shown], summaries),
         "software": _software(results.study or {}),
@@ -81,7 +93,8 @@ def render(
         "undrawn": sum(s.n > 0 for s in summaries) - len(details),
         "tuning": tuned,
         "trials": _trials_table(tuned) if tuned else None,
-        "limits": narrative.limits(summaries, coverage),
+        "limits": narrative.limits(summaries, coverage, computed.crossed),
+        "cite": _cite(results, tuned),
         "command": (results.study or {}).get("command", "launch"),
         "location": results.location,
     }
@@ -90,16 +103,22 @@ def render(
 
 def _summary(computed: Computed, coverage: Coverage) -> list[tuple[str, list[str]]]:
     summaries = computed.summaries
+    items, compared = computed.stabilities, computed.comparisons
     parts = [
-        ("Runs", narrative.coverage(summaries, coverage)),
+        ("The headline", findings.headline(summaries, items, compared)),
+        ("Runs", narrative.coverage(summaries, coverage, computed.crossed)),
         ("Movement", narrative.movement(summaries)),
+        ("Stability", findings.stabilities(summaries, items)),
+        ("Controls", findings.against_controls(summaries, compared)),
         ("Accuracy", narrative.accuracy(summaries)),
         ("Genotypes", narrative.genotypes(summaries)),
         ("Dependence", narrative.dependence(summaries, computed.transitions)),
+        ("Seeds", findings.seeds(computed.widths)),
+        ("Variance", findings.variance(computed.variance)),
     ]
     if computed.tuning is not None and computed.tuning.best is not None:
         about = f"What follows is about the runs of trial {computed.tuning.best.number} alone."
-        parts[0][1].append(about)
+        parts[1][1].append(about)
         parts.insert(0, ("Tuning", narrative.tuning_summary(computed.tuning)))
     return [(title, sentences) for title, sentences in parts if sentences]
 
@@ -221,6 +240,163 @@ def _accuracy_table(summaries: Sequence[SettingSummary]) -> Table:
     if benchmark:
         caption += " Benchmark means can be bimodal: read them beside the collapse rate."
     return Table(header, rows, caption)
+
+
+_STABILITIES = (
+    "operation_agreement",
+    "edge_agreement",
+    "probability_divergence",
+    "dependence_stability",
+    "learned_dependence_stability",
+    "link_specificity",
+    "attention_agreement",
+    "dobrushin_coefficient",
+)
+
+
+def _stability_table(computed: Computed) -> Table:
+    rows = []
+    for item in computed.stabilities:
+        for cell in item.sample.cells:
+            row = [item.setting, cell, str(item.sample.n)]
+            for name in _STABILITIES:
+                q = item.get(cell, name)
+                known = np.isfinite(q.p_value) and name != "probability_divergence"
+                star = "*" if known and q.p_value < findings.SIGNIFICANT else ""
+                row.append(findings.quantity(q) + star)
+            rows.append(row)
+    return Table(
+        ["setting", "cell", "n", *(findings.NAMES[name] for name in _STABILITIES)],
+        rows,
+        "Estimates with 95% intervals over seeds; an asterisk marks p < 0.05 against chance, one "
+        "by one (Holm-corrected p-values of single links are in tables/links.csv). Agreements and "
+        "stabilities: 0 is chance, 1 is the same in every seed; a divergence of 0 bits is the "
+        "same in every seed. A dash: tables/stability.csv says why in its note.",
+    )
+
+
+def _controls_table(computed: Computed) -> Table:
+    wanted = ("learned_dependence_stability", "dependence_stability", "operation_agreement")
+    accuracy = "benchmark_test"
+    if not any(s.has_benchmark for s in computed.summaries):
+        accuracy = "derived_accuracy"
+    chosen = [c for c in computed.comparisons if c.quantity in (*wanted, accuracy)]
+    chosen = [c for c in chosen if c.difference.n]
+    order = {name: i for i, name in enumerate((*wanted, accuracy))}
+    chosen.sort(key=lambda c: order[c.quantity])
+    rows = [
+        [
+            f"{c.setting} − {c.reference}",
+            c.quantity.replace("_", " "),
+            c.cell,
+            findings.number(c.difference.difference, 3),
+            findings.with_interval(c.difference.low, c.difference.high, 3),
+            findings.p_text(c.difference.p_value).removeprefix("p = "),
+            findings.p_text(c.corrected).removeprefix("p = "),
+            "—" if np.isnan(c.improvement) else findings.number(c.improvement),
+            str(c.difference.n),
+        ]
+        for c in chosen[:MOST_ROWS]
+    ]
+    header = ["difference", "quantity", "cell", "estimate", "95% interval", "p", "p (Holm)"]
+    more = f" {len(chosen) - MOST_ROWS} more rows are there." if len(chosen) > MOST_ROWS else ""
+    return Table(
+        [*header, "P(improvement)", "n"],
+        rows,
+        "Paired by seed. Quantities of single runs: Student's interval, p by swapping labels "
+        "within a seed, and the probability that a run of the first has the larger value. "
+        "Quantities of whole settings: the paired delete-one-seed jackknife-t. Holm's correction "
+        "is over all comparisons of one quantity with one kind of control. All quantities are in "
+        f"tables/comparisons.csv.{more}",
+    )
+
+
+MOST_ROWS = 60
+"""Rows of a table on the page; the tables beside it have all of them."""
+
+
+def _variance_table(computed: Computed) -> Table | None:
+    if computed.variance.reason:
+        return None
+    found = [("all", name, c.shares, c.n) for name, c in computed.variance.scalars.items()]
+    found += [(cell, what, c.shares, c.n) for (cell, what), c in computed.variance.objects.items()]
+    sources = ["setting", *SEEDS, "residual"]
+    rows = [
+        [
+            name.replace("_", " "),
+            cell,
+            *(f"{s:.0%}" if np.isfinite(s := shares.get(x, np.nan)) else "—" for x in sources),
+            str(n),
+        ]
+        for cell, name, shares, n in found
+    ]
+    return Table(
+        ["quantity", "cell", *(x.replace("_", " ") for x in sources), "n"],
+        rows,
+        "Shares of variance. Of single runs: REML of a mixed model with crossed random effects "
+        "(intervals in tables/variance.csv; with four or five seeds of a kind they are wide). Of "
+        "edges and matrices: squared distances are mean Jensen-Shannon divergences, decomposed "
+        "as in a distance-based analysis of variance.",
+    )
+
+
+def _targets_table(computed: Computed) -> Table:
+    shown = ("learned_dependence_stability", "dependence_stability", "operation_agreement")
+    shown = (*shown, "edge_agreement", "derived_accuracy", "benchmark_test")
+    rows = [
+        [
+            c.setting,
+            c.quantity.replace("_", " "),
+            c.cell,
+            findings.number(float(c.width[c.seeds == c.now][0]), 3),
+            str(c.now),
+            "; ".join(f"{w:g}: {n or f'over {MOST_SEEDS}'}" for w, n in c.targets.items()),
+        ]
+        for c in computed.widths
+        if c.quantity in shown
+    ]
+    more = f" The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
+    return Table(
+        ["setting", "quantity", "cell", "width now", "n", "seeds for an interval of width"],
+        rows[:MOST_ROWS],
+        "Width of the 95% interval (high minus low), and the seeds that narrower ones take by "
+        f"projection. All are in tables/seeds_for_width.csv.{more}",
+    )
+
+
+def _reliability_table(computed: Computed) -> Table:
+    parts = {"matrix": "the matrices", "learned": "what was learned", "link": "a link's own part"}
+    rows = [
+        [
+            r.setting,
+            r.cell,
+            parts[r.part],
+            findings.number(r.correlation),
+            f"{findings.number(r.reliability)} {findings.with_interval(r.low, r.high)}",
+            str(r.n),
+        ]
+        for r in computed.reliabilities
+    ]
+    return Table(
+        ["setting", "cell", "of", "split-half correlation", "reliability", "n"],
+        rows[:MOST_ROWS],
+        "How well the mean matrices of two random halves of the seeds agree (mean of 64 splits), "
+        "and, stepped up after Spearman and Brown, how reliable the mean over all n seeds is "
+        "(quartiles over splits). “Learned” divides by the start; “a link's own part” takes off "
+        "the mean over links.",
+    )
+
+
+def _cite(results: Results, tuned: Tuning | None) -> str:
+    runs = results.runs
+    finished = runs["finished"].max()
+    year = "" if pd.isna(finished) else f" ({finished:%Y})"
+    tuning = "a tuning study of " if tuned else ""
+    return (
+        f"“{results.name}”{year}: {tuning}{len(runs)} searches, "
+        f"{runs['setting'].nunique()} settings, space {', '.join(sorted(runs['space'].unique()))}; "
+        "analysed with itnas-study, a reconstruction of ITNAS."
+    )
 
 
 def _movement_table(summaries: Sequence[SettingSummary]) -> Table:

@@ -85,6 +85,11 @@ class Results:
     def __repr__(self) -> str:
         return f"Results({self.location!r})"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies in a local file system."""
+        return isinstance(self._filesystem, pafs.LocalFileSystem)
+
     def shards(self, table: str) -> list[str]:
         """Paths of a table's Parquet shards, sorted; names with a leading dot are not ours."""
         selector = pafs.FileSelector(f"{self._root}/{table}", allow_not_found=True)

@@ -18,9 +18,9 @@ from analysis.metrics import Array
 from analysis.quantities import Quantity
 from analysis.stability import SettingStability
 
-DRAWS = 16
+DRAWS = 12
 MOST_SEEDS = 200
-LADDER = (3, 4, 5, 6, 8, 10, 14, 20, 28, 40, 56, 80, 112, 160, MOST_SEEDS)
+LADDER = (3, 5, 8, 12, 20, 32, 50, 80, 128, MOST_SEEDS)
 
 TARGETS: Mapping[str, tuple[float, ...]] = {
     "benchmark_test": (4.0, 2.0, 1.0, 0.5),

@@ -21,7 +21,6 @@ from analysis.agreement import (
     probability_divergence,
 )
 from analysis.divergence import DRAWS
-from analysis.inference import Agreement
 from analysis.matrices import (
     LinkStability,
     attention_agreement,
@@ -29,7 +28,6 @@ from analysis.matrices import (
     displacement,
     dobrushin_coefficient,
     learned,
-    link_divergences,
     link_specificity,
     transition_divergence,
 )
@@ -270,15 +268,15 @@ def of_links(
     predecessors = [link.predecessor.probabilities for link in links]
     lists = [(link.predecessor.operations, link.edge.operations) for link in links]
     shared = shared_matrices(links, runs["sharing"].iloc[0])
-    found = {"transition_divergence": transition_divergence(matrices, predecessors)}
+    divergence, of_each = transition_divergence(matrices, predecessors)
+    found = {"transition_divergence": divergence}
     found["dependence_stability"], dependence = dependence_stability(matrices, shared, draws)
     found[HEADLINE], of_learned = _learned(runs, links, start, shared, draws)
     found["link_specificity"] = link_specificity(matrices, lists, shared, draws)
     found["attention_agreement"] = attention_agreement(_attention(links), draws)
     found["dobrushin_coefficient"] = dobrushin_coefficient(matrices)
-    between = link_divergences(matrices, predecessors)
     per_link = [
-        LinkResult(link, Agreement(between[i]).estimate, dependence, of_learned, i)
+        LinkResult(link, float(of_each[i]), dependence, of_learned, i)
         for i, link in enumerate(links)
     ]
     return found, per_link

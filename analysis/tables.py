@@ -57,11 +57,15 @@ def genotype_counts(summaries: Iterable[SettingSummary]) -> pd.DataFrame:
 
 
 def curves(items: Iterable[Curve]) -> pd.DataFrame:
-    """One row per setting, quantity and epoch, with the 95% interval over seeds."""
-    columns = ["setting", "quantity", "epoch", "mean", "low", "high", "n"]
+    """The `trajectories` table: one row per setting, cell, quantity and epoch."""
+    columns = ["setting", "cell", "quantity", "epoch", "estimate", "low", "high", "seeds"]
     parts = [
-        pd.DataFrame(dict(zip(columns, (c.setting, c.quantity, *c[2:]), strict=True)))
+        pd.DataFrame(
+            {"setting": c.setting, "cell": c.cell, "quantity": c.quantity, "epoch": c.epochs}
+            | {"estimate": c.mean, "low": c.low, "high": c.high, "seeds": c.n}
+        )
         for c in items
+        if c.epochs.size
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

@@ -16,7 +16,7 @@ from analysis.stability import ALL, HEADLINE, cannot_be_chosen, choices_of, of_e
 
 Ints = NDArray[np.int64]
 
-MOST_POINTS = 9
+MOST_POINTS = 7
 """Epochs at which quantities of whole settings are computed; a curve needs no more."""
 
 OVER_EPOCHS = (

@@ -108,7 +108,7 @@ def test_link_specificity_by_brute_force() -> None:
 def test_transition_divergence_weighs_rows_by_both_seeds_predecessors() -> None:
     rng = np.random.default_rng(6)
     T, p = rng.dirichlet(np.ones(4), (3, 5)), rng.dirichlet(np.ones(5), 3)
-    got = m.transition_divergence([T, T], [p, p])
+    got, links = m.transition_divergence([T, T], [p, p])
     want = [
         sum(
             (p[s, r] + p[t, r]) / 2 * jensenshannon(T[s, r], T[t, r], base=2) ** 2 for r in range(5)
@@ -116,6 +116,7 @@ def test_transition_divergence_weighs_rows_by_both_seeds_predecessors() -> None:
         for s, t in combinations(range(3), 2)
     ]
     assert got.estimate == pytest.approx(np.mean(want), abs=1e-12)
+    assert links == pytest.approx([np.mean(want)] * 2)
 
 
 def test_a_shared_matrix_counts_once_for_each_of_its_links() -> None:
@@ -185,7 +186,7 @@ def test_one_and_two_seeds(n: int) -> None:
     for got in (
         m.dependence_stability(drawn)[0],
         m.link_specificity(drawn, LISTS),
-        m.transition_divergence(drawn, [np.full((n, 5), 0.2)] * 4),
+        m.transition_divergence(drawn, [np.full((n, 5), 0.2)] * 4)[0],
     ):
         assert got.known == (n == 2)
         assert np.isnan(got.interval.low)

@@ -192,6 +192,35 @@ def test_figures_beside_the_page_are_those_on_it(nb201_out: Path, nb201_page: Pa
     embedded = {str(image["src"]).split(",", 1)[1] for image in nb201_page.all("img")}
     files = list((nb201_out / "figures").glob("*.png"))
     assert {base64.b64encode(f.read_bytes()).decode() for f in files} == embedded
+    vectors = (nb201_out / "figures").glob("*.svg")
+    assert {f.stem for f in vectors} == {f.stem for f in files}
+
+
+def test_every_table_has_both_forms(nb201_out: Path) -> None:
+    tables = list((nb201_out / "tables").glob("*.csv"))
+    assert len(tables) >= 6
+    for csv in tables:
+        text, arrow = pd.read_csv(csv), pq.read_table(csv.with_suffix(".parquet"))
+        assert (arrow.column_names, arrow.num_rows) == (list(text.columns), len(text))
+
+
+def test_a_style_changes_the_figures_and_no_number(
+    nb201: Path, nb201_out: Path, tmp_path: Path
+) -> None:
+    analysis.write_report(nb201, tmp_path, style="slides")
+    for table in (nb201_out / "tables").glob("*.csv"):
+        assert (tmp_path / "tables" / table.name).read_bytes() == table.read_bytes()
+    for figure in (nb201_out / "figures").iterdir():
+        assert (tmp_path / "figures" / figure.name).read_bytes() != figure.read_bytes()
+
+
+def test_an_unknown_style_is_refused_before_anything_is_written(
+    nb201: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(analysis.ResultsError, match="'poster' is unknown") as error:
+        analysis.write_report(nb201, tmp_path / "out", style="poster")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_incomplete_study_says_so(nb201: Path, tmp_path: Path) -> None:
