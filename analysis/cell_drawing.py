@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
@@ -24,7 +24,6 @@ from analysis.palette import drawing, operation_colour, operation_name, wrapped
 from analysis.stability import SettingStability
 
 Point = NDArray[np.float64]
-Colour = str | tuple[float, float, float, float]
 
 _BENDS = (0.0, 0.12, -0.12, 0.25, -0.25, 0.38, -0.38, 0.5, -0.5)
 _LABEL_AT = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)
@@ -93,14 +92,15 @@ def cell_figure(
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         if darts:
             _draw_concatenation(ax, cell, places)
-        scale = _colour_bar(figure, min(known.values())) if known else None
+        if known:
+            _colour_bar(figure, min(known.values()))
         for route in routes:
             inner = route.edge.source >= cell.inputs
             colour = operation_colour(route.edge.operation)
-            if scale is not None:
+            if known:
                 value = known.get((route.edge.source, route.edge.target)) if inner else None
-                colour = _GREY if value is None else scale.to_rgba(value)
-            _draw_edge(ax, route, places, inner, colour, scale is not None)
+                colour = _GREY if value is None else to_hex(_REPRODUCIBILITY(value))
+            _draw_edge(ax, route, places, inner, colour, bool(known))
         for node, place in places.items():
             ax.text(
                 place[0],
@@ -132,13 +132,13 @@ def cell_figure(
 def _known(
     reproducibility: Mapping[tuple[int, int], float | None],
 ) -> dict[tuple[int, int], float]:
-    return {e: v for e, v in reproducibility.items() if v is not None and np.isfinite(v)}
+    return {e: float(v) for e, v in reproducibility.items() if v is not None and np.isfinite(v)}
 
 
-def _colour_bar(figure: Figure, least: float) -> ScalarMappable:
+def _colour_bar(figure: Figure, least: float) -> None:
     """The scale of reproducibility, drawn beneath the cell; below 0 all is chance."""
     width, height = figure.get_size_inches()
-    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), _REPRODUCIBILITY)
+    scale = ScalarMappable(Normalize(0, 1), _REPRODUCIBILITY)
     length = min(4.2, width - 1)
     bar = figure.add_axes(
         ((width - length) / 2 / width, 0.68 / height, length / width, 0.12 / height)
@@ -147,7 +147,6 @@ def _colour_bar(figure: Figure, least: float) -> ScalarMappable:
     figure.colorbar(scale, cax=bar, orientation="horizontal", extend=extend)
     bar.set_title(_SCALE, fontsize=9, pad=3)
     bar.tick_params(labelsize=9, length=2, pad=2)
-    return scale
 
 
 def _nodes(cell: Cell) -> int:
@@ -228,7 +227,7 @@ def _draw_edge(
     route: _Route,
     places: dict[int, Point],
     inner: bool,
-    colour: Colour,
+    colour: str,
     plain_label: bool,
 ) -> None:
     """plain_label: dark, because the colour does not stand for the operation."""

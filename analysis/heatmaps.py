@@ -7,7 +7,7 @@ whatever the shapes of the matrices, and no layout engine has to measure hundred
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -30,14 +30,18 @@ SIGNIFICANT = 0.05
 ENTRY = (0.5, 0.4)  # inches of an entry with two lines of digits
 SMALL = 0.145  # inches of an entry without
 GAP = 0.6  # of such entries between mean and sd
-TITLE = 1.6  # inches of the title of two lines above a matrix
+TITLE = 1.6  # inches of the width of a link's title
 WIDEST, NARROWEST = 11.6, 6.4  # inches
-HEAD, FOOT = 1.2, 0.5  # inches: title and colour bars above, the meaning of marks beneath
-ABOVE = 0.52  # inches of the height of that title
+HEAD, FOOT = 1.36, 0.5  # inches: title and colour bars above, the meaning of marks beneath
+ABOVE = 0.52  # inches of its height
 EDGE_OF_FIGURE = 0.15  # inches
 
 # Set for all panels at once: panel by panel, every call would make ticks of its own.
-_PANELS = {"axes.grid": False, "axes.edgecolor": "#999999", "axes.linewidth": 0.6} | {
+_PANELS: dict[Any, Any] = {
+    "axes.grid": False,
+    "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.6,
+} | {
     f"{axis}tick.{name}": value
     for axis in "xy"
     for name, value in (("labelsize", 8.5), ("major.size", 0), ("major.pad", 2))
@@ -133,7 +137,7 @@ def transition_heatmaps(
 def _meaning(marks: Sequence[Marks]) -> str:
     lines = (
         f"● rows reproducible beyond chance (Holm p < {SIGNIFICANT:g})",
-        "◆ what was learned is, too",
+        "◆ what was learned is",
     )
     parts = []
     for line, found in zip(lines, zip(*marks, strict=True), strict=True):
@@ -183,7 +187,7 @@ def _panel(figure: Figure, left: float, top: float, width: float, height: float)
 
 def _bar(figure: Figure, image: AxesImage, number: int, label: str) -> None:
     """One of the colour bars beneath the title."""
-    top = figure.get_figheight() - 0.78
+    top = figure.get_figheight() - 0.94
     bar = _panel(figure, EDGE_OF_FIGURE + 0.15 + number * 3.1, top, 2.4, 0.13)
     figure.colorbar(image, cax=bar, orientation="horizontal")
     bar.set_title(label, fontsize=9, pad=3)
@@ -204,13 +208,13 @@ def _annotated(links: Sequence[Link], titles: Sequence[str]) -> Figure:
     for link, size, title, corner in zip(links, sizes, titles, places.corners, strict=True):
         ax = _panel(figure, *corner, *size)
         image = _image(ax, link.matrix.mean, "Blues", 1)
-        ax.set_title(title, fontsize=9.5, pad=3)
+        ax.set_title(title, fontsize=9.5, pad=4)
         _write(ax, link)
         _name_rows(ax, link)
         columns = [operation_name(o) for o in link.column_operations]
-        slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(columns)), columns, **slanted)
-    _bar(figure, image, 0, "mean over seeds (± sd over seeds)")
+        ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    several = links[0].matrix.n > 1
+    _bar(figure, image, 0, "mean over seeds" + " (± sd over seeds)" * several)
     return figure
 
 
@@ -273,9 +277,10 @@ def _maps(links: Sequence[Link], titles: Sequence[str]) -> Figure:
         ax.set(xlim=(-0.5, starts[-1] + columns - 0.5), ylim=(rows - 0.5, -0.5))
         ax.spines[:].set_visible(False)
         for start in starts:
-            frame = {"fill": False, "edgecolor": "#999999", "linewidth": 0.6, "clip_on": False}
-            ax.add_patch(Rectangle((start - 0.5, -0.5), columns, rows, **frame))
-        ax.set_title(titles[index], fontsize=9.5, pad=3)
+            frame = Rectangle((start - 0.5, -0.5), columns, rows, fill=False, clip_on=False)
+            frame.set(edgecolor="#999999", linewidth=0.6)
+            ax.add_patch(frame)
+        ax.set_title(titles[index], fontsize=9.5, pad=4)
         ax.set(xticks=[], yticks=[])
         if not alike or index + places.across >= len(links):
             at = [start + i for start in starts for i in range(columns)]

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.metrics import Array
+from analysis import metrics
+from analysis.metrics import Array, t_quantile
 
 NAN = float("nan")
 
@@ -194,7 +195,7 @@ def _jackknife(estimate: float, without: Array, linear: Array) -> tuple[Interval
     variance, freedom = _variance((n - 1) / n * squares, linear)
     skewness = float((influence**3).sum()) / squares**1.5 / 6
     error = variance**0.5
-    bound = t_quantile(freedom)
+    bound = float(t_quantile(freedom))
     centre = n * estimate - (n - 1) * float(without.mean())  # less the bias of order 1/n
     low = centre - error * _untransformed(bound, skewness)
     high = centre - error * _untransformed(-bound, skewness)
@@ -228,11 +229,7 @@ def _variance(jackknife_variance: float, linear: Array) -> tuple[float, float]:
     freedom = n * (n - 1) / 2 - n
     if freedom <= 0:
         return jackknife_variance, n - 1.0
-    own = linear.sum(axis=1) / (n - 2)
-    left = linear - own[:, None] - own[None, :]
-    np.fill_diagonal(left, 0.0)
-    of_pairs = float((left**2).sum()) / 2 / freedom  # var(g)
-    of_seeds = max(0.0, jackknife_variance * n / 4 - of_pairs / (n - 2))  # var(a)
+    of_seeds, of_pairs = _split(jackknife_variance, linear)
     share = of_seeds / max(of_seeds + of_pairs / (n - 2), 1e-300)
     exact = 4 * of_seeds / n + 2 * of_pairs / (n * (n - 1))
     variance = exact + (0.1 + 0.9 * share) * (jackknife_variance - exact)
@@ -246,30 +243,25 @@ def components(quantity: Agreement) -> tuple[float, float]:
     """
     n = quantity.n
     linear = quantity.linear()
-    freedom = n * (n - 1) / 2 - n
-    if freedom <= 0 or not np.isfinite(linear).all():
+    if n < 4 or not np.isfinite(linear).all():
         return NAN, NAN
+    return _split((n - 1) * float(quantity.leave_one_out().var()), linear)
+
+
+def _split(jackknife_variance: float, linear: Array) -> tuple[float, float]:
+    """(var(a), var(g)) of kernel values (n, n), n >= 4, by least squares."""
+    n = len(linear)
     own = linear.sum(axis=1) / (n - 2)
     left = linear - own[:, None] - own[None, :]
     np.fill_diagonal(left, 0.0)
-    of_pairs = float((left**2).sum()) / 2 / freedom
-    influence = quantity.leave_one_out()
-    squares = float(((influence - influence.mean()) ** 2).sum())
-    return max(0.0, (n - 1) * squares / 4 - of_pairs / (n - 2)), of_pairs
-
-
-def t_quantile(freedom: float) -> float:
-    """The 97.5% quantile of Student's t (scipy.stats' is the same, a hundred times slower)."""
-    return float(special.stdtrit(freedom, 0.975))
+    of_pairs = float((left**2).sum()) / 2 / (n * (n - 1) / 2 - n)
+    return max(0.0, jackknife_variance * n / 4 - of_pairs / (n - 2)), of_pairs
 
 
 def mean_interval(values: ArrayLike) -> Interval:
     """Mean over seeds with Student's t interval; values that are not finite are left out."""
-    x = _finite(values)
-    if x.size < 2:
-        return Interval(float(x.mean()) if x.size else NAN, NAN, NAN, x.size)
-    half = t_quantile(x.size - 1) * float(x.std(ddof=1)) / x.size**0.5
-    return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half, x.size)
+    e = metrics.estimate(values)
+    return Interval(e.mean, e.low, e.high, e.n)
 
 
 def interquartile_interval(values: ArrayLike) -> Interval:
@@ -287,18 +279,14 @@ def interquartile_interval(values: ArrayLike) -> Interval:
         return Interval(mean, NAN, NAN, n)
     winsorised = np.clip(x, x[cut], x[n - 1 - cut])
     error = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / n) * n**0.5)
-    half = t_quantile(n - 2 * cut - 1) * error
+    half = float(t_quantile(n - 2 * cut - 1)) * error
     return Interval(mean, mean - half, mean + half, n)
 
 
 def proportion_interval(successes: int, n: int) -> Interval:
     """A proportion with Clopper and Pearson's exact interval, which covers at least 95%."""
-    if n == 0:
-        return Interval(NAN, NAN, NAN, 0)
-    failures = n - successes
-    low = special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
-    high = special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
-    return Interval(successes / n, float(low), float(high), n)
+    rate = metrics.proportion(successes, n)
+    return Interval(rate.rate, rate.low, rate.high, n)
 
 
 def _finite(values: ArrayLike) -> Array:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """`successes` of `n` with Wilson's interval."""
+    """`successes` of `n` with Clopper and Pearson's exact interval."""
 
     rate: float
     low: float
@@ -58,8 +58,13 @@ def entropy(p: ArrayLike) -> Array:
     return -(p * np.log(safe)).sum(axis=-1)
 
 
-def estimate(values: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Mean and Student's t interval of per-seed values (1-d); values not finite are left out.
+def t_quantile(freedom: ArrayLike) -> Array:
+    """The 97.5% quantile of Student's t (scipy.stats' is the same, a hundred times slower)."""
+    return np.asarray(special.stdtrit(freedom, 0.975))
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean and Student's 95% interval of per-seed values (1-d); values not finite are left out.
 
     One value has no interval (NaN), no value has no mean either.
     """
@@ -70,31 +75,37 @@ def estimate(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     if n < 2:
         return Estimate(mean, float("nan"), float("nan"), float("nan"), n, x)
     sd = float(x.std(ddof=1))
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / n**0.5
+    half = float(t_quantile(n - 1)) * sd / n**0.5
     return Estimate(mean, mean - half, mean + half, sd, n, x)
 
 
-def t_halfwidth(sd: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Array:
-    """Half the width of the t interval, elementwise; NaN where n < 2."""
+def t_halfwidth(sd: ArrayLike, n: ArrayLike) -> Array:
+    """Half the width of the 95% t interval, elementwise; NaN where n < 2."""
     n = np.asarray(n, dtype=float)
     enough = np.where(n >= 2, n, np.nan)
-    return stats.t.ppf(0.5 + confidence / 2, enough - 1) * np.asarray(sd) / np.sqrt(enough)
+    return t_quantile(enough - 1) * np.asarray(sd) / np.sqrt(enough)
 
 
 def interquartile_mean(values: ArrayLike) -> float:
     """Mean of the middle half (25% trimmed from each end), as rliable's IQM; NaN if empty."""
     x = np.asarray(values, dtype=float).ravel()
-    x = x[np.isfinite(x)]
-    return float(stats.trim_mean(x, 0.25)) if x.size else float("nan")
+    x = np.sort(x[np.isfinite(x)])
+    cut = x.size // 4
+    return float(x[cut : x.size - cut].mean()) if x.size else float("nan")
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Rate:
-    """A proportion with Wilson's score interval; all NaN where n is 0."""
+def proportion(successes: int, n: int) -> Rate:
+    """A proportion with Clopper and Pearson's 95% interval; all NaN where n is 0.
+
+    It covers at least 95% at every n; Wilson's covers 91% of a proportion of 0.05 at n = 10.
+    """
+    nan = float("nan")
     if n == 0:
-        nan = float("nan")
         return Rate(nan, nan, nan, 0, 0)
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Rate(successes / n, float(interval.low), float(interval.high), successes, n)
+    failures = n - successes
+    low = special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
+    high = special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
+    return Rate(successes / n, float(low), float(high), successes, n)
 
 
 def spread(stack: ArrayLike) -> Spread:
@@ -113,6 +124,8 @@ def detectable_difference(
 
     sd is the common standard deviation over seeds; the result has its unit. NaN where n < 2.
     """
+    from scipy import optimize, stats  # slow to import, and needed for this alone
+
     if n < 2 or not np.isfinite(sd):
         return float("nan")
     if sd == 0:

@@ -234,7 +234,7 @@ def _accuracy_table(summaries: Sequence[SettingSummary]) -> Table:
     header += ["distinct genotypes", "collapsed", "skip connections", "inner edges kept"]
     caption = (
         "Means over seeds with 95% t intervals in brackets, which for few seeds may reach beyond "
-        "what is possible; collapse rates with 95% Wilson intervals. n counts runs that did not "
+        "what is possible; collapse rates with exact 95% intervals. n counts runs that did not "
         "diverge."
     )
     if benchmark:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.inference import NAN, components, jackknife, mean_interval, t_quantile
-from analysis.metrics import Array
+from analysis.inference import NAN, components, jackknife, mean_interval
+from analysis.metrics import Array, t_quantile
 from analysis.quantities import Quantity
 from analysis.stability import SettingStability
 
@@ -118,7 +118,7 @@ def projected_width(quantity: Quantity, m: int) -> float:
         assert quantity.values is not None
         x = quantity.values[np.isfinite(quantity.values)]
         variance = float(x.var(ddof=1)) / m
-    return 2 * t_quantile(m - 1) * float(np.sqrt(variance))
+    return 2 * float(t_quantile(m - 1)) * float(np.sqrt(variance))
 
 
 def seeds_for(quantity: Quantity, width: float) -> int | None:

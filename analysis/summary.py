@@ -156,7 +156,9 @@ def _summarise_one(setting: str, group: pd.DataFrame) -> SettingSummary:
         estimates={q: metrics.estimate(good[q].to_numpy(float)) for q in QUANTITIES},
         genotypes=genotypes.count(parsed),
         cells={kind: genotypes.count(parsed, kind) for kind in kinds},
-        collapsed=metrics.wilson(sum(map(genotypes.is_collapsed, parsed.values())), len(parsed)),
+        collapsed=metrics.proportion(
+            sum(map(genotypes.is_collapsed, parsed.values())), len(parsed)
+        ),
         run_labels=labels,
     )
 

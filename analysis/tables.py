@@ -8,12 +8,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import comparisons, seeds_needed, stability, variance_of_study
+from analysis.compute import Computed
 from analysis.contract import COLUMNS
 from analysis.metrics import Estimate, interquartile_mean
 from analysis.summary import QUANTITIES, SettingSummary
 from analysis.trajectories import Curve, OperationCurves
 from analysis.transitions import Transitions
 from analysis.tuning import Tuning
+
+
+def study(computed: Computed) -> dict[str, pd.DataFrame]:
+    """Every table of a report, by name."""
+    groups = (computed.curves, computed.over_epochs)
+    found = {
+        "settings": settings(computed.summaries),
+        "stability": stability.table(computed.stabilities),
+        "links": stability.links_table(computed.stabilities),
+        "comparisons": comparisons.table(computed.comparisons),
+        "variance": variance_of_study.table(computed.variance),
+        "seeds_needed": seeds_needed.table(computed.widths),
+        "seeds_for_width": seeds_needed.targets_table(computed.widths),
+        "reliability": seeds_needed.reliability_table(computed.reliabilities),
+        "trajectories": curves(c for group in groups for cs in group.values() for c in cs),
+        "genotypes": genotype_counts(computed.summaries),
+        "operation_probabilities": operation_probabilities(computed.operations.values()),
+        "transition_matrices": transition_matrices(computed.transitions.values()),
+        "data_dictionary": data_dictionary(),
+    }
+    if computed.tuning is not None:
+        found["tuning"] = trials(computed.tuning)
+    return found
 
 
 def settings(summaries: Iterable[SettingSummary]) -> pd.DataFrame:

@@ -195,8 +195,9 @@ def _links(run_id, cell, edges, inputs, epochs, rng, study) -> list[dict]:
         before = [e for e in edges if e[1] == s]
         for ps, pt in before:
             k, m = len(edges[ps, pt]), len(edges[s, t])
-            logits = true_matrix(k, m) + study.noise * rng.normal(size=(k, m))
+            noise = study.noise * rng.normal(size=(k, m))
             for epoch in epochs:
+                logits = true_matrix(k, m) + noise * (epoch + 1) / epochs.stop
                 rows.append(
                     {"run_id": run_id, "epoch": epoch, "cell": cell, "predecessor_source": ps,
                      "predecessor_target": pt, "source": s, "target": t,

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 import analysis
-from analysis import cell_drawing, compute, figures, genotypes, heatmaps, palette, tuning_figures
+from analysis import cell_drawing, compute, figures, genotypes, palette, tuning_figures
 from analysis.compute import ACCURACIES, DYNAMICS, Computed
 from analysis.report import _by_setting
 from analysis.summary import summarise
@@ -117,27 +117,6 @@ def test_operation_probabilities_have_one_panel_per_edge(computed: Computed) -> 
             np.testing.assert_array_equal(line.get_ydata(), mean)
         assert ax.get_ylim() == (-0.02, 1.02)
     assert "n=4" in figure.get_suptitle()
-
-
-def test_heatmaps_write_mean_and_sd_into_every_entry(ragged: Path) -> None:
-    computed = compute.compute(analysis.load(ragged))
-    item = next(iter(computed.transitions.values()))
-    figure = heatmaps.transition_heatmaps(item, "reduce")
-    links = [link for link in item.links if link.cell == "reduce"]
-    assert len(figure.axes) == 16 + 1
-    for ax, link in zip(figure.axes, links, strict=False):
-        k, m = link.matrix.mean.shape
-        assert [t.get_text() for t in ax.get_yticklabels()] == [
-            palette.operation_name(o) for o in link.row_operations
-        ]
-        assert len(ax.get_xticks()) == m
-        assert len(ax.texts) == k * m
-        assert ax.texts[m + 1].get_position() == (1, 1)
-        mean, sd = ax.texts[m + 1].get_text().split("\n±")
-        assert float(mean) == pytest.approx(link.matrix.mean[1, 1], abs=0.005)
-        assert float(sd) == pytest.approx(link.matrix.sd[1, 1], abs=0.005)
-        (a, b), (c, d) = link.predecessor, link.edge
-        assert f"{a}→{b} (rows) to {c}→{d} (columns)" in ax.get_title()
 
 
 def test_genotype_bars_add_up_to_the_runs(computed: Computed) -> None:

@@ -47,13 +47,13 @@ def test_t_interval_covers_as_it_says() -> None:
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
-def test_wilson_agrees_with_statsmodels() -> None:
+def test_proportions_agree_with_statsmodels() -> None:
     for successes, n in ((0, 4), (3, 12), (12, 12), (1, 100)):
-        got = metrics.wilson(successes, n)
-        want = proportion_confint(successes, n, method="wilson")
+        got = metrics.proportion(successes, n)
+        want = proportion_confint(successes, n, method="beta")
         assert (got.low, got.high) == pytest.approx(want, abs=1e-10)
         assert (got.rate, got.successes, got.n) == (successes / n, successes, n)
-    assert np.isnan(metrics.wilson(0, 0).rate)
+    assert np.isnan(metrics.proportion(0, 0).rate)
 
 
 def test_interquartile_mean_is_that_of_the_middle_half() -> None:

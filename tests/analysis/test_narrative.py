@@ -8,6 +8,7 @@ import pytest
 import analysis
 from analysis import metrics, narrative
 from analysis.narrative import Coverage
+from analysis.stability import replicates
 from analysis.summary import SettingSummary, summarise
 from tests.analysis.synthetic import Setting, Study, write_study
 
@@ -86,9 +87,11 @@ def test_dependence_asks_for_the_placebo(tmp_path: Path) -> None:
 
 def test_crossed_seeds_are_said_to_be_crossed(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("a")], crossed=True, epochs=2))
-    text = " ".join(narrative.coverage(summarise(analysis.load(tmp_path).runs), Coverage(4, None)))
-    assert "Here n counts runs; runs that share a seed are not independent" in text
-    assert text.startswith("4 runs are here. They are of 1 setting.")
+    runs, note = replicates(analysis.load(tmp_path).runs)
+    text = " ".join(narrative.coverage(summarise(runs), Coverage(4, None), note))
+    assert text.startswith("4 runs are here.")
+    assert "(crossed seeds: the 1 of 4 runs with three equal seeds)" in text
+    assert "the variance decomposition is over all" in text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_numbers_as_text() -> None:
     assert narrative.interval(metrics.estimate([])) == "—"
     assert narrative.interval(metrics.estimate([0.5])) == "0.500 (one seed: no interval)"
     assert narrative.interval(metrics.estimate([-1e-9, 0.0, 1e-9]), 1) == "0.0 [0.0,\u00a00.0]"
-    assert narrative.rate(metrics.wilson(3, 12)) == "3 of 12, 25% [9%,\u00a053%]"
-    assert narrative.rate(metrics.wilson(0, 0)) == "—"
+    assert narrative.rate(metrics.proportion(3, 12)) == "3 of 12, 25% [5%,\u00a057%]"
+    assert narrative.rate(metrics.proportion(0, 0)) == "—"
     assert narrative.listed(["a"]) == "a"
     assert narrative.listed(["a", "b", "c"]) == "a, b and c"

@@ -1,5 +1,6 @@
 """Curves over epochs and transition matrices against plain loops over the written rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,17 @@ def test_a_quantity_that_a_setting_lacks_is_an_empty_curve(nb201: Path) -> None:
     assert trajectories.quantity_curve(rows, "x", "transition_displacement").epochs.size == 0
 
 
+def samples_of(folder: Path, at: Sequence[int | str], **only: object) -> dict:
+    results = analysis.load(folder)
+    runs = results.runs
+    for column, value in only.items():
+        runs = runs[runs[column] == value]
+    return analysis.read_samples(results, runs, at)
+
+
 def test_operation_curves_against_a_plain_loop(darts: Path) -> None:
     rows = analysis.load(darts).edges()
-    curves = trajectories.operation_curves(rows, "transition")
+    curves = trajectories.operation_curves(samples_of(darts, range(-1, 4)), "transition")
     places = [(e.cell, e.source, e.target) for e in curves.edges]
     assert places == [(c, *e) for c in ("normal", "reduce") for e in DARTS_EDGES]
     assert sum(e.inner for e in curves.edges) == 12
@@ -66,7 +75,7 @@ def test_operation_curves_against_a_plain_loop(darts: Path) -> None:
 
 def test_known_probabilities_come_out_without_noise(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("a", moved=0.5)], noise=0.0))
-    curves = trajectories.operation_curves(analysis.load(tmp_path).edges(), "a")
+    curves = trajectories.operation_curves(samples_of(tmp_path, range(-1, 5)), "a")
     for index, edge in enumerate(curves.edges):
         np.testing.assert_allclose(edge.mean[0], 0.2, atol=1e-7)
         np.testing.assert_allclose(edge.mean[-1], softmax(true_logits(5, index)), atol=1e-6)
@@ -76,21 +85,12 @@ def test_known_probabilities_come_out_without_noise(tmp_path: Path) -> None:
 
 def test_one_seed_has_means_and_no_spread(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("a")], seeds=[7]))
-    results = analysis.load(tmp_path)
-    edge = trajectories.operation_curves(results.edges(), "a").edges[0]
+    samples = samples_of(tmp_path, [0, "last"])
+    edge = trajectories.operation_curves({0: samples[0]}, "a").edges[0]
     assert np.isfinite(edge.mean).all()
     assert np.isnan(edge.sd).all()
-    links = transitions.mean_transitions(
-        results.links(epoch="last"), results.edges(epoch="last"), "a"
-    )
+    links = transitions.mean_transitions(samples["last"], "a")
     assert np.isnan(links.mean_sd)
-
-
-def test_differing_lists_of_operations_are_refused(nb201: Path) -> None:
-    rows = analysis.load(nb201).edges(epoch=0)
-    rows.at[0, "operations"] = np.array(["a", "b", "c", "d", "e"])
-    with pytest.raises(analysis.ResultsError, match="different lists of operations"):
-        trajectories.operation_curves(rows, "x")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_thinned_keeps_both_ends(last: int, most: int, want: list[int] | None) -
 def test_mean_matrices_against_a_plain_loop(darts: Path) -> None:
     results = analysis.load(darts)
     rows = results.links(epoch="last")
-    got = transitions.mean_transitions(rows, results.edges(epoch="last"), "transition")
+    got = transitions.mean_transitions(samples_of(darts, ["last"])["last"], "transition")
     assert len(got.links) == 32
     assert [k.cell for k in got.links] == ["normal"] * 16 + ["reduce"] * 16
     assert got.links[0].predecessor == (0, 2)
@@ -127,10 +127,7 @@ def test_mean_matrices_against_a_plain_loop(darts: Path) -> None:
 
 def test_rectangular_matrices_keep_rows_and_columns_apart(tmp_path: Path) -> None:
     write_study(tmp_path, Study("s1", settings=[Setting("a")], noise=0.0))
-    results = analysis.load(tmp_path)
-    got = transitions.mean_transitions(
-        results.links(epoch="last"), results.edges(epoch="last"), "a"
-    )
+    got = transitions.mean_transitions(samples_of(tmp_path, ["last"])["last"], "a")
     lists = dict(zip(DARTS_EDGES, RAGGED, strict=True))
     shapes = set()
     for link in got.links:
@@ -142,11 +139,41 @@ def test_rectangular_matrices_keep_rows_and_columns_apart(tmp_path: Path) -> Non
     assert {(2, 3), (3, 2)} <= shapes
 
 
-def test_a_matrix_of_another_shape_is_refused(nb201: Path) -> None:
+def test_settling_is_after_the_last_change_of_any_edge(tmp_path: Path) -> None:
+    study = Study(settings=[Setting("a")], seeds=range(3), epochs=6, noise=1.0)
+    write_study(tmp_path, study)
+    runs = analysis.load(tmp_path).runs
+    got = trajectories.settling_epochs(runs, samples_of(tmp_path, range(-1, 6)))
+    rows = analysis.load(tmp_path).edges()
+    for run_id, settled in zip(runs["run_id"], got, strict=True):
+        own = rows[rows["run_id"] == run_id]
+        last = -1
+        for _, edge in own.groupby(["source", "target"]):
+            p = np.array(edge.sort_values("epoch")["probabilities"].to_list())
+            sorted_p = np.sort(p, axis=1)
+            best = np.where(sorted_p[:, -1] - sorted_p[:, -2] <= 1e-6, -1, p.argmax(axis=1))
+            changes = np.flatnonzero(best[1:] != best[:-1])
+            last = max(last, *(int(c) for c in changes), -1) if changes.size else last
+        assert settled == last
+    # From uniform probabilities (a tie on every edge) the first epoch is a change.
+    assert (got >= 0).all()
+
+
+def test_stability_over_epochs_is_that_of_each_epoch(nb201: Path) -> None:
     results = analysis.load(nb201)
-    links, edges = results.links(epoch="last"), results.edges(epoch="last")
-    wrong = links.assign(rows=4)
-    with pytest.raises(analysis.ResultsError, match="its matrix is not 5 x 5"):
-        transitions.mean_transitions(wrong, edges, "x")
-    with pytest.raises(analysis.ResultsError, match="is not in edges/"):
-        transitions.mean_transitions(links, edges[edges["source"] > 0], "x")
+    runs = results.runs.query("setting == 'transition'")
+    samples = samples_of(nb201, [-1, 2, 4], setting="transition")
+    curves = {c.quantity: c for c in trajectories.stability_curves(runs, samples, "transition")}
+    from analysis import matrices
+
+    for name in ("dependence_stability", "learned_dependence_stability"):
+        curve = curves[name]
+        assert curve.cell == "normal"
+        for epoch, estimate in zip(curve.epochs, curve.mean, strict=True):
+            T = [k.matrices for k in samples[int(epoch)].links]
+            if name.startswith("learned"):
+                T = matrices.learned(T, [k.matrices for k in samples[-1].links])
+            want = matrices.dependence_stability(T)[0].estimate
+            assert estimate == pytest.approx(want)
+    assert curves["dependence_stability"].epochs.tolist() == [-1, 2, 4]
+    assert curves["learned_dependence_stability"].epochs.tolist() == [2, 4]
