@@ -71,7 +71,7 @@ def controls(settings: pd.DataFrame, setting: str) -> dict[str, str | None]:
 
     settings: one row per setting with the contract's columns of `runs`, indexed by setting.
     """
-    own = settings.loc[setting]
+    own = settings[settings.index == setting].iloc[0]
     others = settings.drop(index=setting)
     found: dict[str, str | None] = {}
     frozen = others["trainable"].eq(False) & others["model"].eq("transition")

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import comparisons, seeds_needed, stability, summary, trajectories
 from analysis.comparisons import Comparison
 from analysis.results import Results
-from analysis.samples import Sample, read_samples
+from analysis.samples import At, Sample, read_samples
 from analysis.seeds_needed import Reliability, WidthCurve
 from analysis.stability import SettingStability
 from analysis.summary import SettingSummary
@@ -151,7 +151,7 @@ def _compute_setting(
     )
 
 
-def _of_epochs(samples: Mapping[int | str, Sample]) -> dict[int, Sample]:
+def _of_epochs(samples: Mapping[At, Sample]) -> dict[int, Sample]:
     return {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
 
 

@@ -58,8 +58,9 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> Array:
 
     0 log 0 counts as 0. Shapes broadcast.
     """
-    p, q = (np.maximum(np.asarray(x, dtype=float), TINY) for x in (p, q))
-    return np.maximum(0.0, (_plogp(p) + _plogp(q)) / 2 - _plogp((p + q) / 2))
+    first, second = (np.maximum(np.asarray(x, dtype=float), TINY) for x in (p, q))
+    both = (_plogp(first) + _plogp(second)) / 2
+    return np.maximum(0.0, both - _plogp((first + second) / 2))
 
 
 def _plogp(p: Array) -> Array:
@@ -69,11 +70,11 @@ def _plogp(p: Array) -> Array:
 
 def matched_divergences(x: ArrayLike) -> Array:
     """(n, ..., K) distributions of n seeds to (n, n, ...) divergences of equal positions."""
-    x = np.maximum(np.asarray(x, dtype=float), TINY)
-    own = _plogp(x)  # (n, ...)
-    out = np.zeros((len(x), *own.shape))
-    for s in range(len(x) - 1):
-        mixed = _plogp((x[s] + x[s + 1 :]) / 2)
+    p = np.maximum(np.asarray(x, dtype=float), TINY)
+    own = _plogp(p)  # (n, ...)
+    out = np.zeros((len(p), *own.shape))
+    for s in range(len(p) - 1):
+        mixed = _plogp((p[s] + p[s + 1 :]) / 2)
         out[s, s + 1 :] = out[s + 1 :, s] = np.maximum(0.0, (own[s] + own[s + 1 :]) / 2 - mixed)
     return out
 
@@ -97,20 +98,19 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
     A label is R distributions over K operations (R = 1 where it is one), and the divergence of
     two labels is the mean over the R of them. Raises ValueError for another number of axes.
     """
-    x = np.asarray(x, dtype=float)
-    if x.ndim != 5:
-        raise ValueError(f"{x.ndim} axes, not (seeds, groups, labels, rows, operations)")
-    n, groups, labels = x.shape[:3]
+    exact = np.asarray(x, dtype=float)
+    if exact.ndim != 5:
+        raise ValueError(f"{exact.ndim} axes, not (seeds, groups, labels, rows, operations)")
+    n, groups, labels, rows, _ = exact.shape
     pairs = pairs_to_test(n, most_pairs)
     anyhow = np.zeros((groups, n, n))
     sample = np.zeros((len(pairs), groups, labels, labels), np.float32)
-    rows = x.shape[3]
-    matched = np.moveaxis(matched_divergences(x).mean(axis=(3, 4)), -1, 0)
+    matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
     # Many seeds leave a null mean far more exact than float32 is.
-    x = np.maximum(x, TINY).astype(np.float64 if n <= EXACT else np.float32)
+    p = np.maximum(exact, TINY).astype(np.float64 if n <= EXACT else np.float32)
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
-    own = ((x * np.log2(x)).sum(axis=(3, 4)) + x.sum(axis=(3, 4))) / rows  # (n, G, L)
-    flat = np.ascontiguousarray(x.reshape(n, groups, labels, -1))  # (n, G, L, R K)
+    own = ((p * np.log2(p)).sum(axis=(3, 4)) + p.sum(axis=(3, 4))) / rows  # (n, G, L)
+    flat = np.ascontiguousarray(p.reshape(n, groups, labels, -1))  # (n, G, L, R K)
     first, second = np.triu_indices(n, 1)
     low, high = np.sort(pairs, axis=1).T
     chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`

@@ -70,7 +70,8 @@ class Agreement:
 
     def take(self, seeds: Sequence[int] | NDArray[np.int64]) -> Agreement:
         """The same quantity of some of the seeds (indices)."""
-        index = np.ix_(seeds, seeds)
+        chosen = np.asarray(seeds, dtype=np.int64)
+        index = np.ix_(chosen, chosen)
         chance = None if self.chance is None else self.chance[index]
         return Agreement(self.matched[index], chance, self.with_self)
 

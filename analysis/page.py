@@ -341,8 +341,14 @@ def _variance_table(computed: Computed) -> Table | None:
 
 
 def _targets_table(computed: Computed) -> Table:
-    shown = ("learned_dependence_stability", "dependence_stability", "operation_agreement")
-    shown = (*shown, "edge_agreement", "derived_accuracy", "benchmark_test")
+    shown = {
+        "learned_dependence_stability",
+        "dependence_stability",
+        "operation_agreement",
+        "edge_agreement",
+        "derived_accuracy",
+        "benchmark_test",
+    }
     rows = [
         [
             c.setting,

@@ -202,7 +202,7 @@ def _sample(
 ) -> Sample:
     n = len(runs)
     edge_rows = edges.at(epoch, n)
-    keep = (edge_rows >= 0).all(axis=1) & bool(edges.places)
+    keep: NDArray[np.bool_] = np.asarray((edge_rows >= 0).all(axis=1) & bool(edges.places))
     link_rows = None
     if links is not None and links.places:
         link_rows = links.at(epoch, n)

@@ -152,7 +152,8 @@ def split_half(matrices: Sequence[ArrayLike], splits: int = 64) -> tuple[Array, 
 
     matrices: (n, R, C) per link, n >= 4. The second array is of their reliabilities at n seeds.
     """
-    flat = np.concatenate([np.asarray(m, float).reshape(len(m), -1) for m in matrices], axis=1)
+    arrays = [np.asarray(m, dtype=float) for m in matrices]
+    flat = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
     n = len(flat)
     rng = np.random.default_rng(0)
     found = np.zeros(splits)

@@ -110,10 +110,10 @@ def stability_curves(
 
 
 def _curve(setting: str, cell: str, name: str, points: list[tuple[int, Quantity]]) -> Curve:
-    numbers = np.array([q.interval[:3] for _, q in points]).T
+    mean, low, high = np.array([q.interval[:3] for _, q in points]).T
     epochs = np.array([epoch for epoch, _ in points])
     n = np.array([q.interval.n for _, q in points])
-    return Curve(setting, name, epochs, *numbers, n, cell)
+    return Curve(setting, name, epochs, mean, low, high, n, cell)
 
 
 def operation_curves(samples: Mapping[int, Sample], setting: str) -> OperationCurves:
