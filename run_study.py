@@ -117,7 +117,9 @@ def parser() -> Parser:
     analyze.add_argument("--style", choices=("paper", "slides"), default="paper",
                          help="of the figures; slides: larger texts and lines")  # fmt: skip
     analyze.add_argument("--no-trajectories", action="store_true",
-                         help="first and last epochs only: much faster on large studies")  # fmt: skip
+                         help="first and last epochs only, much faster")  # fmt: skip
+    analyze.add_argument("--details", type=int, metavar="N",
+                         help="settings drawn one by one (default: few or all)")  # fmt: skip
     retrain = command("retrain", run_retrain, "train derived genotypes (not available yet)")
     retrain.add_argument("folder", metavar="DIR")
     return top
@@ -244,7 +246,11 @@ def run_analyze(options: argparse.Namespace) -> int:
 
     try:
         page = write_report(
-            options.folder, options.out, options.style, not options.no_trajectories
+            options.folder,
+            options.out,
+            options.style,
+            not options.no_trajectories,
+            options.details,
         )
         print(f"report: {page}")
     except ResultsError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -19,115 +21,145 @@ from analysis.similarity import seed_similarity
 from analysis.stability import HEADLINE
 from analysis.trajectories import Curve, EdgeCurve, OperationCurves
 from analysis.transitions import Link, Transitions
+from analysis.workers import mapped
 
 IN_DETAIL = 24
 """Settings whose edges and matrices are drawn one by one; the tables hold all of them."""
 
-MOST_RUNS_IN_DETAIL = 2000
-"""Beyond these, fewer settings are drawn one by one: a page of a hundred settings is not read."""
+MANY_RUNS = 100
+"""From so many runs on, FEW_IN_DETAIL settings are drawn one by one unless more are asked for."""
 
 FEW_IN_DETAIL = 3
 
 
-class Gallery:
-    """Takes figures, writes them as PNG and SVG, and gives the PNG to the page embedded."""
+class Job(NamedTuple):
+    """One figure to be drawn: its file's name, how, its alternative text and caption."""
 
-    def __init__(self, output: Output, style: str) -> None:
-        self._output = output
-        self._style = style
+    name: str
+    draw: Callable[[], Figure]
+    texts: tuple[str, str]
+    dpi: int = 144
 
-    def take(self, name: str, figure: Figure, texts: tuple[str, str], dpi: int = 144) -> Picture:
-        """texts: alternative text and caption."""
-        zoom = arranged(figure, self._style)
-        content = png(figure, dpi, zoom)
-        self._output.write(f"figures/{name}.png", content)
-        self._output.write(f"figures/{name}.svg", svg(figure, zoom))
+
+def pictures(
+    output: Output, style: str, computed: Computed, details: int | None = None
+) -> tuple[dict[str, Picture], list[Detail]]:
+    """Draw and write every figure of a report: those of the study by name, those of settings.
+
+    details: how many settings to draw one by one; None: all of a small study (up to IN_DETAIL),
+    those that learn a dependence first.
+    """
+    of_study = _study_jobs(computed)
+    of_settings = _detail_jobs(computed, details)
+    jobs = of_study + [job for _, groups in of_settings for group in groups for job in group]
+
+    def take(index: int) -> Picture:
+        job = jobs[index]
+        figure = job.draw()
+        zoom = arranged(figure, style)
+        content = png(figure, job.dpi, zoom)
+        output.write(f"figures/{job.name}.png", content)
+        output.write(f"figures/{job.name}.svg", svg(figure, zoom))
         uri = "data:image/png;base64," + base64.b64encode(content).decode()
-        return Picture(name, uri, round(figure.get_figwidth() * 96 * zoom), *texts)
+        return Picture(job.name, uri, round(figure.get_figwidth() * 96 * zoom), *job.texts)
+
+    taken = iter(mapped(take, range(len(jobs)), output.is_local))
+    by_name = {job.name: next(taken) for job in of_study}
+    found = []
+    for detail, groups in of_settings:
+        filled = [[next(taken) for _ in group] for group in groups]
+        detail.cells, detail.operations, detail.transitions = filled
+        found.append(detail)
+    return by_name, found
 
 
-def study_pictures(gallery: Gallery, computed: Computed) -> dict[str, Picture]:
-    """The figures that show all settings together, by name; some studies lack some of them."""
+def _study_jobs(computed: Computed) -> list[Job]:
+    """The figures that show all settings together; some studies lack some of them."""
     summaries, curves, items = computed.summaries, computed.curves, computed.stabilities
-    drawn: dict[str, Figure] = {
-        "accuracy": figures.accuracy_by_setting(summaries),
-        "displacement": figures.displacement_by_setting(summaries),
-        "genotype_counts": figures.genotype_counts(summaries),
+    drawn: dict[str, Callable[[], Figure]] = {
+        "accuracy": lambda: figures.accuracy_by_setting(summaries),
+        "displacement": lambda: figures.displacement_by_setting(summaries),
+        "genotype_counts": lambda: figures.genotype_counts(summaries),
     }
     if items:
-        drawn["stability"] = stability_figures.stability_by_setting(items)
         accuracy = "benchmark_test" if any(s.has_benchmark for s in summaries) else ACCURACIES[2]
-        drawn["profiles"] = stability_figures.performance_profiles(
+        drawn["stability"] = lambda: stability_figures.stability_by_setting(items)
+        drawn["profiles"] = lambda: stability_figures.performance_profiles(
             profiles.profiles(items, accuracy)
         )
-        drawn["accuracy_stability"] = stability_figures.accuracy_against_stability(
+        drawn["accuracy_stability"] = lambda: stability_figures.accuracy_against_stability(
             items, accuracy=accuracy
         )
         for cell in items[0].sample.cells:
-            exclude = computed.never_kept
-            drawn[f"frequencies_{cell}"] = stability_figures.operation_frequencies(
-                items, cell, exclude
+            drawn[f"frequencies_{cell}"] = partial(
+                stability_figures.operation_frequencies, items, cell, computed.never_kept
             )
     for name, quantity in (("headline", HEADLINE), ("controls", "dependence_stability")):
         if any(c.quantity == quantity and c.difference.n for c in computed.comparisons):
-            drawn[name] = stability_figures.differences_to_controls(computed.comparisons, quantity)
+            drawn[name] = partial(
+                stability_figures.differences_to_controls, computed.comparisons, quantity
+            )
     if computed.widths:
-        drawn["seeds_needed"] = stability_figures.seeds_needed(computed.widths)
+        drawn["seeds_needed"] = lambda: stability_figures.seeds_needed(computed.widths)
     similarity = seed_similarity(items)
     if similarity is not None:
-        drawn["similarity"] = stability_figures.similarity_clustermap(similarity)
+        drawn["similarity"] = lambda: stability_figures.similarity_clustermap(similarity)
     if computed.over_epochs:
-        drawn["stability_over_epochs"] = stability_figures.stability_over_epochs(
+        drawn["stability_over_epochs"] = lambda: stability_figures.stability_over_epochs(
             computed.over_epochs
         )
     if curves:
-        drawn["accuracy_over_epochs"] = figures.curves_by_setting(
+        drawn["accuracy_over_epochs"] = lambda: figures.curves_by_setting(
             _by_setting(curves, ACCURACIES), "accuracy (0..1)"
         )
-        drawn["loss_over_epochs"] = figures.curves_by_setting(
+        drawn["loss_over_epochs"] = lambda: figures.curves_by_setting(
             _by_setting(curves, LOSSES), "cross-entropy (nats)"
         )
-        drawn["dynamics"] = figures.curves_together({q: curves[q] for q in DYNAMICS})
+        drawn["dynamics"] = lambda: figures.curves_together({q: curves[q] for q in DYNAMICS})
     if computed.tuning is not None:
-        drawn["tuning_history"] = tuning_figures.history(computed.tuning)
-        drawn["tuning_rates"] = tuning_figures.rates(computed.tuning)
-    return {
-        name: gallery.take(name, figure, captions.study(name, computed))
-        for name, figure in drawn.items()
-    }
+        tuned = computed.tuning
+        drawn["tuning_history"] = lambda: tuning_figures.history(tuned)
+        drawn["tuning_rates"] = lambda: tuning_figures.rates(tuned)
+    return [Job(name, draw, captions.study(name, computed)) for name, draw in drawn.items()]
 
 
-def details(gallery: Gallery, computed: Computed) -> list[Detail]:
-    """The figures of every setting on its own: its cells, edges and links."""
+def _detail_jobs(
+    computed: Computed, details: int | None
+) -> list[tuple[Detail, tuple[list[Job], list[Job], list[Job]]]]:
+    """The figures of settings on their own: their cells, edges and links."""
     slug = Slugs()
-    summaries = computed.summaries
+    summaries = [s for s in computed.summaries if s.n]
     items = {item.setting: item for item in computed.stabilities}
     first = next((s.setting for s in summaries if s.model == "transition"), None)
-    large = sum(s.runs for s in summaries) > MOST_RUNS_IN_DETAIL
+    if details is None:
+        many = sum(s.runs for s in summaries) >= MANY_RUNS
+        details = FEW_IN_DETAIL if many else IN_DETAIL
+    learning = sorted(summaries, key=lambda s: s.model != "transition")
+    chosen = {s.setting for s in learning[:details]}
     found = []
-    for s in [s for s in summaries if s.n][: FEW_IN_DETAIL if large else IN_DETAIL]:
+    for s in summaries:
+        if s.setting not in chosen:
+            continue
         anchor = slug(s.setting)
-        item = items.get(s.setting)
-        detail = Detail(s, anchor, opened=len(summaries) <= 2 or s.setting == first)
+        detail = Detail(s, anchor, opened=len(computed.summaries) <= 2 or s.setting == first)
+        item = items[s.setting]
+        cells, operations, transitions = [], [], []
         for kind, counts in s.cells.items():
-            title, alt, caption = captions.cell(s, kind)
-            found_again = edge_reproducibility(item, kind) if item else None
-            figure = cell_figure(counts[0].cells[kind], title, found_again)
-            detail.cells.append(gallery.take(f"cell-{anchor}-{kind}", figure, (alt, caption)))
+            title, *texts = captions.cell(s, kind)
+            again = edge_reproducibility(item, kind)
+            draw = partial(cell_figure, counts[0].cells[kind], title, again)
+            cells.append(Job(f"cell-{anchor}-{kind}", draw, (texts[0], texts[1])))
         curves = computed.operations.get(s.setting, OperationCurves(s.setting, ()))
         for kind in _kinds(curves.edges):
-            figure = figures.operation_probabilities(curves, kind)
-            texts = captions.operations(s, kind)
+            draw = partial(figures.operation_probabilities, curves, kind)
             name = f"operations-{anchor}-{kind}"
-            detail.operations.append(gallery.take(name, figure, texts, dpi=100))
+            operations.append(Job(name, draw, captions.operations(s, kind), 100))
         matrices = computed.transitions.get(s.setting, Transitions(s.setting, ()))
         for kind in _kinds(matrices.links):
-            marks = marks_of(item, kind) if item else None
-            figure = transition_heatmaps(matrices, kind, marks)
-            texts = captions.transitions(s, kind)
+            draw = partial(transition_heatmaps, matrices, kind, marks_of(item, kind))
             name = f"transitions-{anchor}-{kind}"
-            detail.transitions.append(gallery.take(name, figure, texts, dpi=100))
-        found.append(detail)
+            transitions.append(Job(name, draw, captions.transitions(s, kind), 100))
+        found.append((detail, (cells, operations, transitions)))
     return found
 
 

@@ -28,6 +28,11 @@ class Output:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ResultsError(f"{self.location}: cannot be opened: {error}") from error
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the place lies in a local file system."""
+        return isinstance(self._filesystem, pafs.LocalFileSystem)
+
     def path(self, name: str) -> Path | str:
         """The place of a file: a Path in a local folder, else its URI."""
         remote = "://" in self.location

@@ -22,13 +22,15 @@ def write_report(
     out: str | Path | None = None,
     style: str = "paper",
     trajectories: bool = True,
+    details: int | None = None,
 ) -> Path | str:
     """Analyse a study folder and write its report; gives the page's place.
 
     path: a study folder, local or URI. out: where to write, `path`/report where None; the
     result is a Path for a local folder and a URI otherwise. style: of the figures, `paper` or
     `slides`, whose texts and lines are larger. trajectories: whether to read the epochs between
-    the first and the last; without them large studies are read much faster. Raises
+    the first and the last; without them large studies are read much faster. details: how many
+    settings to draw one by one (None: all of a small study, a few of a large one). Raises
     ResultsError, one line, where the style is unknown, the folder cannot be analysed or the
     report cannot be written.
     """
@@ -38,8 +40,7 @@ def write_report(
     computed = compute_study(results, trajectories)
     for name, frame in tables.study(computed).items():
         output.write_table(name, frame)
-    shown = gallery.Gallery(output, style)
-    pictures = gallery.study_pictures(shown, computed)
-    html = render(results, computed, pictures, gallery.details(shown, computed))
+    pictures, drawn = gallery.pictures(output, style, computed, details)
+    html = render(results, computed, pictures, drawn)
     output.write("report.html", html.encode())
     return output.path("report.html")
