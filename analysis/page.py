@@ -269,7 +269,9 @@ def _stability_table(computed: Computed) -> Table:
         ["setting", "cell", "n", *(findings.NAMES[name] for name in _STABILITIES)],
         rows,
         "Estimates with 95% intervals over seeds; an asterisk marks p < 0.05 against chance, one "
-        "by one (Holm-corrected p-values of single links are in tables/links.csv). Agreements and "
+        "by one (Holm-corrected p-values of single links are in tables/links.csv). A p-value asks "
+        "whether these very seeds agree by chance, an interval where other seeds would put the "
+        "estimate: with few seeds the first can be small while the second holds 0. Agreements and "
         "stabilities: 0 is chance, 1 is the same in every seed; a divergence of 0 bits is the "
         "same in every seed. A dash: tables/stability.csv says why in its note.",
     )

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch
 import analysis
 from analysis import cell_drawing, compute, figures, genotypes, palette, tuning_figures
 from analysis.compute import ACCURACIES, DYNAMICS, Computed
-from analysis.report import _by_setting
+from analysis.gallery import _by_setting
 from analysis.summary import summarise
 from analysis.tuning import tuning
 from tests.analysis.test_genotypes import DARTS_V2, NB201
@@ -19,7 +19,7 @@ from tests.analysis.test_genotypes import DARTS_V2, NB201
 
 @pytest.fixture(scope="module")
 def computed(nb201: Path) -> Computed:
-    return compute.compute(analysis.load(nb201))
+    return compute.compute_study(analysis.load(nb201))
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,9 @@ def ragged_page(ragged_out: Path) -> Page:
 
 def test_every_image_is_an_embedded_png_with_a_description(nb201_page: Page) -> None:
     images = nb201_page.all("img")
-    assert len(images) == 6 + 3 * 2 + 2  # of the study; cells and edges; matrices
+    # Of the study: 6 of movement, accuracy and genotypes, 9 of stability. Of settings: cells and
+    # edges, matrices.
+    assert len(images) == 6 + 9 + 3 * 2 + 2
     for image in images:
         head, data = str(image["src"]).split(",", 1)
         assert head == "data:image/png;base64"
@@ -120,9 +122,13 @@ def test_the_page_is_whole(nb201_page: Page) -> None:
         "summary",
         "design",
         "movement",
-        "accuracy",
+        "stability",
+        "controls",
         "epochs",
         "genotypes",
+        "accuracy",
+        "seeds",
+        "variance",
         "details",
         "limits",
         "reproduce",
@@ -183,7 +189,10 @@ def test_tables_hold_the_numbers(nb201: Path, nb201_out: Path) -> None:
     assert len(operations) == 3 * 6 * 5 * 6
     genotypes = pd.read_csv(nb201_out / "tables" / "genotypes.csv")
     assert genotypes.query("part == 'whole'")["count"].sum() == 11
-    assert len(pd.read_csv(nb201_out / "tables" / "epochs.csv")) > 0
+    trajectories = pd.read_csv(nb201_out / "tables" / "trajectories.csv")
+    assert {"dependence_stability", "valid_accuracy"} <= set(trajectories["quantity"])
+    links = pd.read_csv(nb201_out / "tables" / "links.csv")
+    assert len(links) == 2 * 4
     words = pd.read_csv(nb201_out / "tables" / "data_dictionary.csv")
     assert words["meaning"].str.len().gt(3).all()
 
@@ -262,6 +271,48 @@ def test_a_tuning_study_reports_its_best_trial(tuned: Path, tmp_path: Path) -> N
     # The settings shown are the best trial's, with its rates.
     assert "0.002" in page.text
     assert pd.read_csv(tmp_path / "tables" / "settings.csv")["runs"].tolist() == [2]
+
+
+def test_without_trajectories_only_the_ends_are_read(nb201: Path, tmp_path: Path) -> None:
+    analysis.write_report(nb201, tmp_path, trajectories=False, details=1)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "The epochs between the first and the last were not read" in page.text
+    assert "2 more settings are not drawn one by one" in page.text
+    assert pd.read_csv(tmp_path / "tables" / "trajectories.csv").empty
+    stability = pd.read_csv(tmp_path / "tables" / "stability.csv")
+    settling = stability[stability["quantity"] == "settling_epoch"]
+    assert (settling["note"].str.startswith("the epochs between were not read")).all()
+
+
+def test_the_headline_stands_first_and_asks_for_its_placebo(tmp_path: Path) -> None:
+    study = Study(seeds=range(5), noise=2.0, epochs=3)
+    write_study(tmp_path / "a", study)
+    page = report(tmp_path / "a", tmp_path / "out")
+    said = "The learned dependence stability of “transition” minus that of its placebo “placebo”"
+    assert page.text.count(said) == 2  # in the summary and beside its figure
+    assert "n=5 paired seeds" in page.text
+    write_study(tmp_path / "b", Study(settings=[Setting("transition")], seeds=range(5), noise=2.0))
+    page = report(tmp_path / "b", tmp_path / "out2")
+    assert "there is no placebo with the same sharing, init and rates in this study" in page.text
+
+
+def test_many_runs_are_computed_on_all_cores_with_the_same_result(tmp_path: Path) -> None:
+    settings = [Setting("placebo", "placebo"), Setting("transition")]
+    study = Study(settings=settings, seeds=range(50), epochs=2, noise=2.0)
+    write_study(tmp_path / "s", study)
+    from analysis import compute, tables, workers
+
+    results = analysis.load(tmp_path / "s")
+    assert len(results.runs) >= compute.MANY_RUNS
+    parallel = tables.study(compute.compute_study(results))
+    serial = workers.cores
+    try:
+        workers.cores = lambda: 1
+        alone = tables.study(compute.compute_study(analysis.load(tmp_path / "s")))
+    finally:
+        workers.cores = serial
+    for name, frame in alone.items():
+        pd.testing.assert_frame_equal(frame, parallel[name])
 
 
 def test_the_default_place_works_for_a_uri(tmp_path: Path) -> None:
