@@ -29,7 +29,7 @@ IN_DETAIL = 24
 MANY_RUNS = 100
 """From so many runs on, FEW_IN_DETAIL settings are drawn one by one unless more are asked for."""
 
-FEW_IN_DETAIL = 3
+FEW_IN_DETAIL = 2
 
 
 class Job(NamedTuple):
@@ -46,8 +46,8 @@ def pictures(
 ) -> tuple[dict[str, Picture], list[Detail]]:
     """Draw and write every figure of a report: those of the study by name, those of settings.
 
-    details: how many settings to draw one by one; None: all of a small study (up to IN_DETAIL),
-    those that learn a dependence first.
+    details: how many settings to draw one by one; None: all of a small study (up to IN_DETAIL).
+    Where not all are, first the first of each model, a learned dependence before its controls.
     """
     of_study = _study_jobs(computed)
     of_settings = _detail_jobs(computed, details)
@@ -134,8 +134,16 @@ def _detail_jobs(
     if details is None:
         many = sum(s.runs for s in summaries) >= MANY_RUNS
         details = FEW_IN_DETAIL if many else IN_DETAIL
-    learning = sorted(summaries, key=lambda s: s.model != "transition")
-    chosen = {s.setting for s in learning[:details]}
+    order = ("transition", "placebo", "independent")
+    of_model: dict[str, list[str]] = {model: [] for model in order}
+    for s in summaries:
+        of_model.setdefault(s.model, []).append(s.setting)
+    ranked = sorted(
+        (rank, index, name)
+        for index, names in enumerate(of_model.values())
+        for rank, name in enumerate(names)
+    )
+    chosen = {name for _, _, name in ranked[: max(0, details)]}
     found = []
     for s in summaries:
         if s.setting not in chosen:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -304,15 +305,18 @@ def swapped_labels(differences: ArrayLike, draws: int = 9999, seed: int = 0) -> 
     x = _finite(differences)
     if x.size < 2:
         return NAN
-    if 2**x.size <= draws:
-        bits = np.arange(2**x.size)[:, None] >> np.arange(x.size) & 1
-        signs, more = 1.0 - 2.0 * bits, 0
-    else:
-        rng = np.random.default_rng(seed)
-        signs, more = rng.choice([-1.0, 1.0], size=(draws, x.size)), 1
+    signs, more = _signs(x.size, draws, seed)
     observed = abs(float(x.sum()))
     as_far = int((np.abs(signs @ x) >= observed - 1e-9 * max(1.0, observed)).sum())
     return (as_far + more) / (len(signs) + more)
+
+
+@lru_cache(maxsize=4)  # many quantities have the same seeds
+def _signs(n: int, draws: int, seed: int) -> tuple[Array, int]:
+    """Signs of n differences under swaps, and how many observed ones are to be added to them."""
+    if 2**n <= draws:
+        return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1), 0
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, n)), 1
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike) -> Difference:

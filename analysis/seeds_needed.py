@@ -18,7 +18,7 @@ from analysis.metrics import Array, t_quantile
 from analysis.quantities import Quantity
 from analysis.stability import SettingStability
 
-DRAWS = 12
+DRAWS = 10
 MOST_SEEDS = 200
 LADDER = (3, 5, 8, 12, 20, 32, 50, 80, 128, MOST_SEEDS)
 
