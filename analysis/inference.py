@@ -315,7 +315,8 @@ def swapped_labels(differences: ArrayLike, draws: int = 9999, seed: int = 0) -> 
 def _signs(n: int, draws: int, seed: int) -> tuple[Array, int]:
     """Signs of n differences under swaps, and how many observed ones are to be added to them."""
     if 2**n <= draws:
-        return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1), 0
+        swapped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return np.where(swapped, -1.0, 1.0), 0
     return np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, n)), 1
 
 
