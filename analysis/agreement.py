@@ -109,7 +109,8 @@ def edge_agreement(
         for t in range(s):
             union = len(kept[s] | kept[t])
             matched[s, t] = matched[t, s] = len(kept[s] & kept[t]) / union if union else 0.0
-    return of_setting(Agreement(matched), _jaccard_by_chance(kept, candidates, draws))
+    by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
+    return of_setting(Agreement(matched), by_chance)
 
 
 def _jaccard_by_chance(

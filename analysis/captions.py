@@ -10,10 +10,10 @@ _TABLE = {
     "stability": "stability",
     "headline": "comparisons",
     "controls": "comparisons",
-    "similarity": "operation_probabilities",
+    "similarity": "similarity",
     "stability_over_epochs": "trajectories",
     "seeds_needed": "seeds_needed",
-    "profiles": "settings",
+    "profiles": "profiles",
     "accuracy_stability": "stability",
 }
 _STABILITY = {

@@ -13,9 +13,11 @@ import pandas as pd
 
 from analysis import comparisons, seeds_needed, stability, summary, trajectories
 from analysis.comparisons import Comparison
+from analysis.profiles import Profile, profiles
 from analysis.results import Results
 from analysis.samples import At, Sample, read_samples
 from analysis.seeds_needed import Reliability, WidthCurve
+from analysis.similarity import Similarity, seed_similarity
 from analysis.stability import SettingStability
 from analysis.summary import SettingSummary
 from analysis.trajectories import Curve, OperationCurves, quantity_curve, thinned
@@ -55,6 +57,8 @@ class Computed:
     over_epochs: dict[str, list[Curve]]
     operations: dict[str, OperationCurves]
     transitions: dict[str, Transitions]
+    similarity: Similarity | None
+    profiles: tuple[Profile, ...]
     tuning: Tuning | None
     crossed: str  # a remark where only runs with equal seeds are replicates, else empty
     never_kept: tuple[str, ...]  # operations that no genotype can keep
@@ -98,6 +102,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Computed:
     parallel = results.is_local and len(good) >= MANY_RUNS
     found = dict(zip(names, mapped(one, names, parallel), strict=True))
     items = tuple(found[name].stability for name in names)
+    accuracy = "benchmark_test" if any(s.has_benchmark for s in summaries) else "derived_accuracy"
     return Computed(
         summaries,
         items,
@@ -109,6 +114,8 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Computed:
         _by_quantity(c for f in found.values() for c in f.over_epochs),
         {name: f.operations for name, f in found.items() if f.operations.edges},
         {name: f.transitions for name, f in found.items() if f.transitions.links},
+        seed_similarity(items),
+        profiles(items, accuracy),
         tuned,
         "; ".join(crossed),
         stability.cannot_be_chosen(good) if len(good) else (),

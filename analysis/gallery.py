@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from analysis import captions, figures, profiles, stability_figures, tuning_figures
+from analysis import captions, figures, stability_figures, tuning_figures
 from analysis.cell_drawing import cell_figure, edge_reproducibility
 from analysis.compute import ACCURACIES, DYNAMICS, LOSSES, Computed
 from analysis.heatmaps import marks_of, transition_heatmaps
@@ -17,7 +17,6 @@ from analysis.output import Output, Slugs
 from analysis.page import Detail, Picture
 from analysis.palette import arranged, png, svg
 from analysis.samples import CELL_ORDER
-from analysis.similarity import seed_similarity
 from analysis.stability import HEADLINE
 from analysis.trajectories import Curve, EdgeCurve, OperationCurves
 from analysis.transitions import Link, Transitions
@@ -84,9 +83,7 @@ def _study_jobs(computed: Computed) -> list[Job]:
     if items:
         accuracy = "benchmark_test" if any(s.has_benchmark for s in summaries) else ACCURACIES[2]
         drawn["stability"] = lambda: stability_figures.stability_by_setting(items)
-        drawn["profiles"] = lambda: stability_figures.performance_profiles(
-            profiles.profiles(items, accuracy)
-        )
+        drawn["profiles"] = lambda: stability_figures.performance_profiles(computed.profiles)
         drawn["accuracy_stability"] = lambda: stability_figures.accuracy_against_stability(
             items, accuracy=accuracy
         )
@@ -101,7 +98,7 @@ def _study_jobs(computed: Computed) -> list[Job]:
             )
     if computed.widths:
         drawn["seeds_needed"] = lambda: stability_figures.seeds_needed(computed.widths)
-    similarity = seed_similarity(items)
+    similarity = computed.similarity
     if similarity is not None:
         drawn["similarity"] = lambda: stability_figures.similarity_clustermap(similarity)
     if computed.over_epochs:

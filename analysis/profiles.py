@@ -14,7 +14,11 @@ from analysis.stability import ALL, SettingStability
 
 
 class Profile(NamedTuple):
-    """Share of n runs above each threshold; low and high bound exact pointwise 95% intervals."""
+    """Share of n runs above each threshold.
+
+    low, high: Clopper and Pearson's exact 95% interval at each threshold by itself, not of the
+    whole curve at once. NaN where n is 0.
+    """
 
     setting: str
     quantity: str

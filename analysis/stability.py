@@ -232,6 +232,32 @@ def kept_edges(runs: pd.DataFrame, sample: Sample, cell: str) -> Quantity:
     return edge_agreement(kept, candidates)
 
 
+def kept_at(sample: Sample, cell: str, exclude: tuple[str, ...]) -> Quantity:
+    """Agreement of the edges that would be kept at a sample's epoch, without a chance value.
+
+    The published rules: in cells of the DARTS family (where `none` is excluded) a node keeps the
+    two in-edges whose best operation has the largest probability; else every edge is kept.
+    """
+    edges = sample.edges_of(cell)
+    best, weight = [], []
+    for e in edges:
+        p = np.where([o in exclude for o in e.operations], -1.0, e.probabilities)
+        best.append([e.operations[k] for k in p.argmax(axis=1)])
+        weight.append(p.max(axis=1))
+    kept = []
+    for run in range(sample.n):
+        order = sorted(range(len(edges)), key=lambda i: (-weight[i][run], edges[i].source))
+        of_run: list[tuple[int, int, str]] = []
+        for i in order:
+            e = edges[i]
+            full = bool(exclude) and sum(target == e.target for _, target, _ in of_run) == 2
+            if not full:
+                of_run.append((e.source, e.target, best[i][run]))
+        kept.append(frozenset(of_run))
+    candidates = {(e.source, e.target): e.operations for e in edges}
+    return edge_agreement(kept, candidates, draws=0)
+
+
 def shared_matrices(links: tuple[LinkSample, ...], sharing: object) -> list[int] | None:
     """A number per link, equal where links have one matrix; None where each has its own.
 

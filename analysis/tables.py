@@ -12,6 +12,9 @@ from analysis import comparisons, seeds_needed, stability, variance_of_study
 from analysis.compute import Computed
 from analysis.contract import COLUMNS
 from analysis.metrics import Estimate, interquartile_mean
+from analysis.profiles import Profile
+from analysis.similarity import Similarity
+from analysis.stability import SettingStability
 from analysis.summary import QUANTITIES, SettingSummary
 from analysis.trajectories import Curve, OperationCurves
 from analysis.transitions import Transitions
@@ -32,6 +35,9 @@ def study(computed: Computed) -> dict[str, pd.DataFrame]:
         "reliability": seeds_needed.reliability_table(computed.reliabilities),
         "trajectories": curves(c for group in groups for cs in group.values() for c in cs),
         "genotypes": genotype_counts(computed.summaries),
+        "operation_choices": operation_choices(computed.stabilities, computed.never_kept),
+        "similarity": similarities(computed.similarity),
+        "profiles": profiles(computed.profiles),
         "operation_probabilities": operation_probabilities(computed.operations.values()),
         "transition_matrices": transition_matrices(computed.transitions.values()),
         "data_dictionary": data_dictionary(),
@@ -79,6 +85,47 @@ def genotype_counts(summaries: Iterable[SettingSummary]) -> pd.DataFrame:
         for c in counts
     ]
     return pd.DataFrame(rows, columns=["setting", "part", "genotype", "count", "n", "runs"])
+
+
+def operation_choices(items: Iterable[SettingStability], exclude: tuple[str, ...]) -> pd.DataFrame:
+    """One row per setting, edge and operation: the share of seeds that choose it (ties: none)."""
+    rows = [
+        (item.setting, e.cell, e.source, e.target, e.inner, name, float((chosen == k).mean()), n)
+        for item in items
+        if (n := item.sample.n)
+        for cell in item.sample.cells
+        for e, chosen in zip(
+            item.sample.edges_of(cell),
+            stability.choices_of(item.sample, cell, exclude).T,
+            strict=True,
+        )
+        for k, name in enumerate(e.operations)
+    ]
+    columns = ["setting", "cell", "source", "target", "inner", "operation", "share", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def similarities(item: Similarity | None) -> pd.DataFrame:
+    """One row per pair of runs, each pair once."""
+    columns = ["setting", "seed", "other_setting", "other_seed", "similarity"]
+    if item is None:
+        return pd.DataFrame(columns=columns)
+    a, b = np.triu_indices(len(item.matrix), 1)
+    settings, seeds = np.array(item.settings, object), np.array(item.seeds, object)
+    values = (settings[a], seeds[a], settings[b], seeds[b], item.matrix[a, b])
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def profiles(items: Iterable[Profile]) -> pd.DataFrame:
+    """One row per setting and threshold: the share of runs above it, with its interval."""
+    parts = [
+        pd.DataFrame(
+            {"setting": p.setting, "quantity": p.quantity, "threshold": p.thresholds}
+            | {"share": p.share, "low": p.low, "high": p.high, "runs": p.n}
+        )
+        for p in items
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def curves(items: Iterable[Curve]) -> pd.DataFrame:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from analysis.metrics import Array, t_halfwidth
 from analysis.quantities import Quantity
 from analysis.samples import EdgeSample, Sample
-from analysis.stability import ALL, HEADLINE, cannot_be_chosen, choices_of, of_edges, of_links
+from analysis.stability import (
+    ALL,
+    HEADLINE,
+    cannot_be_chosen,
+    choices_of,
+    kept_at,
+    of_edges,
+    of_links,
+)
 
 Ints = NDArray[np.int64]
 
@@ -21,6 +29,7 @@ MOST_POINTS = 7
 
 OVER_EPOCHS = (
     "operation_agreement",
+    "edge_agreement",
     "probability_divergence",
     "transition_divergence",
     "dependence_stability",
@@ -102,6 +111,7 @@ def stability_curves(
             of_epoch = of_epoch.assign(transition_displacement=np.nan)
         for cell in sample.cells:
             quantities = of_edges(of_epoch, sample, cell, draws=0, apart=False)
+            quantities["edge_agreement"] = kept_at(sample, cell, cannot_be_chosen(of_epoch))
             quantities |= of_links(of_epoch, sample, start, cell, draws=0)[0]
             for name in OVER_EPOCHS:
                 if quantities[name].known:

@@ -120,6 +120,29 @@ def test_intervals_of_kappa_cover(n: int, times: int, room: float) -> None:
     assert 0.92 - room <= coverage(interval, kappa_truth(), n, times) <= 0.98 + room
 
 
+def of_one_skewed_trait(rng: np.random.Generator, n: int) -> list[np.ndarray]:
+    """Every seed's matrices lie along one direction, as far as its one random number says."""
+    size = 1 + 0.6 * rng.normal(size=(n, 1, 1, 1))
+    return list(np.moveaxis(softmax(size * TRUTH + 0.5 * rng.normal(size=(n, 4, 5, 5))), 1, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [10, 20])
+def test_two_cases_outside_are_as_docs_analysis_says(n: int) -> None:
+    truth = truth_of(of_one_skewed_trait, stability)
+    got = coverage(
+        lambda rng, k: inference.jackknife(stability(of_one_skewed_trait(rng, k))), truth, n, LONG
+    )
+    assert 0.84 <= got <= 0.95
+
+    def coin_flips(rng: np.random.Generator, k: int) -> Interval:
+        return operation_agreement(rng.integers(5, size=(k, 6)), [OPS] * 6, draws=0).interval
+
+    nothing = coverage(coin_flips, 0.0, n, LONG)
+    assert 0.96 <= nothing <= 0.995
+    print(f"n={n}: skewed {got:.3f}, kappa of nothing {nothing:.3f}")
+
+
 @pytest.mark.parametrize("n", [10, 20])
 @pytest.mark.parametrize("kind", ["normal", "skewed", "bimodal"])
 def test_intervals_of_means_cover(kind: str, n: int) -> None:

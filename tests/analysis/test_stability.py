@@ -320,6 +320,18 @@ def test_split_half_reliability() -> None:
     np.testing.assert_allclose(whole, 2 * r / (1 + r))
 
 
+@pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
+def test_kept_edges_of_an_epoch_are_the_genotypes_of_the_last(tmp_path: Path, space: str) -> None:
+    study = Study(space, settings=[Setting("transition")], seeds=range(5), epochs=2, noise=2.0)
+    write_study(tmp_path, study)
+    item = item_of(tmp_path)
+    exclude = ("none",) if space == "darts" else ()
+    for cell in item.sample.cells:
+        got = stability.kept_at(item.sample, cell, exclude)
+        want = item.get(cell, "edge_agreement")
+        assert got.interval == pytest.approx(want.interval)
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_and_two_seeds_have_reasons(tmp_path: Path, seeds: int) -> None:
     write_study(tmp_path, Study(seeds=range(seeds), epochs=3))
