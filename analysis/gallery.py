@@ -15,7 +15,7 @@ from analysis.compute import ACCURACIES, DYNAMICS, LOSSES, Computed
 from analysis.heatmaps import marks_of, transition_heatmaps
 from analysis.output import Output, Slugs
 from analysis.page import Detail, Picture
-from analysis.palette import arranged, png, svg
+from analysis.rendering import arranged, png, svg
 from analysis.samples import CELL_ORDER
 from analysis.stability import HEADLINE
 from analysis.trajectories import Curve, EdgeCurve, OperationCurves

@@ -13,7 +13,7 @@ from analysis import gallery, tables
 from analysis.compute import compute_study
 from analysis.output import Output
 from analysis.page import render
-from analysis.palette import known_style
+from analysis.rendering import known_style
 from analysis.results import load
 
 

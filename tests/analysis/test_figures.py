@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 import analysis
-from analysis import cell_drawing, compute, figures, genotypes, palette, tuning_figures
+from analysis import cell_drawing, compute, figures, genotypes, palette, rendering, tuning_figures
 from analysis.compute import ACCURACIES, DYNAMICS, Computed
 from analysis.gallery import _by_setting
 from analysis.summary import summarise
@@ -166,7 +166,7 @@ def test_the_cell_has_all_nodes_and_labelled_edges(text: str, nodes: list[str]) 
 def overlapping(cell: genotypes.Cell) -> int:
     """Pairs of labels whose drawn boxes overlap, and labels on a node."""
     figure = cell_drawing.cell_figure(cell, "")
-    palette.png(figure)
+    rendering.png(figure)
     boxes = [t.get_window_extent() for t in figure.axes[0].texts]
     return sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 

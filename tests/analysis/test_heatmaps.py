@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
-from analysis import cell_drawing, genotypes, heatmaps, palette, stability
+from analysis import cell_drawing, genotypes, heatmaps, palette, rendering, stability
 from analysis.errors import ResultsError
 from analysis.heatmaps import Marks, marks_of, transition_heatmaps
 from analysis.matrices import dependence_stability
@@ -231,7 +231,7 @@ def test_nothing_touches_or_is_cut(size: int, links: int, n: int) -> None:
     marks = {(*p, *e): Marks(True, True) for p, e in INNER[:links]}
     figure = transition_heatmaps(transitions, "normal", marks)
     assert len(panels(figure, links)) == links
-    assert not palette._clashes(figure, (0, 0))
+    assert not rendering._clashes(figure, (0, 0))
 
 
 def test_a_cell_without_links_is_an_error_of_one_line() -> None:
@@ -280,7 +280,7 @@ def test_inner_edges_have_the_colour_of_their_reproducibility(text: str) -> None
     names = [palette.operation_name(e.operation) for e in cell.edges]
     labels = [t for t in figure.axes[0].texts if t.get_text() in names]
     assert {to_hex(t.get_color()) for t in labels} == {"#222222"}
-    assert not palette._clashes(figure, (0, 0))
+    assert not rendering._clashes(figure, (0, 0))
 
 
 def test_inner_edges_of_unknown_reproducibility_are_grey() -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import run_study
-from analysis import palette
+from analysis import palette, rendering
 from analysis.cell_drawing import cell_figure
 from analysis.errors import ResultsError
 from analysis.genotypes import parse
@@ -32,7 +32,7 @@ def figure(columns: int = 2, title: str = "a title"):
 
 def write_svg(style: str, **options) -> ElementTree.Element:
     drawn = figure(**options)
-    return ElementTree.fromstring(palette.svg(drawn, palette.arranged(drawn, style)))
+    return ElementTree.fromstring(rendering.svg(drawn, rendering.arranged(drawn, style)))
 
 
 def points(root: ElementTree.Element) -> dict[str, float]:
@@ -44,15 +44,15 @@ def points(root: ElementTree.Element) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("style", palette.STYLES)
+@pytest.mark.parametrize("style", rendering.STYLES)
 def test_svg_is_well_formed_and_its_texts_are_texts(style: str) -> None:
     assert {"a title", "epoch", "accuracy (0..1)", "accuracy"} <= points(write_svg(style)).keys()
 
 
 def test_the_same_figure_gives_the_same_svg() -> None:
     drawn = figure()
-    first = palette.svg(drawn)
-    assert palette.svg(drawn) == palette.svg(figure()) == first
+    first = rendering.svg(drawn)
+    assert rendering.svg(drawn) == rendering.svg(figure()) == first
     assert b"<dc:date>" not in first
 
 
@@ -69,11 +69,11 @@ def test_slides_have_larger_texts_in_points_and_on_the_same_screen() -> None:
 
 
 def test_png_and_svg_have_one_size_in_every_style() -> None:
-    for style in palette.STYLES:
+    for style in rendering.STYLES:
         drawn = figure()
-        zoom = palette.arranged(drawn, style)
-        image = Image.open(io.BytesIO(palette.png(drawn, 144, zoom)))
-        root = ElementTree.fromstring(palette.svg(drawn, zoom))
+        zoom = rendering.arranged(drawn, style)
+        image = Image.open(io.BytesIO(rendering.png(drawn, 144, zoom)))
+        root = ElementTree.fromstring(rendering.svg(drawn, zoom))
         width = float(root.attrib["width"].removesuffix("pt"))
         assert image.width / image.info["dpi"][0] == pytest.approx(width / 72, rel=0.01)
 
@@ -82,9 +82,9 @@ def test_png_and_svg_have_one_size_in_every_style() -> None:
 def test_nothing_touches_or_is_cut_in_slides(title: str) -> None:
     drawn = figure(3, title)
     before = drawn.get_size_inches()[0]
-    assert not palette._clashes(drawn, (0, 0))
-    palette.arranged(drawn, "slides")
-    assert not palette._clashes(drawn, (0, 0))
+    assert not rendering._clashes(drawn, (0, 0))
+    rendering.arranged(drawn, "slides")
+    assert not rendering._clashes(drawn, (0, 0))
     # Panels gave way as far as the titles let them.
     after = drawn.get_size_inches()[0]
     assert after < 0.8 * before if title == "short" else 0.8 * before < after < before
@@ -92,37 +92,37 @@ def test_nothing_touches_or_is_cut_in_slides(title: str) -> None:
 
 def test_what_touches_and_what_is_cut_is_found() -> None:
     drawn = figure(2, "a title that is much too wide for a panel of three inches of width")
-    assert {len(clash) for clash in palette._clashes(drawn, (0, 0))} == {1, 2}
+    assert {len(clash) for clash in rendering._clashes(drawn, (0, 0))} == {1, 2}
 
 
 def test_axes_placed_by_hand_shrink_with_their_figure() -> None:
     drawn = cell_figure(parse(DARTS_V2)["normal"], "title")
     width, height = drawn.get_size_inches()
-    palette.arranged(drawn, "slides")
+    rendering.arranged(drawn, "slides")
     assert drawn.get_size_inches()[0] < width
     assert drawn.get_size_inches()[0] / width == pytest.approx(drawn.get_size_inches()[1] / height)
-    assert not palette._clashes(drawn, (0, 0))
+    assert not rendering._clashes(drawn, (0, 0))
 
 
 def test_a_style_stays_with_its_figure() -> None:
-    before, settings = palette.svg(figure()), dict(matplotlib.rcParams)
+    before, settings = rendering.svg(figure()), dict(matplotlib.rcParams)
     write_svg("slides")
-    assert palette.svg(figure()) == before
+    assert rendering.svg(figure()) == before
     assert dict(matplotlib.rcParams) == settings
     drawn = figure()
     size = tuple(drawn.get_size_inches())
-    assert palette.arranged(drawn, "paper") == 1
+    assert rendering.arranged(drawn, "paper") == 1
     assert tuple(drawn.get_size_inches()) == size
 
 
 def test_an_unknown_style_is_one_line() -> None:
     with pytest.raises(ResultsError, match="give paper or slides") as error:
-        palette.arranged(figure(), "poster")
+        rendering.arranged(figure(), "poster")
     assert "\n" not in str(error.value)
 
 
 def test_the_command_offers_the_styles_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    for style in palette.STYLES:
+    for style in rendering.STYLES:
         assert run_study.parser().parse_args(["analyze", "x", "--style", style]).style == style
     assert run_study.parser().parse_args(["analyze", "x"]).style == "paper"
     with pytest.raises(SystemExit):
