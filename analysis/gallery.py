@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from analysis import captions, figures, stability_figures, tuning_figures
+from analysis import captions, figures, run_figures, stability_figures, tuning_figures
 from analysis.cell_drawing import cell_figure, edge_reproducibility
 from analysis.compute import ACCURACIES, DYNAMICS, LOSSES, Computed
 from analysis.heatmaps import marks_of, transition_heatmaps
@@ -83,13 +83,13 @@ def _study_jobs(computed: Computed) -> list[Job]:
     if items:
         accuracy = "benchmark_test" if any(s.has_benchmark for s in summaries) else ACCURACIES[2]
         drawn["stability"] = lambda: stability_figures.stability_by_setting(items)
-        drawn["profiles"] = lambda: stability_figures.performance_profiles(computed.profiles)
+        drawn["profiles"] = lambda: run_figures.performance_profiles(computed.profiles)
         drawn["accuracy_stability"] = lambda: stability_figures.accuracy_against_stability(
             items, accuracy=accuracy
         )
         for cell in items[0].sample.cells:
             drawn[f"frequencies_{cell}"] = partial(
-                stability_figures.operation_frequencies, items, cell, computed.never_kept
+                run_figures.operation_frequencies, items, cell, computed.never_kept
             )
     for name, quantity in (("headline", HEADLINE), ("controls", "dependence_stability")):
         if any(c.quantity == quantity and c.difference.n for c in computed.comparisons):
@@ -97,10 +97,10 @@ def _study_jobs(computed: Computed) -> list[Job]:
                 stability_figures.differences_to_controls, computed.comparisons, quantity
             )
     if computed.widths:
-        drawn["seeds_needed"] = lambda: stability_figures.seeds_needed(computed.widths)
+        drawn["seeds_needed"] = lambda: run_figures.seeds_needed(computed.widths)
     similarity = computed.similarity
     if similarity is not None:
-        drawn["similarity"] = lambda: stability_figures.similarity_clustermap(similarity)
+        drawn["similarity"] = lambda: run_figures.similarity_clustermap(similarity)
     if computed.over_epochs:
         drawn["stability_over_epochs"] = lambda: stability_figures.stability_over_epochs(
             computed.over_epochs

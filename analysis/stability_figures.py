@@ -7,58 +7,37 @@ ends in an arrow at the panel's border.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
 from analysis.comparisons import REFERENCES, Comparison
 from analysis.inference import Interval
-from analysis.palette import drawing, grid, legend, operation_name, setting_style, wrapped
-from analysis.profiles import Profile
-from analysis.samples import CELL_ORDER
-from analysis.seeds_needed import WidthCurve
-from analysis.similarity import Similarity
-from analysis.stability import ALL, HEADLINE, SettingStability, choices_of
+from analysis.palette import drawing, grid, legend, wrapped
+from analysis.panels import (
+    AXES,
+    MOST,
+    MOST_BANDS,
+    SHARE,
+    STABILITY,
+    cell_kinds,
+    first_of,
+    foot,
+    head_line,
+    legend_of,
+    nothing,
+    quantity_name,
+    setting_label,
+    style_of,
+)
+from analysis.stability import ALL, HEADLINE, SettingStability
 from analysis.trajectories import Curve
 
-MOST = 24
-"""Settings in one figure; the tables have all of them."""
-
-MOST_FREQUENCIES = 6
-"""Settings in a figure of operation frequencies."""
-
-MOST_BANDS = 6
-"""Lines of one panel that have their bands; more bands hide each other."""
-
-STABILITY, SHARE = (-0.5, 1.05), (-0.05, 1.05)
-"""Limits of panels; those of agreements reach further down where estimates do."""
-
-AXES: Mapping[str, tuple[str, tuple[float, float] | None]] = {
-    "operation_agreement": ("operation agreement\n(Fleiss' kappa)", STABILITY),
-    "edge_agreement": ("edge agreement\n(Jaccard index)", SHARE),
-    "probability_divergence": ("probability divergence\n(bits)", SHARE),
-    "dependence_stability": ("dependence stability\n(0: chance, 1: same)", STABILITY),
-    HEADLINE: ("learned dependence stability\n(0: chance, 1: same)", STABILITY),
-    "link_specificity": ("link specificity\n(0: chance, 1: same)", STABILITY),
-    "attention_agreement": ("attention agreement\n(0: chance, 1: same)", STABILITY),
-    "transition_divergence": ("transition divergence\n(bits)", SHARE),
-    "dobrushin_coefficient": ("Dobrushin coefficient\n(0..1)", SHARE),
-    "derived_accuracy": ("derived accuracy (0..1)", None),
-    "valid_accuracy": ("relaxed accuracy (0..1)", None),
-    "benchmark_test": ("benchmark test accuracy (%)", None),
-}
 SHOWN = (
     "operation_agreement",
     "edge_agreement",
@@ -68,53 +47,18 @@ SHOWN = (
     "link_specificity",
     "attention_agreement",
 )
-WIDTHS = (HEADLINE, "dependence_stability", "operation_agreement", "edge_agreement")
 
 CELL_COLOURS = {"normal": "#0072b2", "reduce": "#d55e00"}
 CELL_MARKERS = {"reduce": "s"}
 KIND_COLOURS = {"independent": "#777777", "placebo": "#0072b2", "frozen": "#d55e00"}
-MARKERS = ("o", "s", "^", "D")
-"""The second cue of settings where line styles mean something else: ten colours, then again."""
 
 _BEYOND = -1.1  # agreements under it are arrows
 
 
-def _name(quantity: str, broken: bool = False) -> str:
-    name = AXES.get(quantity, (quantity.replace("_", " "), None))[0]
-    return name if broken else name.replace("\n", " ")
-
-
 def _of_difference(quantity: str) -> str:
     """The quantity's name with the unit of a difference of it."""
-    name = _name(quantity).replace("(%)", "(points)")
+    name = quantity_name(quantity).replace("(%)", "(points)")
     return name.replace(" (0: chance, 1: same)", "")
-
-
-def _kinds(cells: Iterable[str]) -> list[str]:
-    return sorted(set(cells), key=lambda cell: CELL_ORDER.get(cell, 2))
-
-
-def _label(setting: str, n: int) -> str:
-    return f"{wrapped(setting, 40, 1)} (n={n})"
-
-
-def _first(shown: Sequence[object], every: Sequence[object], what: str = "settings") -> str:
-    """A remark where not everything is shown, else empty."""
-    return f"the first {len(shown)} of {len(every)} {what}" if len(every) > len(shown) else ""
-
-
-def _title(figure: Figure, text: str) -> None:
-    if text:
-        figure.suptitle(text, y=1 - 0.08 / figure.get_figheight(), va="top", fontsize=9.5)
-
-
-def _foot(entries: int) -> float:
-    """Inches that x labels and a legend of so many entries in two columns take."""
-    return 0.7 + 0.19 * -(-max(1, entries) // 2)
-
-
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
-    figure.legend(handles=list(handles), loc="lower center", ncols=2, fontsize=8)
 
 
 def _rows(ax: Axes, names: Sequence[str], width: int) -> None:
@@ -187,10 +131,10 @@ def stability_by_setting(items: Sequence[SettingStability]) -> Figure:
     """Every agreement and stability of every setting with its interval and its chance value."""
     every = [i for i in items if i.sample.cells]
     shown = every[:MOST]
-    cells = _kinds(c for i in shown for c in i.sample.cells)
+    cells = cell_kinds(c for i in shown for c in i.sample.cells)
     with drawing():
         size = (1.75, 0.35 + 0.42 * max(1, len(shown)))
-        remark = _first(shown, every)
+        remark = first_of(shown, every)
         figure, axes = grid(
             len(SHOWN), 4, size, left=2.6, top=0.35 if remark else 0.15, bottom=1.0,
             gap=(0.25, 0.7), sharey=True,
@@ -218,12 +162,12 @@ def stability_by_setting(items: Sequence[SettingStability]) -> Figure:
                 for y in [row] if both else [row + _offset(cells, c) for c in absent]:
                     ax.text((least + most) / 2, y, "n/a", ha="center", va="center",
                             color="#aaaaaa", fontsize=8 if both else 7)  # fmt: skip
-            ax.set_xlabel(_name(name, broken=True), fontsize=8.5)
+            ax.set_xlabel(quantity_name(name, broken=True), fontsize=8.5)
             ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         _rows(axes[0], [f"{i.setting} (n={i.sample.n})" for i in shown], 30)
         for ax in axes:
             ax.grid(axis="y", visible=False)
-        _title(figure, remark)
+        head_line(figure, remark)
         legend(figure, axes, 3)
     return figure
 
@@ -239,7 +183,7 @@ def differences_to_controls(comparisons: Sequence[Comparison], quantity: str) ->
     chosen = [c for c in chosen if c.setting in settings]
     chosen.sort(key=lambda c: (REFERENCES.index(c.kind), settings.index(c.setting)))
     rows = list(dict.fromkeys((c.kind, c.setting, c.reference) for c in chosen))
-    cells = _kinds(c.cell for c in chosen)
+    cells = cell_kinds(c.cell for c in chosen)
     intervals = [Interval(*c.difference[:3], c.difference.n) for c in chosen]
     with drawing():
         size = (4.2, 0.3 + (0.36 if len(cells) < 2 else 0.46) * max(1, len(rows)))
@@ -263,9 +207,9 @@ def differences_to_controls(comparisons: Sequence[Comparison], quantity: str) ->
         )
         ax.grid(axis="y", visible=False)
         if not chosen:
-            _nothing(ax, "no setting has a control with seeds in common")
+            nothing(ax, "no setting has a control with seeds in common")
         figure.subplots_adjust(right=1 - 1.0 / figure.get_figwidth())
-        _title(figure, _first(settings, every))
+        head_line(figure, first_of(settings, every))
         entries = [
             Line2D([], [], color=KIND_COLOURS[kind], marker="o", label=f"minus its {kind} control")
             for kind in dict.fromkeys(c.kind for c in chosen)
@@ -293,12 +237,6 @@ def _p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def _nothing(ax: Axes, why: str) -> None:
-    """Say in a panel why it is empty."""
-    ax.set(xticks=[], yticks=[])
-    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="#777777")
-
-
 def stability_over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """One panel per quantity: a line per setting and cell kind, bands where lines are few."""
     every = list(dict.fromkeys(c.setting for cs in curves.values() for c in cs))
@@ -306,22 +244,22 @@ def stability_over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     drawn = {name: [c for c in cs if c.setting in settings] for name, cs in curves.items()}
     names = [name for name in (*AXES, *(n for n in curves if n not in AXES)) if drawn.get(name)]
     of_all = [c for name in names for c in drawn[name]]
-    cells = _kinds(c.cell for c in of_all)
+    cells = cell_kinds(c.cell for c in of_all)
     epochs = [e for c in of_all for e in c.epochs]
     runs = {s: max([int(n) for c in of_all if c.setting == s for n in c.n], default=0)
             for s in settings}  # fmt: skip
-    remark = _first(settings, every)
+    remark = first_of(settings, every)
     with drawing():
         several = len(cells) > 1
         figure, axes = grid(
             max(1, len(names)), 3, (3.0, 2.0), top=0.55 if remark else 0.35,
-            bottom=_foot(len(settings) + 2 * several), gap=(0.6, 0.6),
+            bottom=foot(len(settings) + 2 * several), gap=(0.6, 0.6),
         )  # fmt: skip
         for index, (ax, name) in enumerate(zip(axes, names, strict=False)):
             lines = drawn[name]
             banded = len(lines) <= MOST_BANDS
             for c in lines:
-                style = _style(settings.index(c.setting), c.epochs.size == 1)
+                style = style_of(settings.index(c.setting), c.epochs.size == 1)
                 dashes = "--" if several and c.cell == cells[1] else "-"
                 ax.plot(c.epochs, c.mean, dashes, linewidth=1.6, markersize=3.5, **style)
                 if banded:
@@ -339,14 +277,14 @@ def stability_over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
                 ax.axhline(0, color="#999999", linewidth=1, zorder=1)
             margin = 0.03 * float(np.ptp(epochs)) or 0.5
             ax.set_xlim(min(epochs) - margin, max(epochs) + margin)
-            ax.set_title(_name(name), fontsize=8.5)
+            ax.set_title(quantity_name(name), fontsize=8.5)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             if index + 3 >= len(names):
                 ax.set_xlabel("epoch (−1: start)" if min(epochs) < 0 else "epoch")
         if not names:
-            _nothing(axes[0], "no epochs were read")
+            nothing(axes[0], "no epochs were read")
         entries = [
-            Line2D([], [], label=_label(s, runs[s]), markersize=3.5, **_style(i))
+            Line2D([], [], label=setting_label(s, runs[s]), markersize=3.5, **style_of(i))
             for i, s in enumerate(settings)
         ]
         if several:
@@ -355,15 +293,9 @@ def stability_over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
                 Line2D([], [], color="#555555", label=f"{cell} cell", **style)
                 for cell, style in zip(cells, dashed, strict=False)
             ]
-        _title(figure, remark)
-        _legend(figure, entries)
+        head_line(figure, remark)
+        legend_of(figure, entries)
     return figure
-
-
-def _style(index: int, marked: bool = False) -> dict[str, Any]:
-    """Colour of the index-th setting, and a marker after ten colours or where it must be seen."""
-    marker = MARKERS[index // 10 % 4] if marked or index >= 10 else None
-    return {"color": setting_style(index)["color"], "marker": marker}
 
 
 def accuracy_against_stability(
@@ -377,11 +309,11 @@ def accuracy_against_stability(
     """
     names = (stability,) if isinstance(stability, str) else tuple(stability)
     shown = list(items)[:MOST]
-    remark = _first(shown, items)
-    cells = _kinds(i.sample.cells[0] for i in shown if i.sample.cells)
+    remark = first_of(shown, items)
+    cells = cell_kinds(i.sample.cells[0] for i in shown if i.sample.cells)
     with drawing():
         figure, axes = grid(
-            len(names), 2, (3.6, 2.5), top=0.35 if remark else 0.15, bottom=_foot(len(shown)),
+            len(names), 2, (3.6, 2.5), top=0.35 if remark else 0.15, bottom=foot(len(shown)),
             gap=(0.35, 0.6), sharey=True,
         )  # fmt: skip
         measured = [i.get(ALL, accuracy).interval for i in shown]
@@ -397,245 +329,24 @@ def accuracy_against_stability(
             ]
             ax.set_xlim(*_span([x for _, x, _ in both], bounds))
             for k, x, y in both:
-                style = _style(k, True)
-                label = _label(shown[k].setting, shown[k].sample.n)
+                style = style_of(k, True)
+                label = setting_label(shown[k].setting, shown[k].sample.n)
                 _interval(ax, y.estimate, x, style["color"], label, style["marker"])
                 _interval(ax, x.estimate, y, style["color"], None, style["marker"], upright=True)
             if not both:
                 ax.text(0.5, 0.5, "n/a", transform=ax.transAxes, ha="center", color="#aaaaaa")
             of_cell = f", {cells[0]} cell" if cells == ["normal"] and _two(shown) else ""
-            ax.set_xlabel(_name(name) + of_cell, fontsize=8.5)
-        axes[0].set_ylabel(_name(accuracy))
+            ax.set_xlabel(quantity_name(name) + of_cell, fontsize=8.5)
+        axes[0].set_ylabel(quantity_name(accuracy))
         entries = [
-            Line2D([], [], linestyle="", markersize=5, label=_label(i.setting, i.sample.n),
-                   **_style(k, True))
+            Line2D([], [], linestyle="", markersize=5, label=setting_label(i.setting, i.sample.n),
+                   **style_of(k, True))
             for k, i in enumerate(shown)
         ]  # fmt: skip
-        _title(figure, remark)
-        _legend(figure, entries)
+        head_line(figure, remark)
+        legend_of(figure, entries)
     return figure
 
 
 def _two(items: Sequence[SettingStability]) -> bool:
     return any(len(i.sample.cells) > 1 for i in items)
-
-
-def seeds_needed(curves: Sequence[WidthCurve]) -> Figure:
-    """Interval width against the number of seeds: measured solid, projected dashed.
-
-    Each setting's first cell kind; a curve that is 0 everywhere has nothing to narrow.
-    """
-    every = list(dict.fromkeys(c.setting for c in curves))
-    settings = every[:MOST]
-    first: dict[tuple[str, str], WidthCurve] = {}
-    for c in curves:
-        if c.setting in settings and (c.width > 0).any():
-            first.setdefault((c.quantity, c.setting), c)
-    accuracies = [
-        n for n in ("benchmark_test", "derived_accuracy") if any(n == q for q, _ in first)
-    ]
-    names = [n for n in (*WIDTHS, *accuracies[:1]) if any(n == q for q, _ in first)]
-    runs = {s: max(c.now for c in curves if c.setting == s) for s in settings}
-    cells = _kinds(c.cell for c in curves if c.cell != ALL)
-    remark = "; ".join(filter(None, [
-        _first(settings, every), f"{cells[0]} cell" if len(cells) > 1 else "",
-    ]))  # fmt: skip
-    with drawing():
-        figure, axes = grid(
-            max(1, len(names)), 3, (2.9, 2.1), top=0.55 if remark else 0.35,
-            bottom=_foot(len(settings) + 4), gap=(0.7, 0.85),
-        )  # fmt: skip
-        for ax, name in zip(axes, names, strict=False):
-            ax.set(xscale="log", yscale="log", xlabel="seeds")
-            for index, setting in enumerate(settings):
-                if (name, setting) in first:
-                    _widths(ax, first[name, setting], index)
-            ticks = [3, 5, 10, 20, 50, 100, 200]
-            ax.set_xticks(ticks, list(map(str, ticks)))
-            ax.minorticks_off()
-            low, high = ax.get_ylim()
-            marks = [m * 10.0**e for e in range(-5, 4) for m in (1, 2, 5)]
-            marks = [m for m in marks if low <= m <= high]
-            ax.set_yticks(marks, [f"{m:g}" for m in marks])
-            unit = {"benchmark_test": " (points)", "derived_accuracy": " (0..1)"}.get(name, "")
-            ax.set_title(f"{name.replace('_', ' ')}{unit}", fontsize=8.5)
-        if not names:
-            _nothing(axes[0], "no quantity has the four seeds that this takes")
-        else:
-            for ax in axes[::3]:
-                ax.set_ylabel("width of the 95% interval")
-        entries: list[Any] = [
-            Line2D([], [], label=_label(s, runs[s]), markersize=5, **_style(k, True))
-            for k, s in enumerate(settings)
-        ]
-        if names:
-            grey: dict[str, Any] = {"color": "#555555"}
-            entries += [
-                Line2D([], [], linewidth=1.8, label="measured: median over subsamples", **grey),
-                Patch(alpha=0.2, linewidth=0, label="their quartiles", **grey),
-                Line2D([], [], linestyle="--", linewidth=1.2, label="projected", **grey),
-                Line2D([], [], linestyle="", marker="o", label="the seeds there are", **grey),
-            ]
-        _title(figure, remark)
-        if entries:
-            _legend(figure, entries)
-    return figure
-
-
-def _widths(ax: Axes, c: WidthCurve, index: int) -> None:
-    style = _style(index, True)
-    marker = style.pop("marker")
-    width, low, high = (np.where(x > 0, x, np.nan) for x in (c.width, c.low, c.high))
-    known, rest = c.measured, ~c.measured | (c.seeds == c.now)
-    ax.plot(c.seeds[known], width[known], linewidth=1.8, **style)
-    ax.plot(c.seeds[rest], width[rest], "--", linewidth=1.2, **style)
-    ax.fill_between(c.seeds[known], low[known], high[known], alpha=0.15, linewidth=0, **style)
-    ax.plot([c.now], width[c.seeds == c.now], marker, markersize=5, **style)
-
-
-def similarity_clustermap(similarity: Similarity) -> Figure:
-    """Similarity of every two runs, clustered (average linkage), with colours of settings."""
-    counts = {s: similarity.settings.count(s) for s in dict.fromkeys(similarity.settings)}
-    settings = list(counts)
-    colours = dict(zip(settings, seaborn.color_palette("husl", len(settings)), strict=True))
-    rows = [colours[s] for s in similarity.settings]
-    count = len(rows)
-    matrix = np.clip(similarity.matrix, 0, 1)
-    tree = linkage(squareform(1 - matrix, checks=False), "average")
-    least = float(np.floor(10 * matrix.min()) / 10)
-    open_before = plt.get_fignums()
-    with drawing():
-        try:
-            drawn = seaborn.clustermap(
-                matrix, row_linkage=tree, col_linkage=tree, row_colors=rows, col_colors=rows,
-                cmap="mako_r", vmin=min(least, 0.9), vmax=1, xticklabels=False,
-                yticklabels=[f"seed {s}" for s in similarity.seeds] if count <= 40 else False,
-                figsize=(1, 1), cbar_kws={"orientation": "horizontal"},
-            )  # fmt: skip
-        finally:  # out of pyplot's state; the figure itself stays
-            for number in set(plt.get_fignums()) - set(open_before):
-                plt.close(number)
-        figure = drawn.figure
-        handles = [
-            Patch(color=colours[s], label=_label(s, n)) for s, n in list(counts.items())[:MOST]
-        ]
-        if len(settings) > MOST:
-            handles.append(Patch(alpha=0, label=f"and {len(settings) - MOST} settings more"))
-        foot = 0.35 + 0.19 * -(-len(handles) // 2)
-        side = float(np.clip(0.17 * count, 3.6, 7.2))
-        left, tree_width, bar, right, top = 0.15, 0.95, 0.18, 0.85, 0.4
-        width = max(7.0, left + tree_width + bar + side + right)
-        left = max(left, (width - tree_width - bar - side - right) / 2)
-        height = foot + side + bar + tree_width + top
-        figure.set_size_inches(width, height)
-        x, y = left + tree_width + bar, foot
-        places = {
-            drawn.ax_heatmap: (x, y, side, side),
-            drawn.ax_row_colors: (x - bar, y, bar - 0.03, side),
-            drawn.ax_col_colors: (x, y + side + 0.03, side, bar - 0.03),
-            drawn.ax_row_dendrogram: (left, y, tree_width, side),
-            drawn.ax_col_dendrogram: (x, y + side + bar, side, tree_width),
-            drawn.ax_cbar: (x - bar - 0.95, y + side + bar + 0.3, 0.85, 0.12),
-        }
-        for ax, (x0, y0, wide, high) in places.items():
-            bounds = Bbox.from_bounds(x0 / width, y0 / height, wide / width, high / height)
-            # A locator holds where `subplots_adjust` would put the axes back on seaborn's grid.
-            ax.set_axes_locator(lambda ax, renderer, bounds=bounds: bounds)
-        drawn.ax_heatmap.tick_params(labelsize=7, length=0)
-        drawn.ax_cbar.set_title("similarity\n(1 − bits)", fontsize=8)
-        drawn.ax_cbar.xaxis.set_major_locator(MaxNLocator(2))
-        drawn.ax_cbar.tick_params(labelsize=7, length=2, pad=1)
-        title = f"n={count} runs of {len(settings)} settings"
-        if similarity.left_out:
-            title += f"; {len(similarity.left_out)} with other edges left out"
-        _title(figure, title)
-        _legend(figure, handles)
-    return figure
-
-
-def performance_profiles(profiles: Sequence[Profile]) -> Figure:
-    """Share of runs above each accuracy, one step line per setting; bands where they are few."""
-    shown = list(profiles)[:MOST]
-    remark = _first(shown, profiles)
-    with drawing():
-        figure, (ax,) = grid(
-            1, 1, (6.4, 2.8), top=0.35 if remark else 0.15, bottom=_foot(len(shown))
-        )
-        for index, p in enumerate(shown):
-            style = setting_style(index)
-            label = _label(p.setting, p.n)
-            ax.step(p.thresholds, p.share, where="post", linewidth=1.6, label=label, **style)
-            if len(shown) <= MOST_BANDS:
-                ax.fill_between(p.thresholds, p.low, p.high, step="post", alpha=0.09,
-                                color=style["color"], linewidth=0)  # fmt: skip
-        if shown:
-            ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
-            ax.set_xlabel(_name(shown[0].quantity) if shown[0].quantity else "score")
-            _legend(figure, ax.get_legend_handles_labels()[0])
-        else:
-            _nothing(ax, "no run has it")
-        _title(figure, remark)
-    return figure
-
-
-def operation_frequencies(
-    items: Sequence[SettingStability], cell: str, exclude: tuple[str, ...] = ()
-) -> Figure:
-    """How often each operation is chosen on each edge over the seeds; at most six settings.
-
-    exclude: operations that no genotype keeps. Grey: no candidate of this edge.
-    """
-    every = [i for i in items if i.sample.edges_of(cell)]
-    shown = every[:MOST_FREQUENCIES]
-    edges = [i.sample.edges_of(cell) for i in shown]
-    operations = list(
-        dict.fromkeys(o for es in edges for e in es for o in e.operations if o not in exclude)
-    )
-    names = [[f"{e.source}→{e.target}{' inner' if e.inner else ''}" for e in es] for es in edges]
-    same = all(n == names[0] for n in names)
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
-    remark = _first(shown, every)
-    with drawing():
-        most = max([5, *map(len, edges)])
-        size = (0.3 * max(4, len(operations)) + 0.4, 0.19 * most)
-        figure, axes = grid(
-            max(1, len(shown)), 3, size, left=0.9, top=0.7 if remark else 0.5, bottom=1.2,
-            gap=(0.3 if same else 0.9, 1.1),
-        )  # fmt: skip
-        for index, (ax, item) in enumerate(zip(axes, shown, strict=False)):
-            own = edges[index]
-            choices = choices_of(item.sample, cell, exclude)
-            share = np.full((len(own), len(operations)), np.nan)
-            for row, edge in enumerate(own):
-                for k, operation in enumerate(edge.operations):
-                    if operation in operations:
-                        column = operations.index(operation)
-                        share[row, column] = (choices[:, row] == k).mean()
-            image = ax.imshow(share, cmap=colours, vmin=0, vmax=1, aspect="auto")
-            ax.grid(visible=False)
-            # lines between the cells, so that a row can be followed
-            ax.set_xticks(np.arange(len(operations) - 1) + 0.5, minor=True)
-            ax.set_yticks(np.arange(len(own) - 1) + 0.5, minor=True)
-            ax.grid(which="minor", color="white", linewidth=0.8)
-            ax.tick_params(which="minor", length=0)
-            named = names[index] if index % 3 == 0 or not same else []
-            ax.set_yticks(range(len(named)), named, fontsize=7.5)
-            ax.set_xticks(range(len(operations)), list(map(operation_name, operations)),
-                          rotation=45, ha="right", rotation_mode="anchor", fontsize=8)  # fmt: skip
-            ax.tick_params(length=0, pad=2)
-            title = wrapped(f"{item.setting} (n={item.sample.n})", round(11.5 * size[0]), 2)
-            ax.set_title(title, fontsize=8.5)
-            if index % 3 == 0:
-                ax.set_ylabel("edge")
-        if shown:
-            width, height = figure.get_size_inches()
-            bar = figure.add_axes((0.5 - 1.0 / width, 0.38 / height, 2.0 / width, 0.12 / height))
-            figure.colorbar(image, cax=bar, orientation="horizontal")
-            grey = any(len(e.operations) < len(operations) for es in edges for e in es)
-            note = "; grey: no candidate" if grey else ""
-            bar.set_xlabel(f"share of seeds that choose it ({cell} cell{note})", fontsize=8)
-            bar.tick_params(labelsize=8, length=2)
-        else:
-            _nothing(axes[0], f"no setting has edges of a {cell} cell")
-        _title(figure, remark)
-    return figure

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.spatial.distance import jensenshannon
 
 import analysis
+from analysis import panels, run_figures
 from analysis import stability_figures as figures
 from analysis.compute import Computed, compute_study
 from analysis.profiles import performance_profile, profiles
@@ -65,7 +66,7 @@ def test_differences_are_those_of_one_quantity(study: Computed) -> None:
 
 def test_curves_over_epochs(study: Computed) -> None:
     figure = figures.stability_over_epochs(study.over_epochs)
-    names = [n for n in figures.AXES if study.over_epochs.get(n)]
+    names = [n for n in panels.AXES if study.over_epochs.get(n)]
     for ax, name in zip(figure.axes, names, strict=False):
         curves = study.over_epochs[name]
         assert len([x for x in ax.get_lines() if len(x.get_xdata()) == len(curves[0].epochs)]) >= 1
@@ -73,7 +74,7 @@ def test_curves_over_epochs(study: Computed) -> None:
 
 
 def test_widths_measured_and_projected(study: Computed) -> None:
-    figure = figures.seeds_needed(study.widths)
+    figure = run_figures.seeds_needed(study.widths)
     (curve,) = [c for c in study.widths if (c.setting, c.quantity) == ("transition", HEADLINE)]
     lines = [line.get_ydata() for line in figure.axes[0].get_lines()]
     assert any(np.array_equal(y, curve.width[curve.measured]) for y in lines)
@@ -100,7 +101,7 @@ def test_similarity_is_scipys(study: Computed) -> None:
 def test_the_clustermap_leaves_nothing_in_pyplot(study: Computed) -> None:
     found = seed_similarity(study.stabilities)
     assert found is not None
-    figure = figures.similarity_clustermap(found)
+    figure = run_figures.similarity_clustermap(found)
     assert plt.get_fignums() == []
     assert len(png(figure, 50)) > 1000
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
@@ -115,13 +116,13 @@ def test_profiles_count_runs_above(study: Computed) -> None:
     assert (got.high >= got.share).all()
     found = profiles(study.stabilities, "benchmark_test")
     assert [p.setting for p in found] == ["independent", "placebo", "transition"]
-    figure = figures.performance_profiles(found)
+    figure = run_figures.performance_profiles(found)
     np.testing.assert_array_equal(figure.axes[0].get_lines()[2].get_ydata(), found[2].share)
     assert profiles(study.stabilities, "transition_displacement")[0].setting == "placebo"
 
 
 def test_frequencies_are_shares_of_seeds(study: Computed) -> None:
-    figure = figures.operation_frequencies(study.stabilities, "normal")
+    figure = run_figures.operation_frequencies(study.stabilities, "normal")
     share = figure.axes[2].images[0].get_array()
     item = study.stabilities[2]
     for row, edge in zip(share, item.sample.edges, strict=True):
@@ -145,8 +146,8 @@ def test_one_setting_of_one_seed_with_an_odd_name_is_drawn(tmp_path: Path) -> No
     drawn = [
         figures.stability_by_setting(items),
         figures.accuracy_against_stability(items),
-        figures.performance_profiles(profiles(items, "derived_accuracy")),
-        figures.operation_frequencies(items, "reduce", ("none",)),
+        run_figures.performance_profiles(profiles(items, "derived_accuracy")),
+        run_figures.operation_frequencies(items, "reduce", ("none",)),
         figures.stability_over_epochs(study.over_epochs),
     ]
     for figure in drawn:
