@@ -10,9 +10,9 @@ Three layers, each knowing only the one before it. `results` and `samples` read 
 and arrays. `agreement`, `matrices`, `variance` and `inference` are functions of arrays to small
 result objects; `stability`, `comparisons`, `seeds_needed`, `trajectories` and `summary` apply them
 to settings, `compute` to a study. `figures`, `stability_figures`, `run_figures`, `heatmaps` and
-`cell_drawing` draw result objects. `report` joins the three. docs/analysis.md says what is measured and shows a
-notebook. Nothing here imports torch, Ray, itnas or study: a results folder written by another
-program is as good as one of ours.
+`cell_drawing` draw result objects. `report` joins the three. docs/analysis.md says what is
+measured and shows a notebook. Nothing here imports torch, Ray, itnas or study: a results folder
+written by another program is as good as one of ours.
 
 Importing the package is cheap: what is named here is imported when it is first used.
 """

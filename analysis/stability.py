@@ -51,7 +51,6 @@ PER_RUN = (
 )
 WITH_IQM = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 
-EDGE_QUANTITIES = ("operation_agreement", "probability_divergence")
 LINK_QUANTITIES = (
     "transition_divergence",
     "dependence_stability",
@@ -105,7 +104,8 @@ def replicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """One setting's runs that replicate each other, and a remark on those left out.
 
     Those with three equal seeds; where only one of the three seeds varies over the runs, all of
-    them, since then no two share the one that varies. Diverged runs are among them.
+    them, since then no two share the one that varies; where none has equal seeds, the first ones
+    of which no two share a varying seed. Diverged runs are among them.
     """
     runs = runs.sort_values([*SEEDS, "run_id"], ignore_index=True)
     equal = runs[list(SEEDS)].nunique(axis=1) == 1
@@ -115,8 +115,17 @@ def replicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     varying = levels[levels > 1].index.tolist()
     if len(varying) <= 1:
         return runs, f"only {varying[0]} varies over these runs" if varying else ""
-    note = f"crossed seeds: the {int(equal.sum())} of {len(runs)} runs with three equal seeds"
-    return runs[equal].reset_index(drop=True), note
+    if equal.any():
+        note = f"crossed seeds: the {int(equal.sum())} of {len(runs)} runs with three equal seeds"
+        return runs[equal].reset_index(drop=True), note
+    chosen: list[int] = []
+    taken: set[tuple[str, int]] = set()
+    for index, seeds in enumerate(runs[varying].to_dict("records")):
+        if taken.isdisjoint(seeds.items()):
+            chosen.append(index)
+            taken |= set(seeds.items())
+    note = f"crossed seeds: {len(chosen)} of {len(runs)} runs, no two of which share a seed"
+    return runs.iloc[chosen].reset_index(drop=True), note
 
 
 def stability(

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWN, CARETLEFT, CARETRIGHT, CARETUP
 from matplotlib.ticker import MaxNLocator
 
 from analysis.comparisons import REFERENCES, Comparison
@@ -51,6 +52,13 @@ SHOWN = (
 CELL_COLOURS = {"normal": "#0072b2", "reduce": "#d55e00"}
 CELL_MARKERS = {"reduce": "s"}
 KIND_COLOURS = {"independent": "#777777", "placebo": "#0072b2", "frozen": "#d55e00"}
+
+ACCURACY = {
+    "derived_accuracy": (-0.03, 1.03),
+    "valid_accuracy": (-0.03, 1.03),
+    "benchmark_test": (-3.0, 103.0),
+}
+"""What limits of accuracies do not go beyond; intervals of two seeds do."""
 
 _BEYOND = -1.1  # agreements under it are arrows
 
@@ -105,26 +113,28 @@ def _interval(
 ) -> None:
     """An estimate with its interval; what is beyond the panel becomes an arrow at its border."""
 
-    def plot(along: Sequence[float], fmt: str, **style: Any) -> None:
+    def plot(along: Sequence[float], sign: object, **style: Any) -> None:
         across = [at] * len(along)
         pair = (across, along) if upright else (along, across)
-        ax.plot(*pair, fmt, color=colour, **style)
+        ax.plot(*pair, color=colour, marker=sign, **style)
 
     low, high = sorted(ax.get_ylim() if upright else ax.get_xlim())
-    least, most = ("v", "^") if upright else ("<", ">")
+    # carets have their tips at the border
+    least, most = (CARETDOWN, CARETUP) if upright else (CARETLEFT, CARETRIGHT)
     ends = np.array(interval[1:3])
     if np.isfinite(ends).all():
         inside = np.clip(ends, low, high)
-        plot(inside.tolist(), "-", linewidth=1.5, solid_capstyle="butt")
+        plot(inside.tolist(), None, linewidth=1.5, solid_capstyle="butt")
         for end, drawn, arrow in zip(ends, inside, (least, most), strict=True):
             cap = "_" if upright else "|"
-            plot([drawn], arrow if end != drawn else cap, markersize=4.5, clip_on=False)
+            sign, size = (arrow, 6.5) if end != drawn else (cap, 4.5)
+            plot([drawn], sign, markersize=size, linestyle="", clip_on=False)
     estimate = interval.estimate
     if low <= estimate <= high:
-        plot([estimate], marker, markersize=5, label=label, clip_on=False)
+        plot([estimate], marker, markersize=5, linestyle="", label=label, clip_on=False)
     else:  # larger than an interval's arrow, and hollow: the estimate itself is not here
         drawn, arrow = (low, least) if estimate < low else (high, most)
-        plot([drawn], arrow, markersize=7, fillstyle="none", label=label, clip_on=False)
+        plot([drawn], arrow, markersize=9, linestyle="", fillstyle="none", label=label)
 
 
 def stability_by_setting(items: Sequence[SettingStability]) -> Figure:
@@ -185,9 +195,12 @@ def differences_to_controls(comparisons: Sequence[Comparison], quantity: str) ->
     rows = list(dict.fromkeys((c.kind, c.setting, c.reference) for c in chosen))
     cells = cell_kinds(c.cell for c in chosen)
     intervals = [Interval(*c.difference[:3], c.difference.n) for c in chosen]
+    remark = first_of(settings, every)
     with drawing():
         size = (4.2, 0.3 + (0.36 if len(cells) < 2 else 0.46) * max(1, len(rows)))
-        figure, (ax,) = grid(1, 1, size, left=3.3, top=0.6, bottom=1.0 if len(cells) < 2 else 1.2)
+        figure, (ax,) = grid(
+            1, 1, size, left=3.3, top=0.6 if remark else 0.35, bottom=1.0 if len(cells) < 2 else 1.2
+        )
         ax.set_xlim(*_span(intervals, None, 0.0))
         ax.axvline(0, color="#333333", linewidth=1, zorder=1)
         for c, interval in zip(chosen, intervals, strict=True):
@@ -209,7 +222,7 @@ def differences_to_controls(comparisons: Sequence[Comparison], quantity: str) ->
         if not chosen:
             nothing(ax, "no setting has a control with seeds in common")
         figure.subplots_adjust(right=1 - 1.0 / figure.get_figwidth())
-        head_line(figure, first_of(settings, every))
+        head_line(figure, remark)
         entries = [
             Line2D([], [], color=KIND_COLOURS[kind], marker="o", label=f"minus its {kind} control")
             for kind in dict.fromkeys(c.kind for c in chosen)
@@ -233,7 +246,7 @@ def _beside(ax: Axes, y: float, p: str, n: str, **style: Any) -> None:
 
 def _p(p: float) -> str:
     if np.isnan(p):
-        return "none"
+        return "n/a"
     return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
@@ -317,7 +330,7 @@ def accuracy_against_stability(
             gap=(0.35, 0.6), sharey=True,
         )  # fmt: skip
         measured = [i.get(ALL, accuracy).interval for i in shown]
-        axes[0].set_ylim(*_span(measured))
+        axes[0].set_ylim(*_span(measured, ACCURACY.get(accuracy)))
         for ax, name in zip(axes, names, strict=True):
             found = [i.get(i.sample.cells[0] if i.sample.cells else ALL, name) for i in shown]
             limits = AXES.get(name, ("", None))[1]

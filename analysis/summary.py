@@ -17,6 +17,7 @@ import pandas as pd
 from analysis import genotypes, metrics
 from analysis.genotypes import CellCount, Genotype
 from analysis.metrics import Estimate, Rate
+from analysis.samples import SEEDS
 
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved."""
@@ -42,8 +43,6 @@ QUANTITIES = (
     "seconds_per_step",
 )
 """The per-run columns that are averaged over seeds."""
-
-SEEDS = ("seed_weights", "seed_data", "seed_architecture")
 
 _MODEL_ORDER = {"independent": 0, "placebo": 1, "transition": 2}
 

@@ -234,6 +234,22 @@ def test_crossed_studies_take_equal_seeds_and_say_so(tmp_path: Path) -> None:
     assert table["note"].str.contains("crossed seeds").all()
 
 
+def test_crossed_seeds_that_are_never_equal(tmp_path: Path) -> None:
+    write_study(tmp_path, Study(settings=[Setting("a")], seeds=range(6), epochs=2))
+
+    def cross(rows: list[dict]) -> list[dict]:
+        for r in rows:
+            w, d = divmod(r["seed_data"], 3)
+            r |= {"seed_weights": 10 + w, "seed_data": 20 + d, "seed_architecture": 30}
+        return rows
+
+    rewrite(tmp_path, "runs", cross)
+    runs, note = replicates(analysis.load(tmp_path).runs)
+    assert runs[["seed_weights", "seed_data"]].values.tolist() == [[10, 20], [11, 21]]
+    assert note == "crossed seeds: 2 of 6 runs, no two of which share a seed"
+    assert frames(computed(tmp_path))["stability"]["note"].str.contains("crossed seeds").all()
+
+
 def crossed_study(folder: Path) -> None:
     """4 x 4 x 3 seeds by hand: the accuracy follows the setting and the data seed."""
     settings = [Setting(n, m) for n, m in (("a", "transition"), ("b", "placebo"), ("c", "placebo"))]
