@@ -7,7 +7,7 @@ seeds has others too; they belong to `variance`, and `replicates` says how many 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -120,10 +120,11 @@ def replicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         return runs[equal].reset_index(drop=True), note
     chosen: list[int] = []
     taken: set[tuple[str, int]] = set()
-    for index, seeds in enumerate(runs[varying].to_dict("records")):
-        if taken.isdisjoint(seeds.items()):
+    for index, row in enumerate(runs[varying].to_numpy(int).tolist()):
+        seeds = set(zip(varying, row, strict=True))
+        if taken.isdisjoint(seeds):
             chosen.append(index)
-            taken |= set(seeds.items())
+            taken |= seeds
     note = f"crossed seeds: {len(chosen)} of {len(runs)} runs, no two of which share a seed"
     return runs.iloc[chosen].reset_index(drop=True), note
 
@@ -165,15 +166,7 @@ def stability(
 
 
 def _noted(quantity: Quantity, note: str) -> Quantity:
-    text = "; ".join(filter(None, [quantity.note, note]))
-    return Quantity(
-        quantity.interval,
-        quantity.null_mean,
-        quantity.p_value,
-        text,
-        quantity.agreement,
-        quantity.values,
-    )
+    return replace(quantity, note="; ".join(filter(None, [quantity.note, note])))
 
 
 def _of_whole_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:

@@ -1,21 +1,32 @@
 """Figures of stability: what is drawn is what was computed; odd inputs are drawn too."""
 
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 from scipy.spatial.distance import jensenshannon
 
 import analysis
 from analysis import panels, run_figures
 from analysis import stability_figures as figures
+from analysis.comparisons import Comparison
 from analysis.compute import Computed, compute_study
+from analysis.inference import Difference, Interval
 from analysis.profiles import performance_profile, profiles
-from analysis.rendering import png
+from analysis.quantities import Quantity
+from analysis.rendering import _clashes, png
+from analysis.seeds_needed import WidthCurve
 from analysis.similarity import seed_similarity
-from analysis.stability import HEADLINE
+from analysis.stability import HEADLINE, SettingStability
+from analysis.trajectories import Curve
 from tests.analysis.synthetic import Setting, Study, write_study
 
 
@@ -153,3 +164,154 @@ def test_one_setting_of_one_seed_with_an_odd_name_is_drawn(tmp_path: Path) -> No
     for figure in drawn:
         assert len(png(figure, 50)) > 1000
     assert plt.get_fignums() == []
+
+
+def wide(estimate: float = 0.1, low: float = -0.1, high: float = 0.3) -> Difference:
+    return Difference(estimate, low, high, 0.01, 6)
+
+
+def compared(setting: str, kind: str, quantity: str, d: Difference) -> Comparison:
+    return Comparison(setting, "r", kind, "normal", quantity, d, 0.02, np.nan, "")
+
+
+def test_differences_are_drawn_where_they_are_in_any_unit() -> None:
+    c = compared("s", "placebo", "benchmark_test", wide(3.0, 2.0, 4.0))
+    figure = figures.differences_to_controls([c], "benchmark_test")
+    assert points(figure, "minus its placebo").tolist() == [[3.0, 0.0]]
+    assert "(points)" in figure.axes[0].get_xlabel()
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts == ["0.02", "6", "p (Holm)", "n"]
+
+
+def test_a_wild_interval_squashes_nothing_and_ends_in_an_arrow() -> None:
+    ones = [compared(f"s{i}", "placebo", HEADLINE, wide()) for i in range(4)]
+    wild = compared("wild", "placebo", HEADLINE, wide(0.1, -40.0, 0.3))
+    (ax,) = figures.differences_to_controls([*ones, wild], HEADLINE).axes
+    low, high = ax.get_xlim()
+    assert -1 < low < -0.1
+    assert 0.3 < high < 1
+    arrows = [line for line in ax.get_lines() if line.get_marker() == CARETLEFT]
+    assert [line.get_xydata().tolist() for line in arrows] == [[[low, 4.0]]]
+    assert not [line for line in ax.get_lines() if line.get_marker() == CARETRIGHT]
+
+
+def test_no_kind_of_control_is_dropped_and_the_rest_is_said() -> None:
+    kinds = ("independent", "placebo", "frozen")
+    many = [compared(f"s{i}", kind, HEADLINE, wide()) for i in range(30) for kind in kinds]
+    figure = figures.differences_to_controls(many, HEADLINE)
+    assert len(figure.axes[0].get_yticklabels()) == 3 * 24
+    assert len(figure.legends[0].get_texts()) == 3
+    assert figure.get_suptitle() == "the first 24 of 30 settings"
+
+
+def test_curves_without_numbers_or_of_one_cell_kind_are_drawn() -> None:
+    at, nan = np.array([-1, 0, 1]), np.full(3, np.nan)
+    some = [
+        Curve("a", HEADLINE, at, nan, nan, nan, at * 0 + 2, "normal"),
+        Curve("b", HEADLINE, at, at * 0.1, at * 0.1, at * 0.1, at * 0 + 3, "reduce"),
+    ]
+    figure = figures.stability_over_epochs({HEADLINE: some})
+    names = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert names == ["a (n=2)", "b (n=3)", "normal cell", "reduce cell"]
+    assert [line.get_linestyle() for line in figure.axes[0].get_lines()[:2]] == ["-", "--"]
+    assert len(png(figures.stability_over_epochs({}), 50)) > 500
+
+
+def test_settings_after_the_tenth_have_a_second_cue() -> None:
+    at = np.arange(3)
+    many = [
+        Curve(f"s{i}", HEADLINE, at, at * 0.1, at * 0.1, at * 0.1, at * 0 + 2, "normal")
+        for i in range(26)
+    ]
+    figure = figures.stability_over_epochs({HEADLINE: many})
+    drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
+    cues = {(str(line.get_color()), str(line.get_marker())) for line in drawn}
+    assert len(drawn) == len(cues) == 24
+    assert figure.get_suptitle() == "the first 24 of 26 settings"
+
+
+def test_accuracies_stay_within_what_is_possible(study: Computed) -> None:
+    two = [replace_interval(i, Interval(0.3, -3.0, 4.0, 2)) for i in study.stabilities]
+    figure = figures.accuracy_against_stability(two, "operation_agreement")
+    low, high = figure.axes[0].get_ylim()
+    assert low >= -0.03
+    assert high <= 1.03
+    assert len(figure.axes) == 1
+
+
+def replace_interval(item: SettingStability, interval: Interval) -> SettingStability:
+    quantities = {**item.quantities, ("all", "derived_accuracy"): Quantity(interval)}
+    return replace(item, quantities=quantities)
+
+
+def test_widths_that_are_not_known_leave_the_rest_of_a_curve() -> None:
+    seeds, width = np.array([3, 5, 8]), np.array([np.nan, 0.5, 0.4])
+    curve = WidthCurve(
+        "s", "normal", "operation_agreement", seeds, width, width, width, seeds < 9, 8, {}
+    )
+    figure = run_figures.seeds_needed([curve])
+    np.testing.assert_array_equal(figure.axes[0].get_lines()[0].get_ydata(), width)
+    texts = [t.get_text() for t in run_figures.seeds_needed([]).axes[0].texts]
+    assert texts == ["no quantity has the four seeds that this takes"]
+
+
+def test_runs_are_taken_evenly_and_other_edges_are_left_out(
+    study: Computed, tmp_path: Path
+) -> None:
+    write_study(tmp_path, Study("darts", settings=[Setting("other")], seeds=range(2), epochs=2))
+    (other,) = compute_study(analysis.load(tmp_path), False).stabilities
+    found = seed_similarity([*study.stabilities, other])
+    assert found is not None
+    assert found.left_out == ("other",)
+    assert len(found.settings) == 18
+    figure = run_figures.similarity_clustermap(found)
+    assert figure.get_suptitle() == "n=18 runs of 3 settings; 1 with other edges left out"
+    some = [replace(study.stabilities[0], sample=study.stabilities[0].sample.of_runs(
+        study.stabilities[0].sample.run_ids[:2])), *study.stabilities[1:]]  # fmt: skip
+    taken = seed_similarity(some, most=12)
+    assert taken is not None
+    assert [taken.settings.count(i.setting) for i in some] == [2, 5, 5]
+
+
+def test_a_clustermap_keeps_figures_that_others_have_open(study: Computed) -> None:
+    found = seed_similarity(study.stabilities)
+    assert found is not None
+    mine = plt.figure()
+    try:
+        run_figures.similarity_clustermap(found)
+        assert plt.get_fignums() == [mine.number]
+    finally:
+        plt.close(mine)
+
+
+def test_a_clustermap_needs_no_display(study: Computed, tmp_path: Path) -> None:
+    found = seed_similarity(study.stabilities)
+    (tmp_path / "found").write_bytes(pickle.dumps(found))
+    program = (
+        "import pickle, sys, pathlib; from analysis.run_figures import similarity_clustermap;"
+        "similarity_clustermap(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))"
+    )
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    env = {k: v for k, v in os.environ.items() if k not in hidden}
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", program, str(tmp_path / "found")]
+    subprocess.run(command, cwd=root, env=env, check=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "$x_1$ <b> & $ " + "key=value " * 12])
+def test_no_text_is_cut_or_meets_another(name: str, tmp_path: Path) -> None:
+    settings = [Setting(f"{name}{i}", m) for i, m in enumerate(("placebo", "transition"))]
+    write_study(tmp_path, Study("s1", settings=settings, seeds=range(4), epochs=2))
+    study = compute_study(analysis.load(tmp_path))
+    items, found = study.stabilities, seed_similarity(study.stabilities)
+    assert found is not None
+    drawn = [
+        figures.stability_by_setting(items),
+        figures.differences_to_controls(study.comparisons, HEADLINE),
+        figures.stability_over_epochs(study.over_epochs),
+        figures.accuracy_against_stability(items),
+        run_figures.seeds_needed(study.widths),
+        run_figures.similarity_clustermap(found),
+        run_figures.performance_profiles(profiles(items, "derived_accuracy")),
+    ]
+    assert [_clashes(figure, (0, 0)) for figure in drawn] == [set()] * len(drawn)
