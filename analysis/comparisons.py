@@ -89,7 +89,10 @@ def controls(settings: pd.DataFrame, setting: str) -> dict[str, str | None]:
             (frame[c].eq(own[c]) | (frame[c].isna() & pd.isna(own[c]))).astype(int)
             for c in OTHER_COLUMNS
         )
-        best = frame.assign(common=common).sort_values("common", ascending=False, kind="stable")
+        # Among equals the smallest run_id decides, not the name: renaming changes nothing.
+        best = frame.assign(common=common).sort_values(
+            ["common", "run_id"], ascending=[False, True]
+        )
         found[kind] = str(best.index[0]) if len(best) else None
     return found
 
@@ -98,8 +101,9 @@ def _alike(frame: pd.DataFrame, own: pd.Series, columns: Sequence[str]) -> pd.Da
     keep = pd.Series(True, index=frame.index)
     for column in columns:
         keep &= frame[column].eq(own[column]) | (frame[column].isna() & pd.isna(own[column]))
-    # A control is trained with trainable matrices, or else is the frozen one.
-    if not frame.empty and frame["model"].iloc[0] == "placebo" and own["trainable"] is not False:
+    # What learns is compared with a placebo that could learn as well.
+    learns = pd.isna(own["trainable"]) or bool(own["trainable"])
+    if not frame.empty and frame["model"].iloc[0] == "placebo" and learns:
         keep &= ~frame["trainable"].eq(False)
     return frame[keep]
 
