@@ -19,6 +19,9 @@ from analysis.summary import SettingSummary
 from analysis.variance_of_study import RESIDUAL_MEANS, StudyVariance
 
 SIGNIFICANT = 0.05
+MOST_TOLD = 6
+"""Comparisons that are told one by one in the headline."""
+
 NAMES = {
     "operation_agreement": "operation agreement (Fleiss' kappa)",
     "edge_agreement": "edge agreement (Jaccard)",
@@ -71,6 +74,7 @@ def headline(
     learners = [s for s in summaries if s.model == "transition" and s.trainable is not False]
     if not learners:
         return ["No setting here learns transition matrices, so the study's question is not asked."]
+    compared: list[Comparison] = []
     for s in learners:
         if s.setting not in usable:
             continue
@@ -79,9 +83,8 @@ def headline(
             for c in comparisons
             if c.setting == s.setting and c.kind == "placebo" and c.quantity == HEADLINE
         ]
+        compared += own
         item = next(i for i in items if i.setting == s.setting)
-        for c in own:
-            sentences.append(_headline_of(c, len(own) > 1))
         if not own:
             reasons = {
                 item.get(cell, HEADLINE).note
@@ -90,6 +93,15 @@ def headline(
             }
             why = listed(sorted(filter(None, reasons))) or "its placebo has no such quantity"
             sentences.append(f"“{s.setting}” has no learned dependence stability: {why}.")
+    still = {c.reference for c in compared if c.reference and c.reference not in usable}
+    told = [c for c in compared if c.reference not in still]
+    if len(told) <= MOST_TOLD:
+        several = len({c.cell for c in told}) > 1
+        sentences = [*(_headline_of(c, several) for c in told), *sentences]
+    else:
+        sentences = [*_headlines(told), *sentences[:MOST_TOLD]]
+    if still:
+        sentences.append(f"Placebos that hardly moved are no controls: {quoted(sorted(still))}.")
     out = [s.setting for s in learners if s.setting not in usable]
     if out:
         sentences.append(f"Nothing is concluded for {quoted(out)} (see Movement).")
@@ -107,22 +119,46 @@ def _headline_of(c: Comparison, several: bool) -> str:
     text = (
         f"The learned dependence stability of “{c.setting}” minus that of its placebo "
         f"“{c.reference}”{where} is {number(d.difference)} {with_interval(d.low, d.high)} "
-        f"(n={d.n} paired seeds, {p_text(d.p_value)})"
+        f"(n={d.n} paired seeds, {p_text(d.p_value)}, Holm-corrected {p_text(c.corrected)})"
     )
     if not np.isfinite(d.low):
         return f"{text}: nothing can be said from so few seeds."
-    if d.low > 0:
+    if c.corrected < SIGNIFICANT and d.low > 0:
         return (
             f"{text}: what it learns comes out again in other seeds, more than where nothing "
             "can flow."
         )
-    if d.high < 0:
+    if c.corrected < SIGNIFICANT and d.high < 0:
         return f"{text}: what it learns is less reproducible than where nothing can flow."
     return (
         f"{text}: these seeds do not show that what it learns is reproducible beyond what the "
         "placebo's is. That is no evidence that it is not; the interval says how large the "
         "difference may be."
     )
+
+
+def _headlines(compared: Sequence[Comparison]) -> list[str]:
+    """Many settings in a few sentences; all of them are in the table of comparisons."""
+    known = [c for c in compared if np.isfinite(c.corrected)]
+    more = [c for c in known if c.corrected < SIGNIFICANT and c.difference.difference > 0]
+    less = [c for c in known if c.corrected < SIGNIFICANT and c.difference.difference < 0]
+    missing = len(compared) - len(known)
+    more_named = sorted(more, key=lambda c: -c.difference.difference)[:3]
+    sentences = [
+        f"Of {len(known)} comparisons of learned dependence stability with a placebo (settings and "
+        f"cell kinds), {len(more)} are larger and {len(less)} smaller than the placebo's at "
+        "Holm-corrected p < 0.05; the others decide nothing."
+    ]
+    if more_named:
+        named = [
+            f"“{c.setting}” ({c.cell} cell) {number(c.difference.difference)} "
+            f"{with_interval(c.difference.low, c.difference.high)}, n={c.difference.n}"
+            for c in more_named
+        ]
+        sentences.append(f"The largest: {listed(named)}.")
+    if missing:
+        sentences.append(f"{missing} have no such placebo, or too few seeds.")
+    return sentences
 
 
 def stabilities(
