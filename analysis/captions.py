@@ -58,9 +58,10 @@ _STABILITY = {
     ),
     "profiles": (
         "Share of runs above each accuracy, one line per setting.",
-        "Performance profiles ({n}): the share of runs above each accuracy, with 95% bands. A "
-        "line above another everywhere: better at every quantile. Crossing lines: one setting is "
-        "better at its best, the other at its worst. Steps far left are collapsed runs.",
+        "Performance profiles ({n}): the share of runs above each accuracy, with 95% bands where "
+        "few are shown. A line above another everywhere: better at every quantile. Crossing "
+        "lines: one setting is better at its best, the other at its worst. Steps far left are "
+        "collapsed runs.",
     ),
     "accuracy_stability": (
         "Accuracy against stability, one point per setting.",

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
@@ -21,7 +20,6 @@ from scipy.spatial.distance import squareform
 from analysis.palette import drawing, grid, operation_name, setting_style, wrapped
 from analysis.panels import (
     MOST,
-    MOST_BANDS,
     cell_kinds,
     first_of,
     foot,
@@ -39,6 +37,9 @@ from analysis.stability import ALL, HEADLINE, SettingStability, choices_of
 
 MOST_FREQUENCIES = 6
 """Settings in a figure of operation frequencies."""
+
+MOST_PROFILES = 4
+"""Profiles in one figure that have their bands; more bands hide each other."""
 
 WIDTHS = (HEADLINE, "dependence_stability", "operation_agreement", "edge_agreement")
 
@@ -120,7 +121,8 @@ def similarity_clustermap(similarity: Similarity) -> Figure:
     """Similarity of every two runs, clustered (average linkage), with colours of settings."""
     counts = {s: similarity.settings.count(s) for s in dict.fromkeys(similarity.settings)}
     settings = list(counts)
-    colours = dict(zip(settings, seaborn.color_palette("husl", len(settings)), strict=True))
+    light, dark = (seaborn.husl_palette(len(settings), l=x) for x in (0.72, 0.45))
+    colours = {s: (light, dark)[k % 2][k] for k, s in enumerate(settings)}  # neighbours differ
     rows = [colours[s] for s in similarity.settings]
     count = len(rows)
     matrix = np.clip(similarity.matrix, 0, 1)
@@ -133,7 +135,8 @@ def similarity_clustermap(similarity: Similarity) -> Figure:
                 matrix, row_linkage=tree, col_linkage=tree, row_colors=rows, col_colors=rows,
                 cmap="mako_r", vmin=min(least, 0.9), vmax=1, xticklabels=False,
                 yticklabels=[f"seed {s}" for s in similarity.seeds] if count <= 40 else False,
-                figsize=(1, 1), cbar_kws={"orientation": "horizontal"},
+                figsize=(1, 1),
+                cbar_kws={"orientation": "horizontal", "ticks": [min(least, 0.9), 1]},
             )  # fmt: skip
         finally:  # out of pyplot's state; the figure itself stays
             for number in set(plt.get_fignums()) - set(open_before):
@@ -167,7 +170,6 @@ def similarity_clustermap(similarity: Similarity) -> Figure:
             ax.set_axes_locator(lambda ax, renderer, bounds=bounds: bounds)
         drawn.ax_heatmap.tick_params(labelsize=7, length=0)
         drawn.ax_cbar.set_title("similarity\n(1 − bits)", fontsize=8)
-        drawn.ax_cbar.xaxis.set_major_locator(MaxNLocator(2))
         drawn.ax_cbar.tick_params(labelsize=7, length=2, pad=1)
         title = f"n={count} runs of {len(settings)} settings"
         if similarity.left_out:
@@ -189,8 +191,8 @@ def performance_profiles(profiles: Sequence[Profile]) -> Figure:
             style = setting_style(index)
             label = setting_label(p.setting, p.n)
             ax.step(p.thresholds, p.share, where="post", linewidth=1.6, label=label, **style)
-            if len(shown) <= MOST_BANDS:
-                ax.fill_between(p.thresholds, p.low, p.high, step="post", alpha=0.09,
+            if len(shown) <= MOST_PROFILES:
+                ax.fill_between(p.thresholds, p.low, p.high, step="post", alpha=0.12,
                                 color=style["color"], linewidth=0)  # fmt: skip
         if shown:
             ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
@@ -223,8 +225,8 @@ def operation_frequencies(
         most = max([5, *map(len, edges)])
         size = (0.3 * max(4, len(operations)) + 0.4, 0.19 * most)
         figure, axes = grid(
-            max(1, len(shown)), 3, size, left=0.9, top=0.7 if remark else 0.5, bottom=1.2,
-            gap=(0.3 if same else 0.9, 1.1),
+            max(1, len(shown)), 3, size, left=0.9, top=0.85 if remark else 0.6, bottom=1.2,
+            gap=(0.3 if same else 0.9, 1.2),
         )  # fmt: skip
         for index, (ax, item) in enumerate(zip(axes, shown, strict=False)):
             own = edges[index]
@@ -247,7 +249,7 @@ def operation_frequencies(
             ax.set_xticks(range(len(operations)), list(map(operation_name, operations)),
                           rotation=45, ha="right", rotation_mode="anchor", fontsize=8)  # fmt: skip
             ax.tick_params(length=0, pad=2)
-            title = wrapped(f"{item.setting} (n={item.sample.n})", round(11.5 * size[0]), 2)
+            title = wrapped(f"{item.setting} (n={item.sample.n})", round(11.5 * size[0]), 3)
             ax.set_title(title, fontsize=8.5)
             if index % 3 == 0:
                 ax.set_ylabel("edge")
