@@ -126,17 +126,17 @@ def _compute_setting(
     results: Results, runs: pd.DataFrame, note: str, with_trajectories: bool
 ) -> _Setting:
     setting = str(runs["setting"].iloc[0])
-    ends = read_samples(results, runs, [-1, "last"])
-    last, start = ends["last"], ends[-1]
+    final = int(runs["epochs_completed"].max()) - 1
+    shown = thinned(final, trajectories.MOST_POINTS) if with_trajectories else [-1]
+    some = read_samples(results, runs, [*shown, "last"])
+    last, start = some["last"], some[-1]
     of_edges: Mapping[int, Sample] = {}
     over_epochs: tuple[Curve, ...] = ()
     settling = None
     if with_trajectories:
-        final = int(runs["epochs_completed"].max()) - 1
-        every = read_samples(results, runs, range(-1, final + 1), links=False)
-        settling = trajectories.settling_epochs(runs, _of_epochs(every))
-        of_edges = {e: s for e, s in _of_epochs(every).items() if e in thinned(final)}
-        some = read_samples(results, runs, thinned(final, trajectories.MOST_POINTS))
+        every = _of_epochs(read_samples(results, runs, range(-1, final + 1), links=False))
+        settling = trajectories.settling_epochs(runs, every)
+        of_edges = {e: s for e, s in every.items() if e in thinned(final)}
         over_epochs = trajectories.stability_curves(runs, _of_epochs(some), setting)
     item = stability.stability(runs, last, start if start.n else None, settling, note)
     learned = {

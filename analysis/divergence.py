@@ -33,7 +33,7 @@ paired with the same number of others, which keeps the test exact and its cost b
 TINY = 1e-30
 """In place of a probability of 0, so that 0 log 0 counts as 0, in float32 too."""
 
-EXACT = 32
+EXACT = 16
 """Seeds up to which null means are computed in float64; matched divergences always are."""
 
 _WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache

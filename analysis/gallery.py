@@ -28,7 +28,7 @@ IN_DETAIL = 24
 MANY_RUNS = 100
 """From so many runs on, FEW_IN_DETAIL settings are drawn one by one unless more are asked for."""
 
-FEW_IN_DETAIL = 2
+FEW_IN_DETAIL = 1
 
 
 class Job(NamedTuple):

@@ -24,7 +24,7 @@ from analysis.stability import (
 
 Ints = NDArray[np.int64]
 
-MOST_POINTS = 7
+MOST_POINTS = 6
 """Epochs at which quantities of whole settings are computed; a curve needs no more."""
 
 OVER_EPOCHS = (
@@ -166,7 +166,7 @@ def settling_epochs(runs: pd.DataFrame, samples: Mapping[int, Sample]) -> Array:
     return np.array(list(last_change.values()))
 
 
-def thinned(last_epoch: int, most: int = 60) -> list[int]:
+def thinned(last_epoch: int, most: int = 30) -> list[int]:
     """At most `most` epochs from -1 to the last, evenly spread, both ends included.
 
     A curve on a page shows no more than that, and `edges` is large.
