@@ -36,6 +36,9 @@ TINY = 1e-30
 EXACT = 16
 """Seeds up to which null means are computed in float64; matched divergences always are."""
 
+LARGE = 0.01
+"""Bits; null means under it are computed in float64 whatever the number of seeds."""
+
 _WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
 
 
@@ -51,6 +54,12 @@ class Cross(NamedTuple):
     anyhow: Array
     sample: NDArray[np.float32]
     pairs: NDArray[np.int64]
+
+    @property
+    def least(self) -> float:
+        """The smallest group's mean of `anyhow` over pairs of seeds (bits)."""
+        groups, n, _ = self.anyhow.shape
+        return float(self.anyhow.sum(axis=(1, 2)).min()) / (n * (n - 1)) if groups else 0.0
 
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike) -> Array:
@@ -101,18 +110,28 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
     exact = np.asarray(x, dtype=float)
     if exact.ndim != 5:
         raise ValueError(f"{exact.ndim} axes, not (seeds, groups, labels, rows, operations)")
-    n, groups, labels, rows, _ = exact.shape
-    pairs = pairs_to_test(n, most_pairs)
+    pairs = np.sort(pairs_to_test(len(exact), most_pairs), axis=1)
+    matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
+    p = np.maximum(exact, TINY)
+    if len(p) > EXACT:
+        # Many seeds leave a null mean less exact than float32 is, unless divergences are so
+        # small that they drown in its rounding.
+        anyhow, sample = _anyhow(p.astype(np.float32), pairs)
+        if Cross(matched, anyhow, sample, pairs).least >= LARGE:
+            return Cross(matched, anyhow, sample, pairs)
+    return Cross(matched, *_anyhow(p, pairs), pairs)
+
+
+def _anyhow(p: NDArray, pairs: NDArray[np.int64]) -> tuple[Array, NDArray[np.float32]]:
+    """`Cross.anyhow` and `Cross.sample` of positive (n, G, L, R, K), in its precision."""
+    n, groups, labels, rows, _ = p.shape
     anyhow = np.zeros((groups, n, n))
     sample = np.zeros((len(pairs), groups, labels, labels), np.float32)
-    matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
-    # Many seeds leave a null mean far more exact than float32 is.
-    p = np.maximum(exact, TINY).astype(np.float64 if n <= EXACT else np.float32)
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
     own = ((p * np.log2(p)).sum(axis=(3, 4)) + p.sum(axis=(3, 4))) / rows  # (n, G, L)
     flat = np.ascontiguousarray(p.reshape(n, groups, labels, -1))  # (n, G, L, R K)
     first, second = np.triu_indices(n, 1)
-    low, high = np.sort(pairs, axis=1).T
+    low, high = pairs.T
     chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`
     ones = np.ones(flat.shape[-1], flat.dtype)
     size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
@@ -139,7 +158,7 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
         between /= 2
         _set(anyhow[part], between.mean(axis=(2, 3), dtype=float).T)
         sample[:, part] = between[chosen]
-    return Cross(matched, anyhow, sample, np.stack([low, high], axis=1))
+    return anyhow, sample
 
 
 def _set(symmetric: Array, above: Array) -> None:

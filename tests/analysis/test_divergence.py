@@ -51,6 +51,22 @@ def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1.0, 0.05, 1e-4, 0.0])
+def test_many_seeds_have_null_means_as_exact_as_few(size: float) -> None:
+    """In float32 alone, differences of 1e-4 would drown and identical rows would differ."""
+    rng = np.random.default_rng(5)
+    x = rng.dirichlet(np.ones(4)) + size * rng.random((40, 2, 3, 1, 4))
+    x /= x.sum(axis=-1, keepdims=True)
+    got = cross_divergences(x).anyhow
+    want = [
+        np.mean([oracle(x[3, 1, a, 0], x[9, 1, b, 0]) for a in range(3) for b in range(3)]),
+        np.mean([oracle(x[0, 0, a, 0], x[39, 0, b, 0]) for a in range(3) for b in range(3)]),
+    ]
+    np.testing.assert_allclose([got[1, 3, 9], got[0, 0, 39]], want, rtol=1e-4, atol=1e-14)
+    if size == 0:
+        assert got.max() < 1e-14
+
+
 def test_the_null_mean_is_that_of_all_permutations() -> None:
     x = np.random.default_rng(3).dirichlet(np.ones(4), (2, 1, 3, 1))
     orders = list(permutations(range(3)))

@@ -39,6 +39,12 @@ def test_identical_rows_with_reproducible_columns_are_no_dependence() -> None:
     assert links is not None
 
 
+def test_frozen_uniform_matrices_of_many_seeds_are_no_dependence() -> None:
+    uniform = [np.full((20, 8, 8), 0.125)] * 3
+    got, _ = m.dependence_stability(uniform)
+    assert (got.estimate, got.p_value) == (0, 1)
+
+
 def test_one_strong_matrix_on_every_link_is_stable_but_of_no_link() -> None:
     one = np.repeat(4 * truth()[:1], 4, axis=0)
     got, _ = m.dependence_stability(study(one, 0.1))
