@@ -98,7 +98,7 @@ def pairs_to_test(n: int, most: int = MOST_PAIRS) -> NDArray[np.int64]:
         steps = max(1, most // n)
         first = np.tile(np.arange(n), steps)
         second = (first + np.repeat(np.arange(1, steps + 1), n)) % n
-    return np.stack([first, second], axis=1)
+    return np.sort(np.stack([first, second], axis=1), axis=1)
 
 
 def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
@@ -110,7 +110,7 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
     exact = np.asarray(x, dtype=float)
     if exact.ndim != 5:
         raise ValueError(f"{exact.ndim} axes, not (seeds, groups, labels, rows, operations)")
-    pairs = np.sort(pairs_to_test(len(exact), most_pairs), axis=1)
+    pairs = pairs_to_test(len(exact), most_pairs)
     matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
     p = np.maximum(exact, TINY)
     if len(p) > EXACT:
