@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from analysis.compute import ACCURACIES, DYNAMICS, LOSSES, Computed
 from analysis.heatmaps import marks_of, transition_heatmaps
 from analysis.output import Output, Slugs
 from analysis.page import Detail, Picture
+from analysis.panels import cell_kinds
 from analysis.rendering import arranged, png, svg
-from analysis.samples import CELL_ORDER
 from analysis.stability import HEADLINE
-from analysis.trajectories import Curve, EdgeCurve, OperationCurves
-from analysis.transitions import Link, Transitions
+from analysis.trajectories import Curve, OperationCurves
+from analysis.transitions import Transitions
 from analysis.workers import mapped
 
 IN_DETAIL = 24
@@ -155,12 +155,12 @@ def _detail_jobs(
             draw = partial(cell_figure, counts[0].cells[kind], title, again)
             cells.append(Job(f"cell-{anchor}-{kind}", draw, (texts[0], texts[1])))
         curves = computed.operations.get(s.setting, OperationCurves(s.setting, ()))
-        for kind in _kinds(curves.edges):
+        for kind in cell_kinds(e.cell for e in curves.edges):
             draw = partial(figures.operation_probabilities, curves, kind)
             name = f"operations-{anchor}-{kind}"
             operations.append(Job(name, draw, captions.operations(s, kind), 100))
         matrices = computed.transitions.get(s.setting, Transitions(s.setting, ()))
-        for kind in _kinds(matrices.links):
+        for kind in cell_kinds(k.cell for k in matrices.links):
             draw = partial(transition_heatmaps, matrices, kind, marks_of(item, kind))
             name = f"transitions-{anchor}-{kind}"
             transitions.append(Job(name, draw, captions.transitions(s, kind), 100))
@@ -174,8 +174,3 @@ def _by_setting(
     """Curves grouped by quantity to the same grouped by setting."""
     per_setting = zip(*(curves[q] for q in quantities), strict=True)
     return {group[0].setting: list(group) for group in per_setting}
-
-
-def _kinds(items: Iterable[EdgeCurve | Link]) -> list[str]:
-    """The cell kinds that occur, the normal cell first."""
-    return sorted({item.cell for item in items}, key=lambda kind: CELL_ORDER.get(kind, 2))

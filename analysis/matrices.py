@@ -14,7 +14,7 @@ from math import factorial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from analysis.divergence import (
     DRAWS,
@@ -27,8 +27,6 @@ from analysis.divergence import (
 from analysis.inference import Agreement, Interval, holm, jackknife
 from analysis.metrics import Array, total_variation
 from analysis.quantities import Quantity, missing, of_runs, of_setting
-
-Ints = NDArray[np.int64]
 
 
 class LinkStability(NamedTuple):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from tests.analysis.synthetic import Setting, Study, write_study
@@ -51,3 +52,12 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = Study(settings=[setting], seeds=range(2), epochs=3, diverged=diverged)
         write_study(folder, study)
     return folder
+
+
+@pytest.fixture
+def no_global_state():
+    """Drawing leaves neither a figure nor a setting behind in pyplot."""
+    before = dict(plt.rcParams)
+    yield
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -16,18 +15,12 @@ from analysis.summary import summarise
 from analysis.tuning import tuning
 from tests.analysis.test_genotypes import DARTS_V2, NB201
 
+pytestmark = pytest.mark.usefixtures("no_global_state")
+
 
 @pytest.fixture(scope="module")
 def computed(nb201: Path) -> Computed:
     return compute.compute_study(analysis.load(nb201))
-
-
-@pytest.fixture(autouse=True)
-def _no_global_state():
-    before = dict(plt.rcParams)
-    yield
-    assert plt.get_fignums() == []
-    assert dict(plt.rcParams) == before
 
 
 def labels(ax) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -21,16 +20,10 @@ from analysis.transitions import Link, Transitions, mean_transitions
 from tests.analysis.synthetic import DARTS_EDGES, DARTS_OPS, RAGGED
 from tests.analysis.test_genotypes import DARTS_V2, NB201
 
+pytestmark = pytest.mark.usefixtures("no_global_state")
+
 INNER = [((0, 2), (2, 3)), ((1, 2), (2, 3)), ((0, 2), (2, 4)), ((1, 2), (2, 4)), ((2, 3), (3, 4))]
 REPRODUCIBLE = (1, 2, 2, 4)
-
-
-@pytest.fixture(autouse=True)
-def _no_global_state():
-    before = dict(plt.rcParams)
-    yield
-    assert plt.get_fignums() == []
-    assert dict(plt.rcParams) == before
 
 
 def drawn_links(lists, nodes, n: int) -> Transitions:
