@@ -9,15 +9,14 @@ A library in its own right: torch and numpy, no cluster, no files but the data's
 >>> results = itnas.run_search(setting, seeds=range(3), data=data)
 """
 
-from itnas.data import DataError, DataSettings, ImageData
-from itnas.dependence import Dependence, build_dependence, check_dependence
-from itnas.genotype import Genotype, derive
-from itnas.network import build_network
-from itnas.records import CellRecord, EpochRecord, RunResult
-from itnas.search import SearchPack, resolve, run_search, seconds_per_step
+from itnas.data import DataError, DataSettings, ImageData, load_data
+from itnas.method.dependence import Dependence, build_dependence, check_dependence
+from itnas.method.genotype import Genotype, derive
+from itnas.method.network import build_network
+from itnas.method.records import CellRecord, EpochRecord, RunResult
+from itnas.method.search import SearchPack, resolve, run_search, seconds_per_step
+from itnas.method.spaces import SPACES, Space, get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
-from itnas.sources import load_data
-from itnas.spaces import SPACES, Space, get_space
 
 __all__ = [
     "SPACES",

@@ -179,7 +179,7 @@ class Setting:
     """Everything about a search except its seeds and its data (design, 2)."""
 
     space: SpaceName = "nas-bench-201"
-    """the search space, see `itnas.spaces`"""
+    """the search space, see `itnas.method.spaces`"""
     search: SearchSettings = SearchSettings()
     """the bilevel search"""
     dependence: DependenceSettings = DependenceSettings()

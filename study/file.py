@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from itnas.data import DataSettings
+from itnas.method.spaces import get_space
 from itnas.settings import EngineSettings, SearchSettings, Seeds, SpaceName
-from itnas.spaces import get_space
 from study.errors import StudyError
 from study.grid_point import GridPoint
 from study.messages import problems

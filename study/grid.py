@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itnas.dependence import check_dependence
-from itnas.search import resolve
+from itnas.method.dependence import check_dependence
+from itnas.method.search import resolve
+from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
-from itnas.spaces import get_space
 from study.errors import StudyError
 from study.file import StudyFile
 

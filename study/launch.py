@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from itnas.data import DataError, ImageData
-from itnas.engine import prepare
-from itnas.sources import load_data
+from itnas.data import DataError, ImageData, load_data
+from itnas.engine.pack import prepare
 from study.benchmark import Lookup, read_benchmark
 from study.errors import StudyError
 from study.file import StudyFile

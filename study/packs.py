@@ -180,7 +180,7 @@ def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
         return file.pack
     if not file.engine_settings().device.startswith("cuda"):
         return AUTO_PACK
-    from itnas.memory import peak_bytes
+    from itnas.engine.memory import peak_bytes
 
     largest = max(
         peak_bytes(one.setting, data.channels, data.resolution, data.classes)

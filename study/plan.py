@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from itnas.data import ImageData
-from itnas.search import seconds_per_step, steps_per_run
+from itnas.method.search import seconds_per_step, steps_per_run
+from itnas.method.spaces import get_space
 from itnas.settings import Setting
-from itnas.spaces import get_space
 from study.file import StudyFile
 from study.folder import check_folder, read_description, study_folder
 from study.grid import Run, expand
@@ -28,7 +28,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     a few steps on this machine, for what is not complete yet; null where the device is not
     here. Raises `StudyError` as `launch` would.
     """
-    from itnas.dependence import count_parameters as architecture_parameters
+    from itnas.method.dependence import count_parameters as architecture_parameters
 
     folder = study_folder(storage, file.name)
     description = read_description(folder)
@@ -72,7 +72,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
 
 
 def _parameters(setting: Setting, data: ImageData) -> int:
-    from itnas.blueprint import count_parameters
+    from itnas.engine.blueprint import count_parameters
 
     search = setting.search
     assert isinstance(search.cells, int)  # resolved

@@ -12,8 +12,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from analysis.contract import SCHEMAS, TABLES, check
-from itnas.records import EpochRecord, RunResult
-from itnas.spaces import Space, get_space
+from itnas.method.records import EpochRecord, RunResult
+from itnas.method.spaces import Space, get_space
 from study.benchmark import Lookup
 from study.errors import StudyError, first_line
 from study.packs import Pack, PackRun

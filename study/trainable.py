@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from itnas.records import RunResult
+from itnas.method.records import RunResult
 from itnas.settings import EngineSettings
 from study.benchmark import Lookup
 from study.errors import with_kind
@@ -68,7 +68,7 @@ def _search(
     report: Callable[[dict[str, Any]], None],
 ) -> list[RunResult]:
     from itnas.data import ImageData
-    from itnas.search import SearchPack
+    from itnas.method.search import SearchPack
 
     started = datetime.now(UTC)
     search = SearchPack(

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 
 import itnas
-from itnas.bilevel import SearchPack
 from itnas.data import DataSettings, ImageData
+from itnas.method.bilevel import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from tests.benchmarks.operators import engine_calls, plain_calls
 from tests.reference.search import PlainSearch

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from itnas.dependence import Dependence, build_dependence, check_dependence, count_parameters
+from itnas.method.dependence import Dependence, build_dependence, check_dependence, count_parameters
+from itnas.method.spaces import Cell, Edge, get_space
 from itnas.settings import DependenceSettings
-from itnas.spaces import Cell, Edge, get_space
 
 NB201 = get_space("nas-bench-201")
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 import itnas
-from itnas import kernels
-from itnas.bilevel import SearchPack
-from itnas.engine import Engine
+from itnas.engine.pack import Engine
+from itnas.kernels import library as kernels
+from itnas.method.bilevel import SearchPack
 from itnas.settings import (
     DIFFERING,
     DependenceSettings,
@@ -305,7 +305,7 @@ def test_single_paths_are_the_network_of_the_kept_edges(digits, space, backend):
     pack, (reference,) = pair(digits, config(space), [Seeds.all(1)], backend)
     relaxed = pack.architectures()
     genotypes = pack._genotypes({k: p.detach() for k, p in relaxed.items()})
-    paths = itnas.bilevel.single_paths(pack.space, genotypes, relaxed)
+    paths = itnas.method.bilevel.single_paths(pack.space, genotypes, relaxed)
     images, labels = batch(1, channels=1)
     losses, hits = pack.engine.evaluate(images, labels, paths)
     logits = reference.network(images[0], single_path(pack.space, genotypes[0]))

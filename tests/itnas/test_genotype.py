@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itnas.genotype import Genotype, count_tied_edges, derive
-from itnas.network import build_network
-from itnas.spaces import get_space
+from itnas.method.genotype import Genotype, count_tied_edges, derive
+from itnas.method.network import build_network
+from itnas.method.spaces import get_space
 
 NB201, DARTS = get_space("nas-bench-201"), get_space("darts")
 

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import mutual_info_score
 
-from itnas import measures
-from itnas.records import CellRecord
-from itnas.spaces import get_space
+from itnas.method import measures
+from itnas.method.records import CellRecord
+from itnas.method.spaces import get_space
 
 NB201 = get_space("nas-bench-201")
 UNIFORM = [0.2] * 5

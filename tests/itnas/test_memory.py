@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import itnas
-from itnas.memory import peak_bytes, saved_bytes
+from itnas.engine.memory import peak_bytes, saved_bytes
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 
 

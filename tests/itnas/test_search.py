@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import itnas
-from itnas.bilevel import SearchPack
+from itnas.method.bilevel import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from tests.reference.search import PlainSearch
 from tests.reference.supernet import single_path

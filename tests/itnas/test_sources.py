@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from itnas.data import DataError, DataSettings
-from itnas.sources import _hub_splits, _prepare, load_data
+from itnas.data.sources import _hub_splits, _prepare, load_data
 
 
 def png(seed, size=(12, 12), mode="RGB"):

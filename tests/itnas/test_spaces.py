@@ -2,8 +2,8 @@
 
 import pytest
 
-from itnas.blueprint import count_parameters
-from itnas.spaces import SPACES, get_space
+from itnas.engine.blueprint import count_parameters
+from itnas.method.spaces import SPACES, get_space
 
 DARTS_LISTS = {
     "s2": ("skip_connect", "sep_conv_3x3"),

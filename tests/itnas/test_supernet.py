@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from itnas.dependence import build_dependence
-from itnas.genotype import derive
-from itnas.network import build_network
+from itnas.method.dependence import build_dependence
+from itnas.method.genotype import derive
+from itnas.method.network import build_network
+from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, SearchSettings, Setting
-from itnas.spaces import get_space
 from tests.reference.supernet import build_supernet, single_path
 
 

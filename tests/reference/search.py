@@ -1,13 +1,13 @@
 """One search, plainly: a network of modules, torch's own optimizers, autograd through everything.
 
-The oracle of `itnas.bilevel` and the other side of the benchmark. One replica, one seed.
+The oracle of `itnas.method.bilevel` and the other side of the benchmark. One replica, one seed.
 """
 
 import torch
 import torch.nn.functional as F
 
-from itnas.dependence import build_dependence
-from itnas.spaces import get_space
+from itnas.method.dependence import build_dependence
+from itnas.method.spaces import get_space
 from tests.reference.dependence import plain_architecture
 from tests.reference.supernet import build_supernet
 

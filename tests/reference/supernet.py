@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from itnas.genotype import Genotype
-from itnas.macro import stack
-from itnas.network import initialise
-from itnas.operations import Context, build_operation
+from itnas.method.genotype import Genotype
+from itnas.method.macro import stack
+from itnas.method.network import initialise
+from itnas.method.operations import Context, build_operation
+from itnas.method.spaces import Cell, CellKind, Space, get_space
 from itnas.settings import Setting
-from itnas.spaces import Cell, CellKind, Space, get_space
 
 EdgeChoice = Tensor | int | None
 Choices = Mapping[CellKind, Sequence[EdgeChoice]]

@@ -17,7 +17,7 @@ from study.packs import Registry, pack_id_of, pack_size, setting_columns
 @pytest.fixture(scope="module")
 def tiny_data():
     from itnas.data import DataSettings
-    from itnas.sources import load_data
+    from itnas.data.sources import load_data
 
     return load_data(DataSettings(resolution=8, subset=200))
 

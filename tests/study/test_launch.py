@@ -123,7 +123,7 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import itnas.search as s\n"
+        "import itnas.method.search as s\n"
         "epoch = s.SearchPack.run_epoch\n"
         "def broken(self):\n"
         "    if any(s.dependence.model == 'transition' for s in self.settings):\n"

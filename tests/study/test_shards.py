@@ -17,8 +17,8 @@ import pytest
 
 from analysis.contract import KEYS, SCHEMAS, TABLES, check
 from itnas.data import DataSettings
-from itnas.search import SearchPack
-from itnas.sources import load_data
+from itnas.data.sources import load_data
+from itnas.method.search import SearchPack
 from study.benchmark import read_benchmark
 from study.errors import StudyError
 from study.file import Benchmark, load_study

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itnas import measures
 from itnas.data import Batches, ImageData
-from itnas.engine import Engine
-from itnas.genotype import Genotype, count_tied_edges, derive
-from itnas.graphs import CapturedStep, Step
-from itnas.optimizers import ReplicaSGD
-from itnas.records import CellRecord, EpochRecord, RunResult
-from itnas.replicas import Architectures
+from itnas.engine.graphs import CapturedStep, Step
+from itnas.engine.optimizers import ReplicaSGD
+from itnas.engine.pack import Engine
+from itnas.engine.replicas import Architectures
+from itnas.method import measures
+from itnas.method.genotype import Genotype, count_tied_edges, derive
+from itnas.method.records import CellRecord, EpochRecord, RunResult
+from itnas.method.spaces import CellKind, Space, get_space
 from itnas.settings import EngineSettings, Seeds, Setting
-from itnas.spaces import CellKind, Space, get_space
 
 
 class SearchPack:

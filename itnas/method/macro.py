@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from itnas.operations import Context, FactorizedReduce, ReLUConvBN
-from itnas.spaces import CellKind
+from itnas.method.operations import Context, FactorizedReduce, ReLUConvBN
+from itnas.method.spaces import CellKind
 
 MakeCell = Callable[[CellKind, int, str], nn.Module]
 """(cell kind, channels, name in the network) to a cell: a module that maps its input nodes, a

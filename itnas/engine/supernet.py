@@ -2,7 +2,7 @@
 
 A map of K replicas is (B, K*C, H, W), replica by replica. What a cell computes, and how a
 convolution or a batch norm is done, is left to a backend: torch's operations with the replicas as
-groups (`itnas/grouped.py`), or one replica with compiled kernels (`itnas/native.py`).
+groups (`itnas/engine/grouped.py`), or one replica with compiled kernels (`itnas/kernels/`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
-from itnas.rounds import Part
-from itnas.spaces import CellKind
-from itnas.weights import Weights
+from itnas.engine.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
+from itnas.engine.rounds import Part
+from itnas.engine.weights import Weights
+from itnas.method.spaces import CellKind
 
 EdgeWeights = Mapping[CellKind, Tensor]
 """by cell kind (K, operations of all edges in the order of the edges): p_e one after another"""

@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from itnas.dependence import Architecture, Dependence, build_dependence
-from itnas.optimizers import ReplicaAdam
-from itnas.records import CellRecord
+from itnas.engine.optimizers import ReplicaAdam
+from itnas.method.dependence import Architecture, Dependence, build_dependence
+from itnas.method.records import CellRecord
+from itnas.method.spaces import CellKind, Space
 from itnas.settings import Seeds, Setting
-from itnas.spaces import CellKind, Space
 
 ADAM_BETAS = (0.5, 0.999)
 """Of the architecture's optimizer, as in DARTS."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from itnas.spaces import CellKind
+from itnas.method.spaces import CellKind
 
 Status = Literal["complete", "stopped_early", "diverged"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from itnas.genotype import Choice, Genotype
-from itnas.macro import stack
-from itnas.operations import Context, build_operation
-from itnas.spaces import CellKind
+from itnas.method.genotype import Choice, Genotype
+from itnas.method.macro import stack
+from itnas.method.operations import Context, build_operation
+from itnas.method.spaces import CellKind
 from itnas.streams import initial_weight
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from itnas.rounds import CellPlan, Part
-from itnas.spaces import CellKind, Space
+from itnas.engine.rounds import CellPlan, Part
+from itnas.method.spaces import CellKind, Space
 
 
 def _single(name: str, shape: tuple[int, ...], start: float | None = None) -> Part:

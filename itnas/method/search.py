@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from itnas.bilevel import SearchPack, resolve, steps_per_run
 from itnas.data import ImageData
-from itnas.records import RunResult
+from itnas.method.bilevel import SearchPack, resolve, steps_per_run
+from itnas.method.records import RunResult
 from itnas.settings import EngineSettings, Seeds, Setting
 
 __all__ = ["SearchPack", "resolve", "run_search", "seconds_per_step", "steps_per_run"]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from itnas.data import DataError, DataSettings, ImageData
+from itnas.data.images import DataError, DataSettings, ImageData
 from itnas.streams import stream
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from itnas._tensors import constant
+from itnas.method.spaces import Cell, CellKind, Link, Space
 from itnas.settings import DependenceSettings
-from itnas.spaces import Cell, CellKind, Link, Space
 from itnas.streams import normal, stream
 
 INITIAL_SPREAD = 1e-3

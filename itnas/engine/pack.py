@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas import kernels
 from itnas._tensors import joined
-from itnas.blueprint import draw_up
-from itnas.grouped import Grouped, Looped, Mixed
-from itnas.native import Native
+from itnas.engine.blueprint import draw_up
+from itnas.engine.grouped import Grouped, Looped, Mixed
+from itnas.engine.supernet import Backend, EdgeWeights, forward
+from itnas.engine.weights import Weights, WeightStore
+from itnas.kernels import library as kernels
+from itnas.kernels.native import Native
+from itnas.method.spaces import CellKind, get_space
 from itnas.settings import DIFFERING, EngineSettings, Seeds, Setting
-from itnas.spaces import CellKind, get_space
 from itnas.streams import stream
-from itnas.supernet import Backend, EdgeWeights, forward
-from itnas.weights import Weights, WeightStore
 
 LARGEST_SCALE = 2.0**16
 """of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD` steps"""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from itnas.operations import PARAMETERLESS
-from itnas.spaces import SPACES, CellKind, Space
+from itnas.method.operations import PARAMETERLESS
+from itnas.method.spaces import SPACES, CellKind, Space
 
 Probabilities = Mapping[CellKind, list[list[float]]]
 """by cell kind, per edge: p_e over the edge's own operations"""

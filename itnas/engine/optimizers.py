@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itnas.weights import WeightStore
+from itnas.engine.weights import WeightStore
 
 
 class ReplicaSGD:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itnas.blueprint import count_parameters, draw_up
-from itnas.grouped import Grouped
+from itnas.engine.blueprint import count_parameters, draw_up
+from itnas.engine.grouped import Grouped
+from itnas.engine.supernet import forward
+from itnas.method.spaces import get_space
 from itnas.settings import Setting
-from itnas.spaces import get_space
-from itnas.supernet import forward
 
 WEIGHT_COPIES = 6
 """of the weights: values, velocity, gradient, and what an SGD step makes on the way"""

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.blueprint import SearchCell
-from itnas.grouped import edge_name
-from itnas.kernels import Kernels, Map, Term, pixel_map
-from itnas.rounds import DENSE, SEPARABLE, Round
-from itnas.supernet import Noise
-from itnas.weights import Weights
+from itnas.engine.blueprint import SearchCell
+from itnas.engine.grouped import edge_name
+from itnas.engine.rounds import DENSE, SEPARABLE, Round
+from itnas.engine.supernet import Noise
+from itnas.engine.weights import Weights
+from itnas.kernels.library import Kernels, Map, Term, pixel_map
 
 PIECE_BYTES = 2**21
 """of the outputs of a dense convolution that are computed at a time"""

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas._tensors import joined, one_hot
-from itnas.blueprint import SearchCell
-from itnas.rounds import SEPARABLE, CellPlan, Round
-from itnas.supernet import Noise, halve
-from itnas.weights import Weights
+from itnas.engine.blueprint import SearchCell
+from itnas.engine.rounds import SEPARABLE, CellPlan, Round
+from itnas.engine.supernet import Noise, halve
+from itnas.engine.weights import Weights
 
 SMALL_SIDE = 8
 """Pixels: maps up to this side are laid out in groups on the CPU (docs/engine.md: measured)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from itnas.records import CellRecord
-from itnas.spaces import Cell, CellKind, Space
+from itnas.method.records import CellRecord
+from itnas.method.spaces import Cell, CellKind, Space
 
 Cells = dict[CellKind, CellRecord]
 

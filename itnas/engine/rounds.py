@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from itnas.spaces import Cell
+from itnas.method.spaces import Cell
 
 SEPARABLE = {  # operation: kernel, dilation, how often it is applied
     "sep_conv_3x3": (3, 1, 2),

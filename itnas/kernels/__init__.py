@@ -1,0 +1,1 @@
+"""Compiled kernels for cells on the CPU."""
