@@ -7,7 +7,9 @@ maps. So the number of kernel launches does not grow with K.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -15,24 +17,65 @@ from torch import Tensor
 
 from itnas._tensors import joined, one_hot
 from itnas.engine.blueprint import SearchCell
-from itnas.engine.rounds import SEPARABLE, CellPlan, Round
-from itnas.engine.supernet import Noise, halve
+from itnas.engine.convolution import convolve
+from itnas.engine.general import compute as compute_general
+from itnas.engine.general import weights_of as general_weights
+from itnas.engine.rounds import SEPARABLE, CellPlan, Family, Round, RoundMap, by_operation
+from itnas.engine.supernet import Noise
+from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights
 
-SMALL_SIDE = 8
-"""Pixels: maps up to this side are laid out in groups on the CPU (docs/engine.md: measured)."""
+
+@dataclass(frozen=True)
+class _Sources:
+    """What the maps of a round are computed from."""
+
+    layer: SearchCell
+    round: Round
+    x: Tensor
+    """(B, K, sources, C, H, W)"""
+    rectified: Tensor
+    """the same after a ReLU"""
+    weights: Weights
+    """by role, see `CellPlan.parts`"""
+    noise: Noise
+
+    def raw(self, sources: list[int]) -> Tensor:
+        """(B, K, these sources, C, H, W)"""
+        places = [self.round.sources.index(s) for s in sources]
+        if places == list(range(self.x.shape[2])):
+            return self.x
+        return joined([self.x[:, :, n : n + 1] for n in places], dim=2)
+
+    def of(self, maps: list[RoundMap]) -> Tensor:
+        """The rectified source of each map, (B, K, maps, C, H, W); maps are by source."""
+        # not index_select, whose backward pass adds in an arbitrary order on a GPU
+        counts = [sum(m.source == s for m in maps) for s in self.round.sources]
+        if len(set(counts)) == 1:
+            repeated = self.rectified.unsqueeze(3).expand(-1, -1, -1, counts[0], -1, -1, -1)
+            return repeated.flatten(2, 3)
+        pairs = zip(self.rectified.split(1, dim=2), counts, strict=True)
+        return joined([y.expand(-1, -1, n, -1, -1, -1) for y, n in pairs if n], dim=2)
 
 
 class Grouped:
     """A backend of K replicas in one tensor, see `itnas.supernet.Backend`."""
 
-    def __init__(self, channels_last: bool = False) -> None:
+    def __init__(self, channels_last: bool = False, workers: Workers | None = None) -> None:
         self.channels_last = channels_last
         """whether convolutions are given channels_last tensors"""
+        self.workers = workers
+        """on the CPU: the threads that take blocks of images; None: torch's own way"""
 
     def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
         """x (B, K*C, H, W), weight (K, C out, C, k, k), padded by k // 2."""
         return self._convolve(x, weight.flatten(0, 1), weight.shape[0], stride)
+
+    def halve(self, x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+        """See `itnas.engine.supernet.Backend`."""
+        halves = self.convolution(x, even, 2), self.convolution(x[:, :, 1:, 1:], odd, 2)
+        parts = [h.unflatten(1, (even.shape[0], -1)) for h in halves]
+        return torch.cat(parts, dim=2).flatten(1, 2)
 
     def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """Batch norm with the batch's statistics; scale and shift (K, C)."""
@@ -68,156 +111,119 @@ class Grouped:
     ) -> Tensor:
         """All maps of a round, (B, K, M, C, h, w), from its sources, (B, K, C, H, W) each."""
         x = torch.stack(nodes, dim=2) if len(nodes) > 1 else nodes[0].unsqueeze(2)
-        plan, replicas = layer.plan, x.shape[1]
-        rectified = torch.relu(x)
+        given = _Sources(layer, r, x, torch.relu(x), w, noise)
+        compute: dict[Family, Callable[[_Sources, list[RoundMap]], Tensor]] = {
+            "separable": self._separable,
+            "dense": self._dense,
+            "halved": self._halved,
+            "pool": self._pools,
+            "skip": self._skips,
+            "noise": self._noise,
+            "general": self._general,
+        }
+        blocks = [(maps[0].normed, compute[family](given, maps)) for family, maps in r.families()]
+        found = []
+        for normed, alike in groupby(blocks, key=lambda block: block[0]):
+            y = joined([block for _, block in alike], dim=2)
+            found.append(self.norm(y.flatten(1, 3)).view_as(y) if normed else y)
+        return joined(found, dim=2)
 
-        def edges_of(edges: list[int]) -> Tensor:  # (B, K, E, C, H, W); edges are by source
-            # not index_select, whose backward pass adds in an arbitrary order on a GPU
-            counts = [sum(plan.cell.edges[e].source == s for e in edges) for s in r.sources]
-            if len(set(counts)) == 1:
-                repeated = rectified.unsqueeze(3).expand(-1, -1, -1, counts[0], -1, -1, -1)
-                return repeated.flatten(2, 3)
-            pairs = zip(rectified.split(1, dim=2), counts, strict=True)
-            return joined([y.expand(-1, -1, n, -1, -1, -1) for y, n in pairs if n], dim=2)
+    # -- one family of maps each: (B, K, maps, C, h, w), before a batch norm ---------------------
+
+    def _separable(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        r, w = given.round, given.weights
 
         def depthwise(y: Tensor, operation: str, role: str, stride: int) -> Tensor:
             dilation = SEPARABLE[operation][1]
             weight = w[f"{role}.{operation}"].flatten(0, 2)  # (K * E * C, 1, k, k)
-            y = self._convolve(y.flatten(1, 3), weight, len(weight), stride, dilation)
-            return y.unflatten(1, (replicas, -1, x.shape[3]))
+            z = self._convolve(y.flatten(1, 3), weight, len(weight), stride, dilation)
+            return z.unflatten(1, (y.shape[1], -1, y.shape[3]))
 
         def pointwise(ys: list[Tensor], role: str) -> Tensor:
             weight = w[f"{role}.point"].flatten(0, 1)  # (K * E, C, C, 1, 1)
-            y = joined(ys, dim=2).flatten(1, 3)
-            return self.convolution(y, weight).unflatten(1, (replicas, -1, x.shape[3]))
+            y = joined(ys, dim=2)
+            return self.convolution(y.flatten(1, 3), weight).view_as(y)
 
-        normed: list[Tensor] = []
+        twice, once = maps[: r.twice], maps[r.twice :]
         deep: list[Tensor] = []
-        if r.twice:
-            firsts = [depthwise(edges_of(e), o, "first", r.stride) for o, e in r.twice.items()]
+        if twice:
+            firsts = [
+                depthwise(given.of(own), operation, "first", r.stride)
+                for operation, own in by_operation(twice)
+            ]
             middle = pointwise(firsts, "first")
             middle = torch.relu(self.norm(middle.flatten(1, 3))).view_as(middle)
-            parts = middle.split([len(edges) for edges in r.twice.values()], dim=2)
-            deep = [depthwise(y, o, "last", 1) for y, o in zip(parts, r.twice, strict=True)]
-        deep += [depthwise(edges_of(e), o, "last", r.stride) for o, e in r.once.items()]
-        if deep:
-            normed.append(pointwise(deep, "last"))
-        for operation in r.dense:  # these leave one source (NAS-Bench-201): C to E*C channels
-            assert x.shape[2] == 1
-            weight = w[operation].flatten(1, 2)
-            y = self.convolution(rectified.flatten(1, 3), weight)
-            normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))
-        if r.halved:
-            even, odd = w["even"].flatten(0, 1), w["odd"].flatten(0, 1)
-            y = halve(self, edges_of(r.halved).flatten(1, 3), even, odd)
-            normed.append(y.unflatten(1, (replicas, -1, x.shape[3])))
-        pools = []
-        for operation in dict.fromkeys(o for _, o in r.pools):
-            sources = [r.sources.index(s) for s, o in r.pools if o == operation]
-            if len(sources) == len(nodes):
-                pools.append(self._pool(x, operation, r.stride))
-            else:
-                pools += [self._pool(nodes[s].unsqueeze(2), operation, r.stride) for s in sources]
-        raw: list[Tensor] = []
-        (normed if plan.pool_norm else raw).extend(pools)
-        raw += [nodes[r.sources.index(s)].unsqueeze(2) for s in r.skips]
-        if r.noise:
-            batch, (height, width) = x.shape[0], x.shape[-2:]
-            shape = (batch, x.shape[3], -(-height // r.stride), -(-width // r.stride))
-            drawn = noise([edge_name(layer, e) for e in r.noise], shape)  # (K, E, B, C, h, w)
-            raw.append(drawn.to(x).permute(2, 0, 1, 3, 4, 5))
-        if normed:
-            y = joined(normed, dim=2)
-            raw.insert(0, self.norm(y.flatten(1, 3)).view_as(y))
-        return joined(raw, dim=2)
+            parts = middle.split([len(own) for _, own in by_operation(twice)], dim=2)
+            deep = [
+                depthwise(y, operation, "last", 1)
+                for y, (operation, _) in zip(parts, by_operation(twice), strict=True)
+            ]
+        deep += [
+            depthwise(given.of(own), operation, "last", r.stride)
+            for operation, own in by_operation(once)
+        ]
+        return pointwise(deep, "last")
 
-    def _pool(self, x: Tensor, operation: str, stride: int) -> Tensor:
-        """x and its pooled map (B, K, S, C, H, W)."""
-        flat = x.flatten(1, 3)
-        if operation == "max_pool_3x3":
-            pooled = F.max_pool2d(flat, 3, stride, padding=1)
-        else:
-            pooled = F.avg_pool2d(flat, 3, stride, padding=1, count_include_pad=False)
-        return pooled.unflatten(1, x.shape[1:4])
+    def _dense(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        """C to E*C channels: they leave one source (NAS-Bench-201)."""
+        x = given.rectified
+        assert x.shape[2] == 1
+        found = []
+        for operation, _ in by_operation(maps):
+            y = self.convolution(x.flatten(1, 3), given.weights[operation].flatten(1, 2))
+            found.append(y.unflatten(1, (x.shape[1], -1, x.shape[3])))
+        return joined(found, dim=2)
+
+    def _halved(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        even, odd = (given.weights[half].flatten(0, 1) for half in ("even", "odd"))
+        y = self.halve(given.of(maps).flatten(1, 3), even, odd)
+        return y.unflatten(1, (given.x.shape[1], -1, given.x.shape[3]))
+
+    def _pools(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        found = []
+        for operation, own in by_operation(maps):
+            x = given.raw([m.source for m in own])
+            flat = x.flatten(1, 3)
+            if operation == "max_pool_3x3":
+                y = F.max_pool2d(flat, 3, given.round.stride, padding=1)
+            else:
+                y = F.avg_pool2d(flat, 3, given.round.stride, padding=1, count_include_pad=False)
+            found.append(y.unflatten(1, x.shape[1:4]))
+        return joined(found, dim=2)
+
+    def _skips(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        return given.raw([m.source for m in maps])
+
+    def _noise(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        x, stride = given.x, given.round.stride
+        shape = (x.shape[0], x.shape[3], -(-x.shape[4] // stride), -(-x.shape[5] // stride))
+        names = [edge_name(given.layer, m.edges[0]) for m in maps]
+        return given.noise(names, shape).to(x).permute(2, 0, 1, 3, 4, 5)  # from (K, E, B, C, h, w)
+
+    def _general(self, given: _Sources, maps: list[RoundMap]) -> Tensor:
+        """Edge by edge and replica by replica, each by its own module."""
+        found = []
+        for m in maps:
+            x = given.raw([m.source]).squeeze(2)  # (B, K, C, H, W)
+            own = general_weights(m, given.weights)
+            ys = [
+                compute_general(
+                    m.operation, given.round.stride, y, {name: v[k] for name, v in own.items()}
+                )
+                for k, y in enumerate(x.unbind(1))
+            ]
+            found.append(torch.stack(ys, dim=1))
+        return torch.stack(found, dim=2)
 
     def _convolve(
         self, x: Tensor, weight: Tensor, groups: int, stride: int, dilation: int = 1
     ) -> Tensor:
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
+        if self.workers is not None:
+            return convolve(x, weight, self.workers, stride, dilation, groups)
         padding = dilation * (weight.shape[-1] // 2)
         return F.conv2d(x, weight, None, stride, padding, dilation, groups)
-
-
-class Looped:
-    """A backend that gives `Grouped` one replica at a time; outside of it, maps are as there."""
-
-    def __init__(self, channels_last: bool = False) -> None:
-        self.inner = Grouped(channels_last)
-
-    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-        """See `Grouped`."""
-        pairs = zip(x.chunk(len(weight), 1), weight.split(1), strict=True)
-        return torch.cat([self.inner.convolution(y, w, stride) for y, w in pairs], dim=1)
-
-    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """See `Grouped`; a batch norm is by channel, whatever the replicas."""
-        return self.inner.norm(x, scale, shift)
-
-    def cell(
-        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
-    ) -> Tensor:
-        """See `Grouped`."""
-        replicas = len(p)
-        names = [part.name for parts in layer.parts for part in parts.values()]
-        apart = {name: weights[name].split(1) for name in names}
-        xs = [x.chunk(replicas, 1) for x in inputs]
-        drawn: dict[str, Tensor] = {}  # of all replicas, by a round's first edge
-
-        def noise_of(k: int, edges: list[str], shape: tuple[int, ...]) -> Tensor:
-            if edges[0] not in drawn:
-                drawn[edges[0]] = noise(edges, shape)
-            return drawn[edges[0]][k : k + 1]
-
-        outputs = [
-            self.inner.cell(
-                layer,
-                [x[k] for x in xs],
-                {name: single[k] for name, single in apart.items()},
-                p[k : k + 1],
-                partial(noise_of, k),
-            )
-            for k in range(replicas)
-        ]
-        return torch.cat(outputs, dim=1)
-
-
-class Mixed:
-    """`Grouped` on small maps, `Looped` on large ones: what is faster on a CPU with torch's
-    operations, where a grouped convolution of a large map is several times slower.
-    """
-
-    def __init__(self, channels_last: bool = False, side: int = SMALL_SIDE) -> None:
-        self.side = side
-        """the largest map, in pixels, that is laid out in groups"""
-        self.grouped, self.looped = Grouped(channels_last), Looped(channels_last)
-
-    def _pick(self, x: Tensor) -> Grouped | Looped:
-        return self.grouped if x.shape[-1] <= self.side else self.looped
-
-    def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-        """See `Grouped`."""
-        return self._pick(x).convolution(x, weight, stride)
-
-    def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """See `Grouped`."""
-        return self.grouped.norm(x, scale, shift)
-
-    def cell(
-        self, layer: SearchCell, inputs: list[Tensor], weights: Weights, p: Tensor, noise: Noise
-    ) -> Tensor:
-        """See `Grouped`."""
-        return self._pick(inputs[0]).cell(layer, inputs, weights, p, noise)
 
 
 def edge_name(layer: SearchCell, e: int) -> str:

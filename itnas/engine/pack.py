@@ -17,8 +17,10 @@ from torch import Tensor
 
 from itnas._tensors import joined
 from itnas.engine.blueprint import draw_up
-from itnas.engine.grouped import Grouped, Looped, Mixed
+from itnas.engine.grouped import Grouped
+from itnas.engine.looped import Looped, Mixed
 from itnas.engine.supernet import Backend, EdgeWeights, forward
+from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights, WeightStore
 from itnas.kernels import library as kernels
 from itnas.kernels.native import Native
@@ -69,7 +71,10 @@ class Engine:
         self.settings, self.device = engine, torch.device(engine.device)
         self.dtype = torch.float64 if engine.precision == "float64" else torch.float32
         self.data_seeds = [seed.data for seed in seeds]
-        self.backend = choose_backend(engine)
+        self.workers = Workers()
+        self.backend = choose_backend(engine, self.workers)
+        if isinstance(self.backend, Native):
+            self.workers = self.backend.workers
         alone = isinstance(self.backend, Native)
         self.store = WeightStore(
             self.blueprint, [seed.weights for seed in seeds], self.device, self.dtype,
@@ -89,6 +94,10 @@ class Engine:
         self.scale = torch.full((len(seeds),), LARGEST_SCALE, device=self.device)
         """of the loss, per replica, under float16"""
         self.since_overflow = torch.zeros(len(seeds), device=self.device)
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Around all that a search computes: on the CPU its bits do not depend on the threads."""
+        return self.workers.working() if self.device.type == "cpu" else contextlib.nullcontext()
 
     def architecture_gradient(
         self, images: Tensor, labels: Tensor, p: EdgeWeights
@@ -199,7 +208,7 @@ def prepare(engine: EngineSettings) -> None:
             choose_backend(engine)
 
 
-def choose_backend(engine: EngineSettings) -> Backend:
+def choose_backend(engine: EngineSettings, workers: Workers | None = None) -> Backend:
     """The backend that the settings ask for; see docs/engine.md for the rule and its measurements.
 
     RuntimeError where compiled kernels are asked for and cannot be had.
@@ -210,9 +219,11 @@ def choose_backend(engine: EngineSettings) -> Backend:
     ):
         return Native(dtype)
     on_cpu, last = torch.device(engine.device).type == "cpu", engine.channels_last
+    if not on_cpu or engine.compile:
+        workers = None
     if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):
-        return Grouped(last)
-    return Looped(last) if engine.layout == "loop" else Mixed(last)
+        return Grouped(last, workers)
+    return Looped(last, workers) if engine.layout == "loop" else Mixed(last, workers)
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

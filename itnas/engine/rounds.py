@@ -4,7 +4,8 @@ The engine does not go edge by edge. All edges that leave a node read the same t
 computed together: a *round* holds the edges that leave one node (the first round those of all
 input nodes), operation by operation. Weights of one kind in one round are one stacked tensor, a
 `Part`, with a leading replica dimension that this module does not mention. Every round ends with
-a list of *maps*, and the nodes are weighted sums of maps; `Round.routing` says which weight
+a list of *maps*, and the nodes are weighted sums of maps. The list is written down once, as
+`Round.maps`: backends compute the maps in its order, and `Round.routing` says which weight
 belongs to which map and node.
 
 Names of single weights are those of the edge-by-edge form of the published codes, which is kept
@@ -14,9 +15,13 @@ as the reference in the tests; they key the random streams.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from typing import Literal, NamedTuple
 
+from itnas.engine.general import parameters_of
 from itnas.method.spaces import Cell
 
 SEPARABLE = {  # operation: kernel, dilation, how often it is applied
@@ -27,6 +32,10 @@ SEPARABLE = {  # operation: kernel, dilation, how often it is applied
 }
 DENSE = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}  # operation: kernel
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
+Family = Literal["separable", "dense", "halved", "pool", "skip", "noise", "general"]
+"""How a map is computed. `general` is every operation that is registered and has no faster form
+here: its own module, edge by edge."""
 
 
 @dataclass(frozen=True)
@@ -61,36 +70,50 @@ def _stacked(name: str, members: list[str], shape: tuple[int, ...]) -> Part | No
     return Part(name, tuple(members), shape, math.prod(shape[1:]), stacked=True)
 
 
+class RoundMap(NamedTuple):
+    """One map of a round: what an operation makes of one source."""
+
+    family: Family
+    operation: str
+    source: int
+    edges: tuple[int, ...]
+    """the edges whose weight of this operation multiplies it: one, or all that leave the source"""
+    normed: bool
+    """whether a batch norm follows"""
+
+
 @dataclass(frozen=True)
 class Round:
-    """The edges that leave one node (or all input nodes), by operation."""
+    """The edges that leave one node (or all input nodes), as the maps that they weigh."""
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
     stride: int
-    separable: dict[str, list[int]]
-    """operation: edges; those applied twice come first"""
-    dense: dict[str, list[int]]
-    halved: list[int]
-    """skip connections of stride 2: factorized reductions"""
-    pools: list[tuple[int, str]]
-    """(source, operation), operation by operation: one map for all edges"""
-    skips: list[int]
-    """sources whose own tensor is a map"""
-    noise: list[int]
+    maps: tuple[RoundMap, ...]
+    """in the order of computation: family by family, operation by operation, edge by edge"""
     routing: list[list[int]]
     """[target][map]: position of the weight in the cell's concatenated edge weights; the position
     after the last one stands for zero"""
 
-    @property
-    def twice(self) -> dict[str, list[int]]:
-        """Separable convolutions that are applied twice."""
-        return {o: edges for o, edges in self.separable.items() if SEPARABLE[o][2] == 2}
+    def families(self) -> Iterator[tuple[Family, list[RoundMap]]]:
+        """The maps in their order, family by family."""
+        for family, maps in groupby(self.maps, key=lambda m: m.family):
+            yield family, list(maps)
+
+    def of(self, family: Family) -> list[RoundMap]:
+        """The maps of one family."""
+        return [m for m in self.maps if m.family == family]
 
     @property
-    def once(self) -> dict[str, list[int]]:
-        """Separable convolutions that are applied once (dilated)."""
-        return {o: edges for o, edges in self.separable.items() if SEPARABLE[o][2] == 1}
+    def twice(self) -> int:
+        """How many separable convolutions are applied twice; they are the first maps."""
+        return sum(SEPARABLE[m.operation][2] == 2 for m in self.of("separable"))
+
+
+def by_operation(maps: list[RoundMap]) -> Iterator[tuple[str, list[RoundMap]]]:
+    """Neighbouring maps of one operation together."""
+    for operation, own in groupby(maps, key=lambda m: m.operation):
+        yield operation, list(own)
 
 
 @dataclass(frozen=True)
@@ -119,81 +142,91 @@ class CellPlan:
 
     def _round(self, sources: tuple[int, ...]) -> Round:
         cell = self.cell
-        edges = [e for s in sources for e, edge in enumerate(cell.edges) if edge.source == s]
         targets = tuple(range(max(cell.inputs, sources[-1] + 1), cell.nodes))
         stride = 2 if self.reduction and sources[0] < cell.inputs else 1
+        maps = tuple(self._maps(sources, stride))
+        routing = [[self._position(m, target) for m in maps] for target in targets]
+        return Round(sources, targets, stride, maps, routing)
 
-        def having(operation: str) -> list[int]:
-            return [e for e in edges if operation in cell.edges[e].operations]
+    def _maps(self, sources: tuple[int, ...], stride: int) -> Iterator[RoundMap]:
+        """The one list of a round's maps."""
+        edges = [e for s in sources for e, edge in enumerate(self.cell.edges) if edge.source == s]
 
-        separable = {o: having(o) for o in SEPARABLE if having(o)}
-        dense = {o: having(o) for o in DENSE if having(o)}
-        halved = having("skip_connect") if stride == 2 else []
-        pools = [
-            (s, o) for o in POOLS for s in sources
-            if any(cell.edges[e].source == s for e in having(o))
-        ]  # fmt: skip
-        skips = [
-            s for s in sources
-            if stride == 1 and any(cell.edges[e].source == s for e in having("skip_connect"))
-        ]  # fmt: skip
-        noise = having("noise")
+        def each(family: Family, operation: str, *, normed: bool) -> Iterator[RoundMap]:
+            """A map for every edge that has the operation."""
+            for e in edges:
+                edge = self.cell.edges[e]
+                if operation in edge.operations:
+                    yield RoundMap(family, operation, edge.source, (e,), normed)
 
-        maps: list[dict[int, int]] = []  # per map: target -> position of its weight
+        def shared(family: Family, operation: str, *, normed: bool) -> Iterator[RoundMap]:
+            """A map for every source, which all its edges that have the operation share."""
+            for _, own in groupby(each(family, operation, normed=normed), key=lambda m: m.source):
+                alike = list(own)
+                yield alike[0]._replace(edges=tuple(m.edges[0] for m in alike))
 
-        def position(e: int, operation: str) -> dict[int, int]:
-            index = cell.edges[e].operations.index(operation)
-            return {cell.edges[e].target: self.offsets[e] + index}
+        for operation in SEPARABLE:
+            yield from each("separable", operation, normed=True)
+        for operation in DENSE:
+            yield from each("dense", operation, normed=True)
+        if stride == 2:
+            yield from each("halved", "skip_connect", normed=True)
+        for operation in POOLS:
+            yield from shared("pool", operation, normed=self.pool_norm)
+        if stride == 1:
+            yield from shared("skip", "skip_connect", normed=False)
+        yield from each("noise", "noise", normed=False)
+        for operation in self.cell.operations:
+            if operation not in _FAST:
+                yield from each("general", operation, normed=False)
 
-        def shared(source: int, operation: str) -> dict[int, int]:
-            found: dict[int, int] = {}
-            for e in having(operation):
-                if cell.edges[e].source == source:
-                    found |= position(e, operation)
-            return found
-
-        maps += [position(e, o) for o, having_it in separable.items() for e in having_it]
-        maps += [position(e, o) for o, having_it in dense.items() for e in having_it]
-        maps += [position(e, "skip_connect") for e in halved]
-        maps += [shared(s, o) for s, o in pools]
-        maps += [shared(s, "skip_connect") for s in skips]
-        maps += [position(e, "noise") for e in noise]
-        nothing = self.offsets[-1]
-        routing = [[m.get(t, nothing) for m in maps] for t in targets]
-        return Round(
-            sources, targets, stride, separable, dense, halved, pools, skips, noise, routing
-        )
+    def _position(self, m: RoundMap, target: int) -> int:
+        for e in m.edges:
+            if self.cell.edges[e].target == target:
+                return self.offsets[e] + self.cell.edges[e].operations.index(m.operation)
+        return self.offsets[-1]
 
     def parts(self, layer: str, c: int) -> list[dict[str, Part]]:
-        """Per round, the weights of a cell of `c` channels: by role, see `_round_parts`."""
+        """Per round, the weights of a cell of `c` channels, by role: `first` and `last` of
+        separable convolutions, dense ones by operation, `even` and `odd` halves of factorized
+        reductions, and of general operations every parameter, `OPERATION.EDGE.PARAMETER`.
+        """
         return [
             self._round_parts(r, f"{layer}.round{n}", layer, c) for n, r in enumerate(self.rounds)
         ]
 
     def _round_parts(self, r: Round, name: str, layer: str, c: int) -> dict[str, Part]:
-        def weight(e: int, operation: str, place: str) -> str:
-            return f"{layer}.edges.{e}.operations.{operation}.{place}weight"
+        def weight(m: RoundMap, place: str) -> str:
+            return f"{layer}.edges.{m.edges[0]}.operations.{m.operation}.{place}"
 
         parts: dict[str, Part | None] = {}
-        for operation, edges in r.separable.items():
+
+        def stacked(role: str, members: list[str], shape: tuple[int, ...]) -> None:
+            parts[role] = _stacked(f"{name}.{role}", members, shape)
+
+        twice, once = r.of("separable")[: r.twice], r.of("separable")[r.twice :]
+        for operation, maps in by_operation([*twice, *once]):
             kernel, _, times = SEPARABLE[operation]
             shape = (c, 1, kernel, kernel)
             if times == 2:
-                members = [weight(e, operation, "0.1.") for e in edges]
-                parts[f"first.{operation}"] = _stacked(f"{name}.first.{operation}", members, shape)
-            members = [weight(e, operation, "1.1." if times == 2 else "1.") for e in edges]
-            parts[f"last.{operation}"] = _stacked(f"{name}.last.{operation}", members, shape)
+                stacked(f"first.{operation}", [weight(m, "0.1.weight") for m in maps], shape)
+            place = "1.1.weight" if times == 2 else "1.weight"
+            stacked(f"last.{operation}", [weight(m, place) for m in maps], shape)
         point = (c, c, 1, 1)
-        members = [weight(e, o, "0.2.") for o, edges in r.twice.items() for e in edges]
-        parts["first.point"] = _stacked(f"{name}.first.point", members, point)
-        members = [weight(e, o, "1.2.") for o, edges in r.twice.items() for e in edges]
-        members += [weight(e, o, "2.") for o, edges in r.once.items() for e in edges]
-        parts["last.point"] = _stacked(f"{name}.last.point", members, point)
-        for operation, edges in r.dense.items():
+        stacked("first.point", [weight(m, "0.2.weight") for m in twice], point)
+        members = [weight(m, "1.2.weight") for m in twice] + [weight(m, "2.weight") for m in once]
+        stacked("last.point", members, point)
+        for operation, maps in by_operation(r.of("dense")):
             kernel = DENSE[operation]
-            members = [weight(e, operation, "1.") for e in edges]
-            parts[operation] = _stacked(f"{name}.{operation}", members, (c, c, kernel, kernel))
+            stacked(operation, [weight(m, "1.weight") for m in maps], (c, c, kernel, kernel))
         for half, size in (("even", c // 2), ("odd", c - c // 2)):
-            members = [weight(e, "skip_connect", f"{half}.") for e in r.halved]
-            parts[half] = _stacked(f"{name}.{half}", members, (size, c, 1, 1))
+            stacked(half, [weight(m, f"{half}.weight") for m in r.of("halved")], (size, c, 1, 1))
+        for m in r.of("general"):
+            for parameter, initial in parameters_of(m.operation, c, r.stride).items():
+                own = weight(m, parameter)
+                parts[f"{m.operation}.{m.edges[0]}.{parameter}"] = Part(own, (own,), *initial)
         return {role: part for role, part in parts.items() if part is not None}
+
+
+_FAST = {*SEPARABLE, *DENSE, *POOLS, "skip_connect", "noise", "none"}
+"""what is not computed by the general path"""

@@ -31,6 +31,11 @@ class Backend(Protocol):
     def convolution(self, x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
         """x (B, K*C, H, W), weight (K, C out, C, k, k), padded by k // 2."""
 
+    def halve(self, x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+        """Factorized reduction: two 1x1 convolutions of stride 2, the second one pixel further on;
+        their outputs side by side. even (K, C1, C, 1, 1), odd (K, C2, C, 1, 1).
+        """
+
     def norm(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """Batch norm with the batch's statistics; scale and shift (K, C)."""
 
@@ -84,18 +89,7 @@ def _preprocess(
         return backend.norm(backend.convolution(x, of(layer.weight)))
     assert layer.even is not None
     assert layer.odd is not None
-    return backend.norm(halve(backend, x, of(layer.even), of(layer.odd)))
-
-
-def halve(backend: Backend, x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """Factorized reduction: two 1x1 convolutions of stride 2, the second one pixel further on."""
-    groups = even.shape[0]
-    halves = (
-        backend.convolution(x, even, 2),
-        backend.convolution(x[:, :, 1:, 1:], odd, 2),
-    )
-    parts = [h.unflatten(1, (groups, -1)) for h in halves]
-    return torch.cat(parts, dim=2).flatten(1, 2)
+    return backend.norm(backend.halve(x, of(layer.even), of(layer.odd)))
 
 
 def _residual(backend: Backend, layer: Residual, x: Tensor, of: Callable[[Part], Tensor]) -> Tensor:

@@ -97,6 +97,10 @@ class SearchPack:
 
     def run_epoch(self) -> None:
         """Train every run that has not diverged for one epoch and measure it."""
+        with self.engine.working():
+            self._run_epoch()
+
+    def _run_epoch(self) -> None:
         started, epoch, engine = time.perf_counter(), self.epoch, self.engine
         self.weight_optimizer.set_rates([_annealed(s, epoch) for s in self.searches])
         losses, hits = [], []
@@ -143,23 +147,25 @@ class SearchPack:
         """One Adam step of a, T and the attention; the weights are constants."""
         engine, moment = self.engine, self.engine.moment
         engine.moment = ("architecture", *moment)
-        p = self.architectures()
-        losses, gradients = engine.architecture_gradient(images, labels, p)
+        with engine.working():
+            p = self.architectures()
+            losses, gradients = engine.architecture_gradient(images, labels, p)
+            self.alive &= losses.isfinite()
+            usable = engine.usable_architecture(gradients, self.alive)
+            self.architectures.step(p, gradients, usable)
         engine.moment = moment
-        self.alive &= losses.isfinite()
-        usable = engine.usable_architecture(gradients, self.alive)
-        self.architectures.step(p, gradients, usable)
 
     def weight_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One SGD step of the weights; the architecture is constant. Losses and hits, (K,) each."""
         engine, moment = self.engine, self.engine.moment
         engine.moment = ("weights", *moment)
-        with torch.no_grad():
-            p = self.architectures()
-        losses, hits, gradient = engine.weight_gradient(images, labels, p)
+        with engine.working():
+            with torch.no_grad():
+                p = self.architectures()
+            losses, hits, gradient = engine.weight_gradient(images, labels, p)
+            self.alive &= losses.isfinite()
+            self.weight_optimizer.step(gradient, engine.usable(gradient, self.alive))
         engine.moment = moment
-        self.alive &= losses.isfinite()
-        self.weight_optimizer.step(gradient, engine.usable(gradient, self.alive))
         return losses, hits
 
     # -- measuring ------------------------------------------------------------------------

@@ -89,12 +89,20 @@ def build_network(
 
 def initialise(network: nn.Module, seed: int) -> None:
     """Fill every weight from its own stream, with the distributions of PyTorch's defaults."""
-    modules = dict(network.named_modules())
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            owner = modules[name.rpartition(".")[0]]
-            if isinstance(owner, nn.BatchNorm2d):
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-                continue
-            fan_in = owner.weight[0].numel()
-            parameter.copy_(initial_weight(seed, name, tuple(parameter.shape), fan_in))
+            fan_in, start = initial_rule(network, name)
+            if start is not None:
+                parameter.fill_(start)
+            else:
+                parameter.copy_(initial_weight(seed, name, tuple(parameter.shape), fan_in))
+
+
+def initial_rule(network: nn.Module, name: str) -> tuple[int, float | None]:
+    """Fan in of a parameter, and the constant that it starts from (a batch norm's; else None)."""
+    owner = network.get_submodule(name.rpartition(".")[0])
+    if isinstance(owner, nn.BatchNorm2d):
+        return 1, 1.0 if name.endswith("weight") else 0.0
+    weight = getattr(owner, "weight", None)
+    own = weight if isinstance(weight, Tensor) else owner.get_parameter(name.rpartition(".")[2])
+    return own[0].numel() if own.dim() else 1, None

@@ -3,6 +3,9 @@
 The oracle of `itnas.method.bilevel` and the other side of the benchmark. One replica, one seed.
 """
 
+import contextlib
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -15,8 +18,13 @@ from tests.reference.supernet import build_supernet
 class PlainSearch:
     """A resolved setting with one seed."""
 
-    def __init__(self, setting, seeds, image_channels, classes, device="cpu", dtype=torch.float32):
+    def __init__(
+        self, setting, seeds, image_channels, classes, device="cpu", dtype=torch.float32, half=None
+    ):
+        """`half`: the type of an autocast around the forward pass."""
         search = setting.search
+        kind = torch.device(device).type
+        self.cast = partial(torch.autocast, kind, half) if half else contextlib.nullcontext
         self.network, self.context = build_supernet(
             setting, image_channels, classes, seeds.weights, seeds.data
         )
@@ -50,7 +58,8 @@ class PlainSearch:
 
     def loss(self, images, labels):
         """Mean cross entropy of the relaxed supernet, and its logits."""
-        logits = self.network(images, self.relaxed())
+        with self.cast():
+            logits = self.network(images, self.relaxed())
         return F.cross_entropy(logits, labels), logits
 
     def architecture_step(self, images, labels):

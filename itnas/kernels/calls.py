@@ -1,0 +1,170 @@
+"""The kernels as methods on maps; every one writes into its last arguments."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from itnas.kernels.library import SIGNATURES, TASK, load, openmp
+from itnas.kernels.maps import Map, Term
+
+EPSILON = 1e-5
+"""of the batch norms, PyTorch's default"""
+
+Matrices = tuple[int | None, int | None]
+"""pointers"""
+
+
+class Kernels:
+    """The library for one type of numbers; every method writes into its last arguments."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        """RuntimeError where there is no library."""
+        library = load(dtype)
+        if library is None:
+            raise RuntimeError("the compiled kernels are not available")
+        self._call = {name: getattr(library, name) for name in SIGNATURES}
+        self._parallel = openmp()
+
+    def use_threads(self, count: int) -> None:
+        """How many threads the kernels take from now on; they are those of torch."""
+        self._call["use_threads"](self._parallel, count)
+
+    def each(self, count: int, task: Callable[[int], None]) -> None:
+        """task(0) .. task(count - 1), each on one of torch's threads."""
+        self._call["each"](count, TASK(task))
+
+    def separable(
+        self, x: Map, shape: tuple[int, int, int], input_stats: int | None, depthwise: int,
+        pointwise: int, y: Map, stats: int,
+    ) -> None:  # fmt: skip
+        """ReLU of x (normalised by `input_stats` if given), depthwise, pointwise; stats of y.
+
+        `shape`: kernel, dilation, stride. Statistics are pointers to doubles (2, C): mean and 1 /
+        standard deviation.
+        """
+        self._call["separable"](
+            x.batch, x.height, x.width, x.channels, *shape, x.pointer, x.stride, input_stats,
+            depthwise, pointwise, y.pointer, y.stride, stats, EPSILON,
+        )  # fmt: skip
+
+    def separable_backward(
+        self, x: Map, shape: tuple[int, int, int], input_stats: int | None, depthwise: int,
+        pointwise: int, y: Map, stats: int, sums: int, weight: float, g: Map, dx: Map,
+        input_sums: int | None, depthwise_gradient: int | None, pointwise_gradient: int | None,
+    ) -> None:  # fmt: skip
+        """From the gradient g of weight * normalised y, whose `sums` (2, C) are those of g and of
+        g times normalised y. dx is added to; with `input_stats` it is written, as the gradient of
+        the normalised x, and `input_sums` with it. No gradients of weights where they are None.
+        """
+        self._call["separable_backward"](
+            x.batch, x.height, x.width, x.channels, *shape, x.pointer, x.stride, input_stats,
+            depthwise, pointwise, y.pointer, y.stride, stats, sums, weight, g.pointer, g.stride,
+            dx.pointer, dx.stride, input_sums, depthwise_gradient, pointwise_gradient,
+        )  # fmt: skip
+
+    def pointwise(
+        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map, stats: int | None
+    ) -> None:
+        """1x1 convolution (of the ReLU) of x, by a matrix (C out, C); or, by two matrices of
+        `first` and C out - `first` rows, a factorized reduction: pixels (2i, 2j) and (2i + 1,
+        2j + 1). `matrices` are pointers, the second may be None.
+        """
+        self._call["pointwise"](
+            x.batch, x.height, x.width, x.channels, y.channels, first, rectify, x.pointer,
+            x.stride, *matrices, y.pointer, y.stride, stats, EPSILON,
+        )  # fmt: skip
+
+    def pointwise_backward(
+        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map, stats: int | None,
+        sums: int | None, weight: float, g: Map, dx: Map, gradients: Matrices,
+    ) -> None:  # fmt: skip
+        """g: gradient of y, or where y has `stats` of weight * normalised y. dx is added to."""
+        self._call["pointwise_backward"](
+            x.batch, x.height, x.width, x.channels, g.channels, first, rectify, x.pointer,
+            x.stride, *matrices, y.pointer, y.stride, stats, sums, weight, g.pointer, g.stride,
+            dx.pointer, dx.stride, *gradients,
+        )  # fmt: skip
+
+    def image_moments(self, y: Map, moments: Tensor) -> None:
+        """(images, 2, C): mean and sum of squared deviations of each image."""
+        self._call["image_moments"](
+            y.batch, y.pixels, y.channels, y.pointer, y.stride, moments.data_ptr()
+        )
+
+    def statistics(self, moments: Tensor, pixels: int, stats: int) -> None:
+        """Mean and 1 / standard deviation, from the moments of images of `pixels` each."""
+        images, _, channels = moments.shape
+        self._call["statistics"](moments.data_ptr(), images, pixels, channels, EPSILON, stats)
+
+    def measure(self, y: Map, stats: int) -> None:
+        """Mean and 1 / standard deviation of every channel."""
+        moments = torch.empty(y.batch, 2, y.channels, dtype=y.tensor.dtype)
+        self.image_moments(y, moments)
+        self.statistics(moments, y.pixels, stats)
+
+    def norm_backward(
+        self, g: Map, y: Map, stats: int, sums: int, weight: float, count: int, dy: Map
+    ) -> None:
+        """Gradient of y from that of weight * normalised y; `count` pixels were normalised."""
+        self._call["norm_backward"](
+            g.batch * g.pixels, g.channels, g.pointer, g.stride, y.pointer, y.stride, stats, sums,
+            weight, count, dy.pointer, dy.stride,
+        )  # fmt: skip
+
+    def combine(
+        self, terms: Sequence[Sequence[Term]], outs: Sequence[Map], *, add: bool = False
+    ) -> None:
+        """Per target: out (+)= sum of weight * normalised map over its terms."""
+        out, arrays = outs[0], _arrays(terms, outs)
+        weights = [term.weight for own in terms for term in own]
+        self._call["combine"](
+            out.batch, out.pixels, out.channels, len(outs), *arrays[:4],
+            (ctypes.c_double * len(weights))(*weights), *arrays[4:], add,
+        )  # fmt: skip
+
+    def combine_sums(self, terms: Sequence[Sequence[Term]], gs: Sequence[Map], sums: int) -> None:
+        """Per term (2, C): sums over pixels of its target's g and of g times the normalised map."""
+        g, arrays = gs[0], _arrays(terms, gs)
+        self._call["combine_sums"](g.batch, g.pixels, g.channels, len(gs), *arrays, sums)
+
+    def rectify_backward(self, x: Map, d: Map, e: Map | None, dx: Map) -> None:
+        """dx += d (+ e, spaced as d) where x is positive."""
+        self._call["rectify_backward"](
+            x.batch * x.pixels, x.channels, x.pointer, x.stride, d.pointer, d.stride,
+            None if e is None else e.pointer, dx.pointer, dx.stride,
+        )  # fmt: skip
+
+    def pool(self, x: Map, maximum: bool, stride: int, y: Map, stats: int | None) -> None:
+        """3x3 maximum or mean (of the pixels inside), padded by one."""
+        self._call["pool"](
+            x.batch, x.height, x.width, x.channels, maximum, stride, x.pointer, x.stride,
+            y.pointer, y.stride, stats, EPSILON,
+        )  # fmt: skip
+
+    def pool_backward(self, x: Map, maximum: bool, stride: int, dy: Map, dx: Map) -> None:
+        """dx is added to."""
+        self._call["pool_backward"](
+            x.batch, x.height, x.width, x.channels, maximum, stride, x.pointer, x.stride,
+            dy.pointer, dy.stride, dx.pointer, dx.stride,
+        )  # fmt: skip
+
+
+def _arrays(terms: Sequence[Sequence[Term]], targets: Sequence[Map]) -> tuple[object, ...]:
+    """starts, maps, their strides and statistics; targets and their strides."""
+    flat = [term for own in terms for term in own]
+    starts = [0]
+    for own in terms:
+        starts.append(starts[-1] + len(own))
+    n, t = len(flat), len(targets)
+    return (
+        (ctypes.c_int64 * (t + 1))(*starts),
+        (ctypes.c_void_p * n)(*(term.map.pointer for term in flat)),
+        (ctypes.c_int64 * n)(*(term.map.stride for term in flat)),
+        (ctypes.c_void_p * n)(*(term.stats for term in flat)),
+        (ctypes.c_void_p * t)(*(target.pointer for target in targets)),
+        (ctypes.c_int64 * t)(*(target.stride for target in targets)),
+    )
