@@ -22,7 +22,7 @@ import torch
 
 SOURCE = Path(__file__).parent / "cpp" / "kernels.cpp"
 MARCH = os.environ.get("ITNAS_MARCH", "native")
-FLAGS = ("-std=c++17", "-O3", f"-march={MARCH}", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", f"-march={MARCH}", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 _INDEX, _POINTER, _DOUBLE, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double, ctypes.c_int
 _SHAPE = (*[_INDEX] * 4, *[_INT] * 3)
 TASK = ctypes.CFUNCTYPE(None, _INDEX)
@@ -51,7 +51,7 @@ SIGNATURES = {
     "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 2, *[_POINTER] * 2, _INDEX),
     "pool": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 2, _POINTER, _DOUBLE),
     "pool_backward": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 3),
-    "use_threads": (_POINTER, _INT),
+    "use_threads": (_INT,),
     "each": (_INDEX, TASK),
 }  # fmt: skip
 
@@ -89,7 +89,9 @@ def load(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
 def _built(compiler: str, real: str) -> Path:
     """Path of the library; compiled to a name of its own and renamed, so that packs may race."""
     flags = (*FLAGS, f"-DREAL={real}")
-    key = "\n".join((*(f.read_text() for f in sorted(SOURCE.parent.iterdir())), compiler, *flags, _processor()))
+    key = "\n".join(
+        (*(f.read_text() for f in sorted(SOURCE.parent.iterdir())), compiler, *flags, _processor())
+    )
     name = f"kernels-{real}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.so"
     for folder in _folders():
         if (folder / name).exists():
@@ -127,15 +129,3 @@ def _processor() -> str:
         return "\n".join(sorted({x for x in lines if x.startswith(("flags", "model name"))}))
     except OSError:
         return platform.processor() + platform.machine()
-
-
-def openmp() -> int | None:
-    """Address of the function that starts a parallel region in torch's own OpenMP runtime.
-
-    None where that runtime cannot be found: the kernels then take one thread. Theirs are torch's
-    threads and not a second pool of their own, which would spin beside them.
-    """
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except AttributeError:
-        return None
