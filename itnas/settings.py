@@ -111,15 +111,19 @@ DIFFERING = frozenset({
 """Search settings that may differ inside a pack, besides seeds and the dependence."""
 
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How a search is computed."""
 
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
-    precision: Literal["float32", "tf32", "bfloat16", "float16", "float64"] = "float32"
+    precision: Precision = "float32"
     """part of a run's identity, unlike everything else here. bfloat16 and float16 are torch's
-    autocast: weights, batch statistics and architecture stay float32; tf32 needs a GPU"""
+    autocast: weights, batch statistics and architecture stay float32; tf32 is for
+    convolutions and needs a GPU"""
     layout: Literal["auto", "groups", "loop"] = "auto"
     """how the replicas of a pack are laid out: as groups of every operation, or one after another;
     auto: groups on a GPU, on the CPU what is faster for the size of a map"""

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from itnas.data import DataSettings
+from itnas.engine.graphs import check_graphs
 from itnas.method.spaces import get_space
 from itnas.settings import EngineSettings, SearchSettings, Seeds, SpaceName
 from study.errors import StudyError
@@ -128,7 +129,7 @@ class StudyFile(Strict):
         """What can be judged without the data: grid, space, engine."""
         found = [*self._grid_problems(), *self._space_problems()]
         try:
-            self.engine_settings()
+            check_graphs(self.engine_settings(), get_space(self.space))
         except ValueError as error:
             found.append(f"engine.{error}")
         if found:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from itnas.engine.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
 from itnas.engine.rounds import Part
+from itnas.engine.sums import exact
 from itnas.engine.weights import Weights
 from itnas.method.spaces import CellKind
 
@@ -106,5 +107,6 @@ def _head(backend: Backend, layer: Head, x: Tensor, of: Callable[[Part], Tensor]
     if layer.scale is not None and layer.shift is not None:
         x = torch.relu(backend.norm(x, of(layer.scale), of(layer.shift)))
     weight, bias = of(layer.weight), of(layer.bias)
-    features = x.mean(dim=(2, 3)).unflatten(1, (weight.shape[0], -1)).transpose(0, 1)  # (K, B, C)
-    return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
+    with exact(x):  # a rounded logit would hide a small change of p from the loss
+        features = x.mean(dim=(2, 3), dtype=weight.dtype).unflatten(1, (weight.shape[0], -1))
+        return torch.baddbmm(bias[:, None], features.transpose(0, 1), weight.transpose(1, 2))
