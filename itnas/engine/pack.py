@@ -95,13 +95,15 @@ class Engine:
         """of the loss, per replica, under float16"""
         self.since_overflow = torch.zeros(len(seeds), device=self.device)
 
-    def working(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
         """Around all that a search computes. On the CPU its bits do not depend on the threads; on a
         GPU the process-wide flags are those of the precision. Both are put back.
         """
-        if self.device.type == "cpu":
-            return self.workers.working()
-        return device_flags(self.device, self.settings.precision)
+        on_cpu = self.device.type == "cpu"
+        threads = self.workers.working() if on_cpu else contextlib.nullcontext()
+        with threads, device_flags(self.device, self.settings.precision):
+            yield
 
     def _initial(self, seeds: Sequence[Seeds]) -> Tensor:
         """The weights of every replica at its start, (K, weights)."""

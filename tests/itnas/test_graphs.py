@@ -88,7 +88,7 @@ def test_whatever_a_pack_computes_has_its_flags(digits, monkeypatch):
         yield
         entered.pop()
 
-    monkeypatch.setattr("itnas.method.bilevel.device_flags", recorded)
+    monkeypatch.setattr("itnas.engine.pack.device_flags", recorded)
     pack = pack_of(digits, layout="groups", precision="float64")
     forward = pack.engine._forward
 
