@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from itnas._checks import OneOf, check_choices, require
-from itnas.method.dependence import MODELS
+from itnas.method.dependence import MODELS  # where they register
 from itnas.method.spaces import SPACES
 
 ModelName = Annotated[str, OneOf(MODELS)]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from itnas import _ragged as ragged
+from itnas import ragged
 from itnas._tensors import constant
 from itnas.method.models import MODELS, Attention, Model
 from itnas.method.parameters import ArchitectureParameters, check_dependence, edge_name
@@ -47,15 +47,14 @@ def placebo(before: list[Tensor], T: Tensor, attention: Attention) -> tuple[Tens
     return transition([torch.full_like(p, 1 / p.shape[-1]) for p in before], T, attention)
 
 
-_OF_LINKS = ("sharing", "attention", "init", "init_strength", "trainable", "own_weight")
-_OF_LINKS_RATES = ("transition_lr", "attention_lr", "transition_weight_decay")
-
 MODELS["transition"] = Model(transition)
 MODELS["independent"] = Model(
-    None,
-    frozenset({
-        *(f"dependence.{name}" for name in (*_OF_LINKS, "stop_gradient")),
-        *(f"search.{name}" for name in _OF_LINKS_RATES),
+    derive=None,
+    without_effect=frozenset({
+        "dependence.sharing", "dependence.attention", "dependence.init",
+        "dependence.init_strength", "dependence.trainable", "dependence.own_weight",
+        "dependence.stop_gradient", "search.transition_lr", "search.attention_lr",
+        "search.transition_weight_decay",
     }),
     flows=False,
 )  # fmt: skip

@@ -21,7 +21,7 @@ From p_q of the n predecessors, (|O_q|,) each; T (m, n, rows, columns), row-stoc
 attention, to the edges' distributions (m, columns) and to w (m, n), each row of which sums to 1.
 All shapes may have a leading replica dimension. Where candidate lists differ in length, rows and
 columns are those of the longest: T is 0 in the columns that an edge does not have, and what is
-multiplied by the rows that a predecessor does not have must be 0 (`itnas._ragged`).
+multiplied by the rows that a predecessor does not have must be 0 (`itnas.ragged`).
 """
 
 
