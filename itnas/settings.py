@@ -7,18 +7,23 @@ The names are those of the study file (design, sections 1 and 7). Wrong values r
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from itnas._checks import check_choices, require
+from itnas._checks import OneOf, check_choices, require
+from itnas.method.dependence import MODELS  # where they register
+from itnas.method.spaces import SPACES
 
-SpaceName = Literal["nas-bench-201", "darts", "s1", "s2", "s3", "s4"]
+ModelName = Annotated[str, OneOf(MODELS)]
+"""a registered dependence model, see `itnas.method.models`"""
+SpaceName = Annotated[str, OneOf(SPACES)]
+"""a registered search space, see `itnas.method.spaces`"""
 
 
 @dataclass(frozen=True)
 class DependenceSettings:
     """How the architecture weights of inner edges depend on their predecessors (design, 1)."""
 
-    model: Literal["transition", "independent", "placebo"] = "transition"
+    model: ModelName = "transition"
     """transition: ITNAS; independent: DARTS; placebo: equal capacity, nothing can flow"""
     sharing: Literal["link", "edge", "cell"] = "link"
     """one transition matrix per link, per inner edge, or per cell kind"""
