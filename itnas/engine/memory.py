@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from itnas.engine.grouped import Grouped
+from itnas.engine.groups.grouped import Grouped
 from itnas.engine.optimizers import ReplicaSGD
 from itnas.engine.pack import Engine
 from itnas.engine.replicas import Architectures

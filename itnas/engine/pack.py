@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas._tensors import joined
-from itnas.engine.blueprint import draw_up
 from itnas.engine.flags import device_flags
-from itnas.engine.grouped import Grouped
-from itnas.engine.looped import Looped, Mixed
+from itnas.engine.groups.grouped import Grouped
+from itnas.engine.groups.looped import Looped, Mixed
+from itnas.engine.plan.blueprint import draw_up
 from itnas.engine.supernet import Backend, EdgeWeights, forward
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights, WeightStore, initial_weights

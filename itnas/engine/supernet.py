@@ -2,7 +2,7 @@
 
 A map of K replicas is (B, K*C, H, W), replica by replica. What a cell computes, and how a
 convolution or a batch norm is done, is left to a backend: torch's operations with the replicas as
-groups (`itnas/engine/grouped.py`), or one replica with compiled kernels (`itnas/kernels/`).
+groups (`itnas/engine/groups/grouped.py`), or one replica with compiled kernels (`itnas/kernels/`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.engine.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
-from itnas.engine.rounds import Part
-from itnas.engine.sums import exact
+from itnas.engine.groups.sums import exact
+from itnas.engine.plan.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
+from itnas.engine.plan.rounds import Part
 from itnas.engine.weights import Weights
 from itnas.method.spaces import CellKind
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import Blueprint
-from itnas.engine.rounds import Part
+from itnas.engine.plan.blueprint import Blueprint
+from itnas.engine.plan.rounds import Part
 from itnas.streams import initial_weight
 
 Weights = dict[str, Tensor]

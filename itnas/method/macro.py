@@ -5,7 +5,7 @@ of the depth, each after both cells before it. NAS-Bench-201 (Dong and Yang 2020
 of N cells with a residual block of stride 2 between them.
 
 Names are those of modules: `itnas.method.network` builds them, and the weights of the supernet
-(`itnas.engine.blueprint`) have the same, which key their random streams.
+(`itnas.engine.plan.blueprint`) have the same, which key their random streams.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from itnas.engine.grouped import Grouped
-from itnas.engine.sums import weighted_sums
+from itnas.engine.groups.grouped import Grouped
+from itnas.engine.groups.sums import weighted_sums
 from itnas.method.bilevel import SearchPack
 from itnas.settings import EngineSettings, SearchSettings, Seeds, Setting
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import itnas
-from itnas.engine.convolution import convolve
+from itnas.engine.groups.convolution import convolve
 from itnas.engine.threads import Workers, blocks, ordered_sum
 from itnas.kernels.library import load
 from itnas.method.search import SearchPack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itnas.engine.general import compute, weights_of
+from itnas.engine.groups.general import compute, weights_of
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output
 from itnas.kernels.maps import Map, pixel_map

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas._tensors import joined, one_hot
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.convolution import convolve
-from itnas.engine.general import compute as compute_general
-from itnas.engine.general import weights_of as general_weights
-from itnas.engine.rounds import SEPARABLE, CellPlan, Family, Round, RoundMap, by_operation
-from itnas.engine.sums import exact, weighted_sums
+from itnas.engine.groups.convolution import convolve
+from itnas.engine.groups.general import compute as compute_general
+from itnas.engine.groups.general import weights_of as general_weights
+from itnas.engine.groups.sums import exact, weighted_sums
+from itnas.engine.plan.blueprint import SearchCell
+from itnas.engine.plan.rounds import SEPARABLE, CellPlan, Family, Round, RoundMap, by_operation
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights

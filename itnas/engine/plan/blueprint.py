@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from itnas.engine.rounds import CellPlan, Part
+from itnas.engine.plan.rounds import CellPlan, Part
 from itnas.method import macro
 from itnas.method.spaces import CellKind, Space
 

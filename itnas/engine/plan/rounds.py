@@ -21,7 +21,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from itnas.engine.general import parameters_of
+from itnas.engine.groups.general import parameters_of
 from itnas.method.spaces import Cell
 
 SEPARABLE = {  # operation: kernel, dilation, how often it is applied

@@ -17,7 +17,7 @@ from itnas.method.network import initial_rule
 from itnas.method.operations import Context, build_operation
 
 if TYPE_CHECKING:
-    from itnas.engine.rounds import RoundMap
+    from itnas.engine.plan.rounds import RoundMap
     from itnas.engine.weights import Weights
 
 Initial = tuple[tuple[int, ...], int, float | None]
