@@ -214,8 +214,12 @@ class Grouped:
             own = general_weights(m, given.weights)
             ys = [
                 compute_general(
-                    m.operation, given.round.stride, y, {name: v[k] for name, v in own.items()}
-                )
+                    m.operation,
+                    given.round.stride,
+                    given.layer.plan.pool_norm,
+                    y,
+                    {name: v[k] for name, v in own.items()},
+                )  # fmt: skip
                 for k, y in enumerate(x.unbind(1))
             ]
             found.append(torch.stack(ys, dim=1))

@@ -25,7 +25,7 @@ class General(FamilyPass):
             with torch.set_grad_enabled(state.keep):
                 for each in (x, *w.values()):
                     each.requires_grad_(state.keep)
-                y = compute(m.operation, self.round.stride, x, w)
+                y = compute(m.operation, self.round.stride, state.layer.plan.pool_norm, x, w)
             if state.keep:
                 self.passes.append((x, w, y))
             outputs.append(Output(Map(pixel_map(y.detach())), None))
