@@ -219,7 +219,7 @@ class Grouped:
                     given.layer.plan.pool_norm,
                     y,
                     {name: v[k] for name, v in own.items()},
-                )  # fmt: skip
+                )
                 for k, y in enumerate(x.unbind(1))
             ]
             found.append(torch.stack(ys, dim=1))

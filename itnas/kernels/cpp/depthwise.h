@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "vectors.h"
 
@@ -74,6 +75,79 @@ void depthwise_weights(
         depthwise_weights_rows<T, V, K, D, S, A>(x, row, c, g, grow, height, width, w, first);
     if constexpr (K % A != 0)
         depthwise_weights_rows<T, V, K, D, S, K % A>(x, row, c, g, grow, height, width, w, first);
+}
+
+// ---- few channels, stride 1: a vector holds several pixels of a row -------------------------
+
+// Weights of a tap (c) repeated so that they fill a vector: [tap][V]
+template <typename T, int V>
+std::vector<T> repeated(const std::vector<T>& w, Index c) {
+    std::vector<T> to(w.size() / c * V);
+    for (Index n = 0; n < Index(to.size()); ++n) to[n] = w[n / V * c + n % c];
+    return to;
+}
+
+// ROWS rows of N vectors each
+template <typename T, int V, int K, int D, int ROWS, int N>
+inline void row_tile(const T* x, Index row, Index c, const T* w, T* y, Index yrow) {
+    Vector<T, V> sum[ROWS][N] = {};
+    for (int i = 0; i < K; ++i)
+        for (int j = 0; j < K; ++j) {
+            const auto b = load<T, V>(w + (i * K + j) * V);
+            for (int r = 0; r < ROWS; ++r)
+                for (int n = 0; n < N; ++n)
+                    sum[r][n] += load<T, V>(x + (i * D + r) * row + j * D * c + n * V) * b;
+        }
+    for (int r = 0; r < ROWS; ++r)
+        for (int n = 0; n < N; ++n) store<T, V>(y + r * yrow + n * V, sum[r][n]);
+}
+
+// like `depthwise`; a row has a multiple of V values
+template <typename T, int V, int K, int D>
+void depthwise_rows(
+    const T* x, Index row, Index c, const T* w, T* y, Index yrow, Index height, Index width
+) {
+    auto rows = [&](auto count, Index i) {
+        Index n = 0;
+        for (; n + 2 * V <= width * c; n += 2 * V)
+            row_tile<T, V, K, D, count(), 2>(x + i * row + n, row, c, w, y + i * yrow + n, yrow);
+        for (; n < width * c; n += V)
+            row_tile<T, V, K, D, count(), 1>(x + i * row + n, row, c, w, y + i * yrow + n, yrow);
+    };
+    Index i = 0;
+    for (; i + 4 <= height; i += 4) rows(Constant<4>(), i);
+    for (; i < height; ++i) rows(Constant<1>(), i);
+}
+
+template <typename T, int V, int K, int D, int A>
+inline void weights_rows(
+    const T* x, Index row, Index c, const T* g, Index grow, Index height, Index width, T* w,
+    int first
+) {
+    Vector<T, V> sum[A * K] = {};
+    for (Index i = 0; i < height; ++i)
+        for (Index n = 0; n < width * c; n += V) {
+            const auto b = load<T, V>(g + i * grow + n);
+            const T* from = x + (i + first * D) * row + n;
+            for (int a = 0; a < A; ++a)
+                for (int e = 0; e < K; ++e)
+                    sum[a * K + e] += load<T, V>(from + a * D * row + e * D * c) * b;
+        }
+    for (int t = 0; t < A * K; ++t)
+        for (int lane = 0; lane < V; ++lane) w[(first * K + t) * c + lane % c] += sum[t][lane];
+}
+
+// like `depthwise_weights`
+template <typename T, int V, int K, int D>
+void depthwise_weights_of_rows(
+    const T* x, Index row, Index c, const T* g, Index grow, Index height, Index width, T* w
+) {
+    constexpr int A = std::min(K, (REGISTERS - 4) / K);
+    int first = 0;
+    for (; first + A <= K; first += A)
+        weights_rows<T, V, K, D, A>(x, row, c, g, grow, height, width, w, first);
+    if constexpr (K % A != 0)
+        weights_rows<T, V, K, D, K % A>(x, row, c, g, grow, height, width, w, first);
 }
 
 // x at the tap += g w: the transpose of `depthwise`, for strides above 1

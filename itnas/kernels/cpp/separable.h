@@ -21,6 +21,10 @@ struct Separable {
     Padded padded;
     Index out_height, out_width;
 
+    static constexpr int WIDE = VECTOR_BYTES / int(sizeof(T));
+    bool rows;  // a vector holds several pixels of a row
+    std::vector<T> wide_depth, wide_flipped;  // [tap][WIDE]
+
     Separable(
         Index images, Index height, Index width, Index c, int kernel, int dilation, int stride,
         Map<const T> x, const double* input, const T* depthwise, const T* pointwise
@@ -44,6 +48,11 @@ struct Separable {
         padded = {height, width, dilation * (kernel / 2), c};
         out_height = (height - 1) / stride + 1;
         out_width = (width - 1) / stride + 1;
+        rows = c < WIDE && WIDE % c == 0 && stride == 1 && width * c % WIDE == 0;
+        if (rows) {
+            wide_depth = repeated<T, WIDE>(depth, c);
+            wide_flipped = repeated<T, WIDE>(flipped, c);
+        }
     }
 
     static std::vector<T> zeros(Index size) { return std::vector<T>(size, T(0)); }
@@ -86,9 +95,16 @@ struct Separable {
 
     void convolve(const T* rectified, T* to) const {
         dispatch([&](auto k, auto d, auto s) {
-            depthwise<T, V, k(), d(), s()>(
-                rectified, padded.row(), c, depth.data(), to, out_width * c, out_height, out_width
-            );
+            if (rows)
+                depthwise_rows<T, WIDE, k(), d()>(
+                    rectified, padded.row(), c, wide_depth.data(), to, out_width * c, out_height,
+                    out_width
+                );
+            else
+                depthwise<T, V, k(), d(), s()>(
+                    rectified, padded.row(), c, depth.data(), to, out_width * c, out_height,
+                    out_width
+                );
         });
     }
 
@@ -182,9 +198,16 @@ struct Separable {
             own.deep.data(), c, own.dy.data(), c, out_height * out_width, c, c, dpoint
         );
         dispatch([&](auto k, auto d, auto s) {
-            depthwise_weights<T, V, k(), d(), s()>(
-                own.rectified.data(), padded.row(), c, dfirst, grow, out_height, out_width, ddepth
-            );
+            if (rows)
+                depthwise_weights_of_rows<T, WIDE, k(), d()>(
+                    own.rectified.data(), padded.row(), c, dfirst, grow, out_height, out_width,
+                    ddepth
+                );
+            else
+                depthwise_weights<T, V, k(), d(), s()>(
+                    own.rectified.data(), padded.row(), c, dfirst, grow, out_height, out_width,
+                    ddepth
+                );
         });
     }
 
@@ -192,7 +215,12 @@ struct Separable {
     void transpose(Backward& own, const T* dfirst, Index grow) const {
         if (stride != 1) std::fill(own.drectified.begin(), own.drectified.end(), T(0));
         dispatch([&](auto k, auto d, auto s) {
-            if constexpr (s() == 1)
+            if (rows)
+                depthwise_rows<T, WIDE, k(), d()>(
+                    own.ddeep.data(), grow, c, wide_flipped.data(), own.drectified.data(),
+                    width * c, height, width
+                );
+            else if constexpr (s() == 1)
                 depthwise<T, V, k(), d(), 1>(
                     own.ddeep.data(), grow, c, flipped.data(), own.drectified.data(), width * c,
                     height, width
