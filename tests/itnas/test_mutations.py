@@ -31,7 +31,7 @@ def test_what_a_test_does_not_notice_survives(tmp_path):
 
     def outcome(old, new):
         mutation = Mutation("m", "code_of.py", old, new, ("test_code.py::test_double",))
-        return examine(mutation, tmp_path, tmp_path, root=tmp_path)
+        return examine(mutation, tmp_path, tmp_path)
 
     assert outcome("2 * x", "3 * x") == "caught"
     assert outcome("2 * x", "x * x") == "SURVIVED"

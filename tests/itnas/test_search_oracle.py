@@ -44,11 +44,13 @@ def close(pack, reference, tolerance=1e-9):
         torch.testing.assert_close(mine[0].detach(), wanted, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("engine", BACKENDS)
-def test_epochs_follow_torchs_cosine(engine):
+def test_epochs_follow_torchs_cosine(engine, nesterov):
     """Three epochs: every step on the same batches, the weights' rate by CosineAnnealingLR."""
     data = itnas.load_data(itnas.DataSettings("digits", subset=120))
-    setting = setting_of("nas-bench-201", data, weights_lr=0.1, weights_lr_min=0.01)
+    rates = {"weights_lr": 0.1, "weights_lr_min": 0.01, "nesterov": nesterov}
+    setting = setting_of("nas-bench-201", data, **rates)
     pack = SearchPack(
         [setting], [Seeds.all(4)], data, EngineSettings(precision="float64", **engine)
     )

@@ -55,12 +55,12 @@ def pytest(tests, tree, cache):
     return done.returncode, done.stdout + done.stderr
 
 
-def examine(mutation, tree, cache, root=ROOT):
+def examine(mutation, tree, cache):
     """'caught', 'SURVIVED', or why it cannot be made; the tree is left as it was."""
     path = tree / mutation.path
     before = path.read_text()
     try:
-        path.write_text(applied(mutation, root))
+        path.write_text(applied(mutation, tree))
         code, output = pytest(mutation.tests, tree, cache)
     except ValueError as error:
         return f"BROKEN: {error}"

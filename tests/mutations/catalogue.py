@@ -55,12 +55,12 @@ MUTATIONS = [
     Mutation(
         "weights-rate-is-not-annealed", "itnas/method/bilevel.py",
         "set_rates([_annealed(s, epoch) for s in self.searches])",
-        "set_rates([s.weights_lr for s in self.searches])", (f"{EPOCHS}[torch]",),
+        "set_rates([s.weights_lr for s in self.searches])", (f"{EPOCHS}[torch-False]",),
     ),
     Mutation(
         "annealed-one-epoch-late", "itnas/method/bilevel.py",
         "math.cos(math.pi * epoch / search.epochs)",
-        "math.cos(math.pi * max(epoch - 1, 0) / search.epochs)", (f"{EPOCHS}[torch]",),
+        "math.cos(math.pi * max(epoch - 1, 0) / search.epochs)", (f"{EPOCHS}[torch-False]",),
     ),
     Mutation(
         "every-epoch-in-one-order", "itnas/data/batches.py",
@@ -77,7 +77,7 @@ MUTATIONS = [
         "nesterov-without-the-gradient", "itnas/engine/optimizers.py",
         "            direction = gradient + self.momentum * velocity\n        moved",
         "            direction = self.momentum * velocity\n        moved",
-        (_itnas("test_search", "test_an_epoch_agrees_with_a_plain_reimplementation"), TWENTY),
+        (f"{EPOCHS}[torch-True]",),
     ),
     Mutation(
         "penalty-of-a-on-T", "itnas/engine/replicas.py",
@@ -205,8 +205,24 @@ MUTATIONS = [
         (f"{PLAIN}[nas-bench-201-transition0-1]",),
     ),
     Mutation(
-        "rows-of-taps-left-out", "itnas/kernels/cpp/depthwise.h",
-        "for (; first + A <= K; first += A)", "for (; first + A < K; first += A)",
-        (f"{PLAIN}[s2-transition0-1]",),
+        "gradient-of-undilated-taps",
+        "itnas/kernels/cpp/depthwise.h",
+        "\n                        sum[a * K + e] += load<T, V>(from + a * D * row + e * D * c) * b;",
+        "\n                        sum[a * K + e] += load<T, V>(from + a * D * row + e * c) * b;",
+        (f"{PLAIN}[darts-transition0-1]",),
+    ),
+    Mutation(
+        "rows-of-undilated-taps",
+        "itnas/kernels/cpp/depthwise.h",
+        "(i * D + r) * row",
+        "(i + r) * row",
+        (f"{PLAIN}[darts-transition0-1]",),
+    ),
+    Mutation(
+        "cache-of-any-processor",
+        "itnas/kernels/build.py",
+        "*(identifying_lines() if march == NATIVE else [march]),",
+        "",
+        ("tests/itnas/test_kernel_cache.py",),
     ),
 ]  # fmt: skip
