@@ -10,9 +10,10 @@ A library in its own right: torch and numpy, no cluster, no files but the data's
 """
 
 from itnas.data import DataError, DataSettings, ImageData, load_data
-from itnas.method.dependence import Dependence, build_dependence, check_dependence
+from itnas.method.dependence import Dependence, build_dependence
 from itnas.method.genotype import Genotype, derive
 from itnas.method.network import build_network
+from itnas.method.parameters import check_dependence
 from itnas.method.records import CellRecord, EpochRecord, RunResult
 from itnas.method.search import SearchPack, resolve, run_search, seconds_per_step
 from itnas.method.spaces import SPACES, Space, get_space

@@ -7,18 +7,23 @@ The names are those of the study file (design, sections 1 and 7). Wrong values r
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from itnas._checks import check_choices, require
+from itnas._checks import OneOf, check_choices, require
+from itnas.method.dependence import MODELS  # where they register
+from itnas.method.spaces import SPACES
 
-SpaceName = Literal["nas-bench-201", "darts", "s1", "s2", "s3", "s4"]
+ModelName = Annotated[str, OneOf(MODELS)]
+"""a registered dependence model, see `itnas.method.models`"""
+SpaceName = Annotated[str, OneOf(SPACES)]
+"""a registered search space, see `itnas.method.spaces`"""
 
 
 @dataclass(frozen=True)
 class DependenceSettings:
     """How the architecture weights of inner edges depend on their predecessors (design, 1)."""
 
-    model: Literal["transition", "independent", "placebo"] = "transition"
+    model: ModelName = "transition"
     """transition: ITNAS; independent: DARTS; placebo: equal capacity, nothing can flow"""
     sharing: Literal["link", "edge", "cell"] = "link"
     """one transition matrix per link, per inner edge, or per cell kind"""
@@ -111,15 +116,19 @@ DIFFERING = frozenset({
 """Search settings that may differ inside a pack, besides seeds and the dependence."""
 
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How a search is computed."""
 
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
-    precision: Literal["float32", "tf32", "bfloat16", "float16", "float64"] = "float32"
+    precision: Precision = "float32"
     """part of a run's identity, unlike everything else here. bfloat16 and float16 are torch's
-    autocast: weights, batch statistics and architecture stay float32; tf32 needs a GPU"""
+    autocast: weights, batch statistics and architecture stay float32; tf32 is for
+    convolutions and needs a GPU"""
     layout: Literal["auto", "groups", "loop"] = "auto"
     """how the replicas of a pack are laid out: as groups of every operation, or one after another;
     auto: groups on a GPU, on the CPU what is faster for the size of a map"""

@@ -16,12 +16,13 @@ from pydantic import (
 )
 
 from itnas.data import DataSettings
+from itnas.engine.graphs import check_graphs
 from itnas.method.spaces import get_space
 from itnas.settings import EngineSettings, SearchSettings, Seeds, SpaceName
 from study.errors import StudyError
 from study.grid_point import GridPoint
 from study.messages import problems
-from study.models import Strict, model_of, validated
+from study.models import Strict, model_of, named, validated
 from study.seeds import parse_seeds
 from study.yaml_file import parse_value, read_mapping
 
@@ -92,7 +93,7 @@ class StudyFile(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     """name of the study and of its folder in the storage"""
-    space: SpaceName
+    space: named(SpaceName)  # type: ignore[valid-type]
     """the search space"""
     data: validated(DataSettings) = DataSettings()  # type: ignore[valid-type]
     """the images"""
@@ -128,7 +129,7 @@ class StudyFile(Strict):
         """What can be judged without the data: grid, space, engine."""
         found = [*self._grid_problems(), *self._space_problems()]
         try:
-            self.engine_settings()
+            check_graphs(self.engine_settings(), get_space(self.space))
         except ValueError as error:
             found.append(f"engine.{error}")
         if found:

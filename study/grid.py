@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itnas.method.dependence import check_dependence
+from itnas.method.models import MODELS
+from itnas.method.parameters import check_dependence
 from itnas.method.search import resolve
 from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
@@ -122,23 +123,15 @@ def data_identity(data: ImageData) -> dict[str, Any]:
 
 def effectless(dependence: DependenceSettings) -> set[str]:
     """Dotted names of settings that change nothing under this model (design, 1)."""
-    names: set[str] = set()
-    matrices = ("sharing", "attention", "init", "init_strength", "trainable", "own_weight")
-    if dependence.model == "independent":
-        names.update(f"dependence.{name}" for name in (*matrices, "stop_gradient"))
-        names.update(("search.transition_lr", "search.attention_lr"))
+    names = set(MODELS[dependence.model].without_effect)
+    if dependence.init == "uniform":
+        names.add("dependence.init_strength")
+    if not dependence.trainable:
+        names.add("search.transition_lr")
+    if dependence.attention == "uniform":
+        names.add("search.attention_lr")
+    if names >= {"search.transition_lr", "search.attention_lr"}:
         names.add("search.transition_weight_decay")
-    else:
-        if dependence.model == "placebo":
-            names.add("dependence.stop_gradient")
-        if dependence.init == "uniform":
-            names.add("dependence.init_strength")
-        if not dependence.trainable:
-            names.add("search.transition_lr")
-        if dependence.attention == "uniform":
-            names.add("search.attention_lr")
-        if names >= {"search.transition_lr", "search.attention_lr"}:
-            names.add("search.transition_weight_decay")
     return names
 
 

@@ -12,9 +12,12 @@ import itertools
 import textwrap
 from dataclasses import fields
 from functools import cache
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic_core import PydanticKnownError
+
+from itnas._checks import OneOf
 
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -28,11 +31,35 @@ class Strict(BaseModel):
 @cache
 def model_of(cls: type, **defaults: Any) -> type[BaseModel]:
     """A strict pydantic model with the fields of a settings dataclass, some defaults changed."""
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     types: dict[str, Any] = {
-        f.name: (hints[f.name], defaults.get(f.name, f.default)) for f in fields(cls)
+        f.name: (named(hints[f.name]), defaults.get(f.name, f.default)) for f in fields(cls)
     }
     return create_model(cls.__name__, __config__=STRICT, **types)
+
+
+def registry_of(annotation: Any) -> OneOf | None:
+    """The registry whose names an annotation of `itnas.settings` allows, if it is such a one."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((a for a in get_args(annotation) if isinstance(a, OneOf)), None)
+
+
+def named(annotation: Any) -> Any:
+    """An annotation of `itnas.settings` for pydantic: the names of a registry are refused as the
+    values of a `Literal` are.
+    """
+    known = registry_of(annotation)
+    if known is None:
+        return annotation
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in known.registry:
+            return value
+        expected = ", ".join(f"'{name}'" for name in known.registry)
+        raise PydanticKnownError("literal_error", {"expected": expected})
+
+    return Annotated[str, BeforeValidator(check), known]
 
 
 def validated(cls: type) -> Any:

@@ -182,12 +182,15 @@ def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
         return AUTO_PACK
     from itnas.engine.memory import peak_bytes
 
-    largest = max(
-        peak_bytes(one.setting, data.channels, data.resolution, data.classes)
-        for one in expansion.settings
-    )
     memory = gpu_bytes(file) * min(file.resources.gpu, 1.0) * MEMORY_SHARE - data.images.numel()
-    return min(max(int(memory // largest), 1), LARGEST_PACK)
+    precision = file.engine_settings().precision
+    sizes = []
+    for one in {_shape(one): one for one in expansion.settings}.values():
+        given = one.setting, data.channels, data.resolution, data.classes
+        # linear from two runs on; one run has views where more have copies
+        two, three = (peak_bytes(*given, replicas, precision) for replicas in (2, 3))
+        sizes.append(2 + (memory - two) // (three - two))
+    return min(max(int(min(sizes)), 1), LARGEST_PACK)
 
 
 def gpu_bytes(file: StudyFile) -> float:

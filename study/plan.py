@@ -72,7 +72,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
 
 
 def _parameters(setting: Setting, data: ImageData) -> int:
-    from itnas.engine.blueprint import count_parameters
+    from itnas.engine.plan.blueprint import count_parameters
 
     search = setting.search
     assert isinstance(search.cells, int)  # resolved

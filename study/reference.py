@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from itnas.data import DataSettings
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings
 from study.file import Benchmark, Resources, StudyFile, Tune
-from study.models import documented
+from study.models import documented, registry_of
 
 
 def settings_reference() -> str:
@@ -30,7 +30,7 @@ def settings_reference() -> str:
         for name, text in documented(cls).items():
             default = _default(cls, name)
             notes = [f"default {default}"] if default is not None else []
-            choices = _choices(get_type_hints(cls)[name])
+            choices = _choices(get_type_hints(cls, include_extras=True)[name])
             if len(choices) > 1:
                 notes.append("one of " + ", ".join(map(str, choices)))
             if notes:
@@ -41,6 +41,9 @@ def settings_reference() -> str:
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
+    known = registry_of(annotation)
+    if known is not None:
+        return tuple(known.registry)
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 

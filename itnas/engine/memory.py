@@ -1,69 +1,129 @@
 """How much memory a pack takes, before anything is computed.
 
-The forward pass is run on torch's `meta` device, which has shapes and no values, and what autograd
-keeps for the backward pass is added up. That is the grouped layout, the one of a GPU.
+A whole step (architecture, then weights) is taken with the engine's own code on tensors that have
+shapes and no values, and the bytes of all storages that live at a time are counted. That is the
+grouped layout, the one of a GPU. Only the architecture, some thousand numbers, has values.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
-from itnas.engine.blueprint import count_parameters, draw_up
-from itnas.engine.grouped import Grouped
-from itnas.engine.supernet import forward
+from itnas.engine.groups.grouped import Grouped
+from itnas.engine.optimizers import ReplicaSGD
+from itnas.engine.pack import Engine
+from itnas.engine.replicas import Architectures
 from itnas.method.spaces import get_space
-from itnas.settings import Setting
+from itnas.settings import EngineSettings, Precision, Seeds, Setting
 
-WEIGHT_COPIES = 6
-"""of the weights: values, velocity, gradient, and what an SGD step makes on the way"""
-TRANSIENT = 1.25
-"""the largest tensors of the backward pass live beside what was kept"""
+UNSEEN = 1.05
+"""of what is counted: rounding to the allocator's blocks, constants, an epoch's random numbers"""
 
 
-def saved_bytes(setting: Setting, image_channels: int, resolution: int, classes: int) -> int:
-    """What autograd keeps of one replica's forward pass, in float32. Resolved setting."""
-    search, space = setting.search, get_space(setting.space)
-    assert isinstance(search.cells, int), "resolve the setting first"
-    blueprint = draw_up(space, search.channels, search.cells, image_channels, classes)
-    meta = torch.device("meta")
-    weights = {
-        part.name: torch.empty(1, *part.shape, device=meta, requires_grad=True)
-        for part in blueprint.parts
-    }
-    p = {
-        kind: torch.empty(1, sum(len(e.operations) for e in cell.edges), device=meta)
-        for kind, cell in space.cells.items()
-    }
-    images = torch.empty(search.batch_size, image_channels, resolution, resolution, device=meta)
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all storages that were made inside and are still held: now, and at the most."""
 
-    def noise(names: list[str], shape: tuple[int, ...]) -> Tensor:
-        return torch.empty(1, len(names), *shape, device=meta)
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
 
-    kept: dict[int, Tensor] = {}  # by storage; held, so that no address is used twice
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        return result
 
-    def keep(x: Tensor) -> Tensor:
-        kept[x.untyped_storage()._cdata] = x
-        return x
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key, size).atexit = False
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        logits = forward(blueprint, Grouped(), images, weights, p, noise)
-        loss = logits.logsumexp(dim=2).sum()
-    own = {w.untyped_storage()._cdata for w in weights.values()}
-    del loss
-    return sum(x.untyped_storage().nbytes() for key, x in kept.items() if key not in own)
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
 
 
+class _Shapes(Engine):
+    """An engine whose weights and noise have no values."""
+
+    fake: FakeTensorMode
+
+    def _initial(self, seeds: Sequence[Seeds]) -> Tensor:
+        return torch.empty(len(seeds), self.blueprint.numel, dtype=self.dtype)
+
+    def _noise(self, chunk: slice, names: list[str], shape: tuple[int, ...]) -> Tensor:
+        with self.fake:
+            return torch.empty(chunk.stop - chunk.start, len(names), *shape)
+
+
+@cache
 def peak_bytes(
-    setting: Setting, image_channels: int, resolution: int, classes: int, replicas: int = 1
+    setting: Setting,
+    image_channels: int,
+    resolution: int,
+    classes: int,
+    replicas: int = 1,
+    precision: Precision = "float32",
 ) -> int:
-    """Estimate of the device memory that a pack's step needs at its peak, without the data set.
+    """Estimate of the device memory that a pack's step needs at its peak. Resolved setting.
 
-    Linear in the replicas. For float32; half precision takes less.
+    What exists before the step (weights, velocity, batches, the architecture and its moments) and
+    all that it makes are in it; the data set, the library's workspaces and a graph's copy of the
+    batches are not.
     """
-    search = setting.search
-    assert isinstance(search.cells, int), "resolve the setting first"
-    space = get_space(setting.space)
-    numel = count_parameters(space, search.channels, search.cells, image_channels, classes)
-    saved = saved_bytes(setting, image_channels, resolution, classes)
-    return int(replicas * (TRANSIENT * saved + WEIGHT_COPIES * 4 * numel))
+    search, space = setting.search, get_space(setting.space)
+    # on the CPU tf32 is float32, and takes the same memory
+    kind: Precision = "float32" if precision == "tf32" else precision
+    settings = EngineSettings(precision=kind, layout="groups", kernels="torch")
+    seeds = [Seeds.all(n) for n in range(replicas)]
+    # not entered around a step: the engine's constants are made once and kept, with their values
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with LiveBytes() as live:
+        with fake:
+            engine = _Shapes([setting] * replicas, seeds, image_channels, classes, settings)
+            engine.fake = fake
+            engine.backend = Grouped()  # whole batches: blocks of images are for a CPU's threads
+            optimizer = ReplicaSGD(
+                engine.store,
+                momentum=[search.momentum] * replicas,
+                weight_decay=[search.weight_decay] * replicas,
+                nesterov=[search.nesterov] * replicas,
+                gradient_clip=[search.gradient_clip] * replicas,
+            )
+            shape = (replicas, search.batch_size, image_channels, resolution, resolution)
+            batches = [
+                (torch.empty(shape, dtype=engine.dtype), torch.empty(shape[:2], dtype=torch.int64))
+                for _ in range(2)
+            ]
+            alive = torch.empty(replicas, dtype=torch.bool)
+        architectures = Architectures(
+            space, [setting] * replicas, seeds, engine.device, engine.dtype
+        )  # fmt: skip
+        weights = architectures()
+        p = {kind: fake.from_tensor(q.detach()) for kind, q in weights.items()}
+        _, gradients = engine.architecture_gradient(*batches[0], p)
+        engine.usable(gradients, alive)
+        nothing = {kind: torch.zeros_like(q) for kind, q in weights.items()}
+        architectures.step(weights, nothing, torch.ones(replicas, dtype=torch.bool))
+        del gradients, nothing, weights
+        _, _, gradient = engine.weight_gradient(*batches[1], p)
+        optimizer.step(gradient, engine.usable(gradient, alive))
+    return int(live.peak * UNSEEN)

@@ -8,20 +8,22 @@ setting: it shapes the tensors.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from itnas._tensors import joined
-from itnas.engine.blueprint import draw_up
-from itnas.engine.grouped import Grouped
-from itnas.engine.looped import Looped, Mixed
+from itnas.engine.flags import device_flags
+from itnas.engine.groups.grouped import Grouped
+from itnas.engine.groups.looped import Looped, Mixed
+from itnas.engine.plan.blueprint import draw_up
 from itnas.engine.supernet import Backend, EdgeWeights, forward
 from itnas.engine.threads import Workers
-from itnas.engine.weights import Weights, WeightStore
+from itnas.engine.weights import Weights, WeightStore, initial_weights
 from itnas.kernels import library as kernels
 from itnas.kernels.native import Native
 from itnas.method.spaces import CellKind, get_space
@@ -29,8 +31,9 @@ from itnas.settings import DIFFERING, EngineSettings, Seeds, Setting
 from itnas.streams import stream
 
 LARGEST_SCALE = 2.0**16
-"""of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD` steps"""
-SCALE_PERIOD = 1000
+"""of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD`"""
+SCALE_PERIOD = 2000
+"""gradients in a row that did not overflow; a step has two, the architecture's and the weights'"""
 
 
 def check_pack(settings: Sequence[Setting]) -> None:
@@ -76,10 +79,7 @@ class Engine:
         if isinstance(self.backend, Native):
             self.workers = self.backend.workers
         alone = isinstance(self.backend, Native)
-        self.store = WeightStore(
-            self.blueprint, [seed.weights for seed in seeds], self.device, self.dtype,
-            replica_order=alone,
-        )  # fmt: skip
+        self.store = WeightStore(self.blueprint, self._initial(seeds), replica_order=alone)
         self.moment: tuple[str | int, ...] = ("start",)
         """what the networks are doing now, such as ("weights", epoch, step): keys the noise"""
         size = 1 if alone else len(seeds)
@@ -103,9 +103,20 @@ class Engine:
         """
         return name_backend(self.backend, self.settings)
 
-    def working(self) -> contextlib.AbstractContextManager[None]:
-        """Around all that a search computes: on the CPU its bits do not depend on the threads."""
-        return self.workers.working() if self.device.type == "cpu" else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Around all that a search computes. On the CPU its bits do not depend on the threads; on a
+        GPU the process-wide flags are those of the precision. Both are put back.
+        """
+        on_cpu = self.device.type == "cpu"
+        threads = self.workers.working() if on_cpu else contextlib.nullcontext()
+        with threads, device_flags(self.device, self.settings.precision):
+            yield
+
+    def _initial(self, seeds: Sequence[Seeds]) -> Tensor:
+        """The weights of every replica at its start, (K, weights)."""
+        rows = initial_weights(self.blueprint, [seed.weights for seed in seeds])
+        return rows.to(self.device, self.dtype)
 
     def architecture_gradient(
         self, images: Tensor, labels: Tensor, p: EdgeWeights
@@ -161,20 +172,21 @@ class Engine:
         own = images[chunk]
         side_by_side = own.transpose(0, 1).flatten(1, 2)  # (B, k * C, H, W)
 
-        def noise(names: list[str], shape: tuple[int, ...]) -> Tensor:
-            seeds = self.data_seeds[chunk]
-            drawn = torch.empty(len(seeds), len(names), *shape)
-            for k, seed in enumerate(seeds):
-                for n, name in enumerate(names):
-                    key = stream(seed, "noise", *self.moment, name)
-                    drawn[k, n].normal_(generator=key)
-            return drawn.to(self.device, non_blocking=True)
-
         with self._autocast():
+            noise = partial(self._noise, chunk)
             logits = self._forward(self.blueprint, self.backend, side_by_side, weights, p, noise)
-        logits = logits.to(self.dtype)
         loss = F.cross_entropy(logits.flatten(0, 1), labels[chunk].flatten(), reduction="none")
         return loss.unflatten(0, labels[chunk].shape).mean(dim=1), logits
+
+    def _noise(self, chunk: slice, names: list[str], shape: tuple[int, ...]) -> Tensor:
+        """What the noise operations of some edges give now, see `Noise`; drawn on the host."""
+        seeds = self.data_seeds[chunk]
+        # a copy that does not wait reads pinned memory only, else it is one that waits
+        drawn = torch.empty(len(seeds), len(names), *shape, pin_memory=self.device.type == "cuda")
+        for k, seed in enumerate(seeds):
+            for n, name in enumerate(names):
+                drawn[k, n].normal_(generator=stream(seed, "noise", *self.moment, name))
+        return drawn.to(self.device, non_blocking=True)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         kinds = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -187,26 +199,25 @@ class Engine:
         """The sum of the losses, replicas do not mix; scaled under float16."""
         return (loss * self.scale[chunk] if self.settings.precision == "float16" else loss).sum()
 
-    @torch.no_grad()
-    def usable(self, gradient: Tensor, alive: Tensor) -> Tensor:
-        """Replicas whose weight step is taken, (K,); a float16 overflow halves the scale."""
+    def usable(self, gradient: Tensor | Mapping[CellKind, Tensor], alive: Tensor) -> Tensor:
+        """Replicas whose step is taken, (K,), by the gradient of the flat weights or of p.
+
+        Under float16 a replica that overflowed does not step and its scale is halved. In place,
+        because a step may be captured in a graph.
+        """
         if self.settings.precision != "float16":
             return alive
-        finite = self.store.squared_norms(gradient).isfinite()
+        if isinstance(gradient, Tensor):
+            gradients = [self.store.by_replica(gradient)]
+        else:
+            gradients = list(gradient.values())
+        finite = torch.stack([g.isfinite().all(dim=1) for g in gradients]).all(dim=0)
         since = torch.where(finite, self.since_overflow + 1, 0.0)
         grown = since >= SCALE_PERIOD
         factor = torch.where(finite, torch.where(grown, 2.0, 1.0), 0.5)
         self.scale.mul_(factor).clamp_(1.0, LARGEST_SCALE)
-        self.since_overflow.copy_(torch.where(grown, 0.0, since))  # in place: it may be captured
+        self.since_overflow.copy_(torch.where(grown, 0.0, since))
         return alive & finite
-
-    def usable_architecture(self, gradients: dict[CellKind, Tensor], alive: Tensor) -> Tensor:
-        """Replicas whose architecture step is taken: under float16 not those that overflowed."""
-        if self.settings.precision != "float16":
-            return alive
-        for gradient in gradients.values():
-            alive = alive & gradient.isfinite().all(dim=1)
-        return alive
 
 
 def prepare(engine: EngineSettings) -> str:

@@ -2,7 +2,7 @@
 
 A map of K replicas is (B, K*C, H, W), replica by replica. What a cell computes, and how a
 convolution or a batch norm is done, is left to a backend: torch's operations with the replicas as
-groups (`itnas/engine/grouped.py`), or one replica with compiled kernels (`itnas/kernels/`).
+groups (`itnas/engine/groups/grouped.py`), or one replica with compiled kernels (`itnas/kernels/`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itnas.engine.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
-from itnas.engine.rounds import Part
+from itnas.engine.groups.sums import exact
+from itnas.engine.plan.blueprint import Blueprint, Head, Preprocess, Residual, SearchCell, Stem
+from itnas.engine.plan.rounds import Part
 from itnas.engine.weights import Weights
 from itnas.method.spaces import CellKind
 
@@ -106,5 +107,6 @@ def _head(backend: Backend, layer: Head, x: Tensor, of: Callable[[Part], Tensor]
     if layer.scale is not None and layer.shift is not None:
         x = torch.relu(backend.norm(x, of(layer.scale), of(layer.shift)))
     weight, bias = of(layer.weight), of(layer.bias)
-    features = x.mean(dim=(2, 3)).unflatten(1, (weight.shape[0], -1)).transpose(0, 1)  # (K, B, C)
-    return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
+    with exact(x):  # a rounded logit would hide a small change of p from the loss
+        features = x.mean(dim=(2, 3), dtype=weight.dtype).unflatten(1, (weight.shape[0], -1))
+        return torch.baddbmm(bias[:, None], features.transpose(0, 1), weight.transpose(1, 2))

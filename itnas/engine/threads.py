@@ -68,6 +68,7 @@ class Workers:
         failed: list[Exception] = []
 
         def guarded(n: int) -> None:
+            torch.get_num_threads()  # makes torch's one thread known to a new thread
             try:
                 with torch.no_grad():  # a thread has its own mode
                     task(n)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import Blueprint
-from itnas.engine.rounds import Part
+from itnas.engine.plan.blueprint import Blueprint
+from itnas.engine.plan.rounds import Part
 from itnas.streams import initial_weight
 
 Weights = dict[str, Tensor]
@@ -23,29 +23,23 @@ class WeightStore:
     the flat tensor is (K, weights).
     """
 
-    def __init__(
-        self, blueprint: Blueprint, seeds: Sequence[int], device: torch.device,
-        dtype: torch.dtype, *, replica_order: bool,
-    ) -> None:  # fmt: skip
-        """Weights from the streams of the seeds, with the distributions of PyTorch's defaults."""
-        self.parts, self.replicas = blueprint.parts, len(seeds)
+    def __init__(self, blueprint: Blueprint, rows: Tensor, *, replica_order: bool) -> None:
+        """From (K, weights), see `initial_weights`."""
+        self.parts, self.replicas = blueprint.parts, len(rows)
         self.replica_order = replica_order
         sizes = [part.numel for part in self.parts]
-        rows = torch.stack([
-            torch.cat([_initial(part, seed).flatten() for part in self.parts]) for seed in seeds
-        ]).to(device, dtype)  # fmt: skip
         if replica_order:
             self.flat = rows
             blocks = rows.split(sizes, dim=1)
         else:
-            position = torch.arange(rows.numel(), device=device).view(len(seeds), -1)
+            position = torch.arange(rows.numel(), device=rows.device).view(rows.shape)
             order = torch.cat([block.flatten() for block in position.split(sizes, dim=1)])
             self._owner = order // blueprint.numel  # (K * weights,): the replica of each element
-            self._position = torch.argsort(order).view(len(seeds), -1)  # where a replica's are
+            self._position = torch.argsort(order).view(rows.shape)  # where a replica's are
             self.flat = rows.flatten()[order]
-            blocks = self.flat.split([len(seeds) * size for size in sizes])
+            blocks = self.flat.split([len(rows) * size for size in sizes])
         self.all: Weights = {
-            part.name: block.view(len(seeds), *part.shape)
+            part.name: block.view(len(rows), *part.shape)
             for part, block in zip(self.parts, blocks, strict=True)
         }
         """views of the flat tensor, (K, *shape) each"""
@@ -91,6 +85,13 @@ class WeightStore:
             members = list(block) if part.stacked else [block]
             found |= dict(zip(part.members, members, strict=True))
         return found
+
+
+def initial_weights(blueprint: Blueprint, seeds: Sequence[int]) -> Tensor:
+    """(K, weights) from the streams of the seeds, with the distributions of PyTorch's defaults."""
+    return torch.stack([
+        torch.cat([_initial(part, seed).flatten() for part in blueprint.parts]) for seed in seeds
+    ])  # fmt: skip
 
 
 def _initial(part: Part, seed: int) -> Tensor:

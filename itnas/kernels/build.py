@@ -24,7 +24,7 @@ from itnas.kernels.processor import identifying_lines, supported_targets, target
 from itnas.kernels.store import Library
 
 SOURCES = Path(__file__).parent / "cpp"
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 NATIVE = "native"
 COMPILERS = ("c++", "g++", "clang++")
 

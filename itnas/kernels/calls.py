@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from itnas.kernels.library import SIGNATURES, TASK, load, openmp
+from itnas.kernels.library import SIGNATURES, TASK, load
 from itnas.kernels.maps import Map, Term
 
 EPSILON = 1e-5
@@ -27,14 +27,13 @@ class Kernels:
         if library is None:
             raise RuntimeError("the compiled kernels are not available")
         self._call = {name: getattr(library, name) for name in SIGNATURES}
-        self._parallel = openmp()
 
     def use_threads(self, count: int) -> None:
-        """How many threads the kernels take from now on; they are those of torch."""
-        self._call["use_threads"](self._parallel, count)
+        """How many threads the kernels take from now on."""
+        self._call["use_threads"](count)
 
     def each(self, count: int, task: Callable[[int], None]) -> None:
-        """task(0) .. task(count - 1), each on one of torch's threads."""
+        """task(0) .. task(count - 1), each on one of the kernels' threads."""
         self._call["each"](count, TASK(task))
 
     def separable(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.rounds import Round
+from itnas.engine.plan.blueprint import SearchCell
+from itnas.engine.plan.rounds import Round
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights

@@ -44,7 +44,7 @@ SIGNATURES = {
     "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 2, *[_POINTER] * 2, _INDEX),
     "pool": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 2, _POINTER, _DOUBLE),
     "pool_backward": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 3),
-    "use_threads": (_POINTER, _INT),
+    "use_threads": (_INT,),
     "each": (_INDEX, TASK),
 }  # fmt: skip
 
@@ -77,15 +77,3 @@ def isa(dtype: torch.dtype = torch.float32) -> str | None:
     """Instructions that the library was built for: avx512, avx2, sse2, neon; None without one."""
     library = load(dtype)
     return None if library is None else str(library.instruction_set().decode())
-
-
-def openmp() -> int | None:
-    """Address of the function that starts a parallel region in torch's own OpenMP runtime.
-
-    None where that runtime cannot be found: the kernels then take one thread. Theirs are torch's
-    threads and not a second pool of their own, which would spin beside them.
-    """
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except AttributeError:
-        return None

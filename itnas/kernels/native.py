@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.convolution import convolve
+from itnas.engine.groups.convolution import convolve
+from itnas.engine.plan.blueprint import SearchCell
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights

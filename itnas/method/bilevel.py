@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from itnas.data import Batches, ImageData
-from itnas.engine.graphs import CapturedStep, Step
+from itnas.engine.graphs import CapturedStep, Step, check_graphs
 from itnas.engine.optimizers import ReplicaSGD
 from itnas.engine.pack import Engine
 from itnas.engine.replicas import Architectures
@@ -26,6 +27,22 @@ from itnas.method.genotype import Genotype, count_tied_edges, derive
 from itnas.method.records import CellRecord, EpochRecord, RunResult
 from itnas.method.spaces import CellKind, Space, get_space
 from itnas.settings import EngineSettings, Seeds, Setting
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _computing(
+    method: Callable[Concatenate[SearchPack, P], R],
+) -> Callable[Concatenate[SearchPack, P], R]:
+    """A method of a pack that computes: with its engine's threads, or its GPU's flags."""
+
+    @wraps(method)
+    def inside(self: SearchPack, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.engine.working():
+            return method(self, *args, **kwargs)
+
+    return inside
 
 
 class SearchPack:
@@ -57,10 +74,7 @@ class SearchPack:
         self.settings = [resolve(s, data) for s in settings]
         self.space = get_space(self.settings[0].space)
         self.searches = [s.search for s in self.settings]
-        if torch.device(engine.device).type == "cuda":
-            torch.backends.cudnn.deterministic = True  # the same run gives the same bits
-            tf32 = engine.precision == "tf32"
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        check_graphs(engine, self.space)
         self.engine = Engine(self.settings, seeds, data.channels, data.classes, engine)
         device, dtype = self.engine.device, self.engine.dtype
         self.batches = Batches(
@@ -76,7 +90,9 @@ class SearchPack:
         )
         self.alive = torch.ones(len(seeds), dtype=torch.bool, device=device)
         """false from the step on in which a replica's loss was not finite: it is frozen there"""
-        self.step: Step = CapturedStep(self._take_step) if engine.graphs else self._take_step
+        self._stepped: Step = (
+            CapturedStep(self._take_step, device) if engine.graphs else self._take_step
+        )
         self.epoch = 0
         """finished epochs"""
         self.histories = [[EpochRecord(-1, cells)] for cells in self.architectures.records()]
@@ -95,12 +111,9 @@ class SearchPack:
 
     # -- the bilevel search ---------------------------------------------------------------
 
+    @_computing
     def run_epoch(self) -> None:
         """Train every run that has not diverged for one epoch and measure it."""
-        with self.engine.working():
-            self._run_epoch()
-
-    def _run_epoch(self) -> None:
         started, epoch, engine = time.perf_counter(), self.epoch, self.engine
         self.weight_optimizer.set_rates([_annealed(s, epoch) for s in self.searches])
         losses, hits = [], []
@@ -136,40 +149,48 @@ class SearchPack:
         self.alive &= ~torch.tensor(self.diverged, device=self.alive.device)
         self.epoch += 1
 
+    @_computing
+    def step(self, *batches: Tensor) -> tuple[Tensor, Tensor]:
+        """One architecture step and one weight step: the latter's losses and hits, (K,) each.
+
+        Images (K, B, C, H, W) and labels (K, B) of the architecture part, then of the weights'.
+        """
+        return self._stepped(*batches)
+
     def _take_step(
         self, images_a: Tensor, labels_a: Tensor, images_w: Tensor, labels_w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One architecture step and one weight step: the latter's losses and hits, (K,) each."""
         self.architecture_step(images_a, labels_a)
         return self.weight_step(images_w, labels_w)
 
+    @_computing
     def architecture_step(self, images: Tensor, labels: Tensor) -> None:
         """One Adam step of a, T and the attention; the weights are constants."""
         engine, moment = self.engine, self.engine.moment
         engine.moment = ("architecture", *moment)
-        with engine.working():
-            p = self.architectures()
-            losses, gradients = engine.architecture_gradient(images, labels, p)
-            self.alive &= losses.isfinite()
-            usable = engine.usable_architecture(gradients, self.alive)
-            self.architectures.step(p, gradients, usable)
+        p = self.architectures()
+        losses, gradients = engine.architecture_gradient(images, labels, p)
         engine.moment = moment
+        self.alive &= losses.isfinite()
+        usable = engine.usable(gradients, self.alive)
+        self.architectures.step(p, gradients, usable)
 
+    @_computing
     def weight_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One SGD step of the weights; the architecture is constant. Losses and hits, (K,) each."""
         engine, moment = self.engine, self.engine.moment
         engine.moment = ("weights", *moment)
-        with engine.working():
-            with torch.no_grad():
-                p = self.architectures()
-            losses, hits, gradient = engine.weight_gradient(images, labels, p)
-            self.alive &= losses.isfinite()
-            self.weight_optimizer.step(gradient, engine.usable(gradient, self.alive))
+        with torch.no_grad():
+            p = self.architectures()
+        losses, hits, gradient = engine.weight_gradient(images, labels, p)
         engine.moment = moment
+        self.alive &= losses.isfinite()
+        self.weight_optimizer.step(gradient, engine.usable(gradient, self.alive))
         return losses, hits
 
     # -- measuring ------------------------------------------------------------------------
 
+    @_computing
     @torch.no_grad()
     def _evaluate(self, epoch: int) -> list[dict[str, float]]:
         """On the holdout part: the relaxed supernets, and the genotypes' single paths in them."""

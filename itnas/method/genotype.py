@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from itnas.method.operations import PARAMETERLESS
+from itnas.method.operations import parameterless
 from itnas.method.spaces import SPACES, CellKind, Space
 
 Probabilities = Mapping[CellKind, list[list[float]]]
@@ -70,9 +70,10 @@ class Genotype:
         """skip_connections, parameterless_operations and inner_edges_kept, over all cell kinds."""
         kept = [(kind, choice) for kind, cell in self.cells.items() for choice in cell]
         operations = [choice.operation for _, choice in kept]
+        weightless = parameterless()
         return {
             "skip_connections": operations.count("skip_connect"),
-            "parameterless_operations": sum(o in PARAMETERLESS for o in operations),
+            "parameterless_operations": sum(o in weightless for o in operations),
             "inner_edges_kept": sum(
                 c.source >= space.cells[kind].inputs and c.operation != "none" for kind, c in kept
             ),
@@ -115,7 +116,7 @@ def _parse_nb201(text: str) -> Genotype:
     nodes = text.strip().split("+")
     if len(nodes) != 3:
         raise ValueError("three nodes expected")
-    known = SPACES["nas-bench-201"].cells["normal"].operations
+    known = _operations("nas-bench-201")
     for target, node in enumerate(nodes, start=1):
         if not re.fullmatch(r"\|([^|~]+~\d+\|)+", node):
             raise ValueError(f"node {target}")
@@ -131,8 +132,7 @@ def _parse_darts(text: str) -> Genotype:
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError("Genotype(normal=[...], ...) expected")
     fields = {k.arg: k.value for k in call.keywords if k.arg in ("normal", "reduce")}
-    known = {o for s in SPACES.values() if s.family == "darts"
-             for cell in s.cells.values() for o in cell.operations}  # fmt: skip
+    known = _operations("darts")
     cells: dict[CellKind, tuple[Choice, ...]] = {}
     kinds: tuple[CellKind, ...] = ("normal", "reduce")
     for kind in kinds:
@@ -146,7 +146,13 @@ def _parse_darts(text: str) -> Genotype:
     return Genotype("darts", cells)
 
 
-def _known(operation: str, known: object) -> str:
-    if operation not in known:  # type: ignore[operator]
+def _operations(family: str) -> set[str]:
+    """Operations of all registered spaces of a family."""
+    spaces = (space for space in SPACES.values() if space.family == family)
+    return {o for space in spaces for cell in space.cells.values() for o in cell.operations}
+
+
+def _known(operation: str, known: set[str]) -> str:
+    if operation not in known:
         raise ValueError(f"operation {operation!r}")
     return operation

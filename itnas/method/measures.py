@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from itnas.method.models import MODELS
 from itnas.method.records import CellRecord
 from itnas.method.spaces import Cell, CellKind, Space
 
@@ -64,10 +65,10 @@ def dependence_strength(space: Space, cells: Cells, model: str, own_weight: floa
     """How much of the inner edges is passed on by their predecessors, 0..1.
 
     The mean over inner edges of the sum over predecessors of
-    w (1 - lambda) I(diag(p_q) T) / min(H(p_q), H(p_q T)); 0 where an entropy is 0, and 0 for
-    `independent` and `placebo`, where nothing flows (design, section 1).
+    w (1 - lambda) I(diag(p_q) T) / min(H(p_q), H(p_q T)); 0 where an entropy is 0, and 0 for a
+    model in which nothing flows, such as `independent` and `placebo` (design, section 1).
     """
-    if model != "transition":
+    if not MODELS[model].flows:
         return 0.0
     strengths = [
         (1 - own_weight) * _inflow(space.cells[kind], record, e)

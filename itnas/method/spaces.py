@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
-from itnas.settings import SpaceName
+from itnas.method.operations import OPERATIONS
 
 CellKind = Literal["normal", "reduce"]
 
@@ -76,7 +76,7 @@ class Cell:
 class Space:
     """A search space: its cell kinds and the published depth."""
 
-    name: SpaceName
+    name: str
     family: Literal["darts", "nas-bench-201"]
     """which macro structure the cells are stacked into, and which genotype is written"""
     cells: dict[CellKind, Cell]
@@ -92,13 +92,19 @@ def _cell(inputs: int, nodes: int, lists: list[tuple[str, ...]]) -> Cell:
     return Cell(inputs, nodes, tuple(edges))
 
 
-def _darts(name: SpaceName, *operations: str) -> Space:
+def darts_space(name: str, *operations: str) -> Space:
     """The DARTS cell (2 inputs, 4 intermediate nodes, 14 edges) with one list on every edge."""
     cells: dict[CellKind, Cell] = {
         "normal": _cell(2, 6, [operations] * 14),
         "reduce": _cell(2, 6, [operations] * 14),
     }
     return Space(name, "darts", cells, default_cells=8, minimum_cells=3)
+
+
+def nas_bench_201_space(name: str, *operations: str) -> Space:
+    """The NAS-Bench-201 cell (1 input, 3 further nodes, 6 edges) with one list on every edge."""
+    cells: dict[CellKind, Cell] = {"normal": _cell(1, 4, [operations] * 6)}
+    return Space(name, "nas-bench-201", cells, default_cells=5, minimum_cells=1)
 
 
 def _s1() -> Space:
@@ -130,20 +136,28 @@ _DARTS = (
     *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
 )
 
-SPACES: dict[SpaceName, Space] = {
-    "nas-bench-201": Space(
-        "nas-bench-201", "nas-bench-201", {"normal": _cell(1, 4, [_NB201] * 6)}, 5, 1
-    ),
-    "darts": _darts("darts", *_DARTS),
+SPACES: dict[str, Space] = {
+    "nas-bench-201": nas_bench_201_space("nas-bench-201", *_NB201),
+    "darts": darts_space("darts", *_DARTS),
     "s1": _s1(),
-    "s2": _darts("s2", "skip_connect", "sep_conv_3x3"),
-    "s3": _darts("s3", "none", "skip_connect", "sep_conv_3x3"),
-    "s4": _darts("s4", "noise", "sep_conv_3x3"),
+    "s2": darts_space("s2", "skip_connect", "sep_conv_3x3"),
+    "s3": darts_space("s3", "none", "skip_connect", "sep_conv_3x3"),
+    "s4": darts_space("s4", "noise", "sep_conv_3x3"),
 }
+"""By the name that `space:` takes in a study file; more may be added."""
 
 
 def get_space(name: str) -> Space:
-    """The space of that name; `ValueError` with the known names for any other."""
+    """The space of that name.
+
+    ValueError, with the known names, for any other one and for a space with an operation that is
+    not registered.
+    """
     if name not in SPACES:
-        raise ValueError(f"space: {name!r} is not known; one of {', '.join(get_args(SpaceName))}")
-    return SPACES[name]
+        raise ValueError(f"space: {name!r} is not known; one of {', '.join(SPACES)}")
+    space = SPACES[name]
+    for operation in (o for cell in space.cells.values() for o in cell.operations):
+        if operation not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            raise ValueError(f"space: {name} has operation {operation!r}; known are {known}")
+    return space

@@ -42,7 +42,7 @@ def random_data(resolution, channels, classes=10):
 
 
 class Meter:
-    """Seconds (of the process or the device, and by the clock) and peak memory of a step's calls."""
+    """Seconds of a step (of the process or the device, and by the clock), and its peak memory."""
 
     def __init__(self, device, step, runs=1):
         self.cuda = torch.device(device).type == "cuda"

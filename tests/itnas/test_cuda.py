@@ -74,6 +74,53 @@ def test_no_step_waits_for_the_gpu(digits, graphs):
         torch.cuda.set_sync_debug_mode("default")
 
 
+def test_a_captured_float16_step_lowers_its_scale(digits):
+    """Overflow in the architecture step alone, inside the graph."""
+    made = pack(digits, device="cuda", precision="float16", graphs=True)
+    exact = made.engine.architecture_gradient
+
+    def overflowing(images, labels, p):
+        losses, gradients = exact(images, labels, p)
+        high = (made.engine.scale > 2.0**10)[:, None]
+        return losses, {k: torch.where(high, torch.inf, g) for k, g in gradients.items()}
+
+    made.engine.architecture_gradient = overflowing
+    made.engine.moment = (0, 0)
+    batch_a = next(made.batches.training("architecture", 0))
+    batch_w = next(made.batches.training("weights", 0))
+    for _ in range(9):
+        made.step(*batch_a, *batch_w)
+    assert made.engine.scale.tolist() == [2.0**10] * 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_a_small_change_of_p_changes_the_loss(digits, precision):
+    made = pack(digits, "darts", device="cuda", precision=precision)
+    images, labels = next(made.batches.training("weights", 0))
+    p = {kind: q.detach() for kind, q in made.architectures().items()}
+    before, _ = made.engine.evaluate(images, labels, p)
+    p["normal"][:, 3] += 1e-4
+    after, _ = made.engine.evaluate(images, labels, p)
+    assert (after != before).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_the_flags_of_the_process_are_as_they_were(digits, precision):
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, products.allow_tf32
+    trained(pack(digits, device="cuda", precision=precision))
+    assert before == (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, products.allow_tf32)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_pack_on_another_than_the_current_gpu(digits, graphs):
+    here = trained(pack(digits, device="cuda:0", precision="float64"))
+    there = trained(pack(digits, device="cuda:1", precision="float64", graphs=graphs))
+    for a, b in zip(there.results(), here.results(), strict=True):
+        assert a.metrics["valid_loss"] == pytest.approx(b.metrics["valid_loss"], abs=1e-8)
+
+
 def test_the_same_pack_twice_is_bit_identical(digits):
     first, again = (trained(pack(digits, device="cuda")) for _ in range(2))
     assert torch.equal(first.engine.store.flat, again.engine.store.flat)

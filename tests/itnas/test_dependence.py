@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from itnas.method.dependence import Dependence, build_dependence, check_dependence, count_parameters
+from itnas.method.dependence import Dependence, build_dependence, count_parameters
+from itnas.method.parameters import check_dependence
 from itnas.method.spaces import Cell, Edge, get_space
 from itnas.settings import DependenceSettings
 

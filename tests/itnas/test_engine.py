@@ -395,21 +395,76 @@ def test_autocast_trains_with_a_float32_architecture(digits, precision):
     assert all(p.dtype == torch.float32 for p in pack.architectures.parameters())
 
 
-def test_float16_halves_its_scale_where_gradients_overflow(digits):
+def float16_pack(digits):
     pack = SearchPack([config("nas-bench-201")] * 2, [Seeds.all(0), Seeds.all(1)], digits,
                       EngineSettings(precision="float16"))  # fmt: skip
+    pack.engine.moment = (0, 0)
+    return pack
+
+
+def test_float16_halves_its_scale_where_the_gradient_of_the_weights_overflows(digits):
+    pack = float16_pack(digits)
     engine = pack.engine
     gradient = torch.zeros_like(engine.store.flat)
     replica = engine.store.by_replica(torch.arange(len(gradient)).double())[1].long()
     gradient[replica[0]] = math.inf
-    before = engine.scale.clone()
-    usable = engine.usable(gradient, pack.alive)
-    assert usable.tolist() == [True, False]
+    before, scale = engine.scale.clone(), engine.scale
+    assert engine.usable(gradient, pack.alive).tolist() == [True, False]
     assert (engine.scale / before).tolist() == [1.0, 0.5]
-    p = pack.architectures()
-    bad = {kind: torch.zeros_like(q) for kind, q in p.items()}
-    bad["normal"][0, 3] = math.inf
-    assert engine.usable_architecture(bad, pack.alive).tolist() == [False, True]
+    assert engine.scale is scale  # in place: a captured step reads this tensor
+
+
+def test_float16_recovers_from_an_overflow_in_the_architecture_step_alone(digits, monkeypatch):
+    """p is left where it is until the scale has come down, and moves then."""
+    pack = float16_pack(digits)
+    engine, exact = pack.engine, pack.engine.architecture_gradient
+
+    def overflowing(images, labels, p):
+        losses, gradients = exact(images, labels, p)
+        high = (engine.scale > 2.0**13)[:, None] & torch.tensor([[False], [True]])
+        return losses, {k: torch.where(high, math.inf, g) for k, g in gradients.items()}
+
+    monkeypatch.setattr(engine, "architecture_gradient", overflowing)
+    images, labels = batch(2, channels=1)
+    starts = [a.detach().clone() for a in pack.architectures.trained]
+    moved = []
+    for _ in range(5):
+        pack.architecture_step(images.float(), labels)
+        now = pack.architectures.trained
+        moved.append([any((a[k] != s[k]).any().item() for a, s in zip(now, starts, strict=True))
+                      for k in (0, 1)])  # fmt: skip
+    assert moved == [[True, False]] * 3 + [[True, True]] * 2
+    assert engine.scale.tolist() == [2.0**16, 2.0**13]
+
+
+def test_float16_doubles_its_scale_again(digits, monkeypatch):
+    monkeypatch.setattr("itnas.engine.pack.SCALE_PERIOD", 4)
+    pack = float16_pack(digits)
+    pack.engine.scale.fill_(8.0)
+    images, labels = batch(2, channels=1)
+    scales = []
+    for _ in range(4):
+        pack.step(images.float(), labels, images.float(), labels)
+        scales.append(pack.engine.scale[0].item())
+    assert scales == [8.0, 16.0, 16.0, 32.0]
+
+
+def test_float16_gradients_are_unscaled_once(digits):
+    """Of the weights and of p: those of float32, whatever the scale."""
+    found = {}
+    for precision in ("float32", "float16"):
+        pack = SearchPack([config("nas-bench-201")] * 2, [Seeds.all(0), Seeds.all(1)], digits,
+                          EngineSettings(precision=precision, layout="groups"))  # fmt: skip
+        images, labels = batch(2, count=32, channels=1)
+        pack.engine.scale.copy_(torch.tensor([2.0**10, 2.0**12]))
+        p = pack.architectures()
+        _, dp = pack.engine.architecture_gradient(images.float(), labels, p)
+        _, _, flat = pack.engine.weight_gradient(images.float(), labels, p)
+        found[precision] = dp["normal"], pack.engine.store.by_replica(flat)
+    for mine, wanted in zip(found["float16"], found["float32"], strict=True):
+        for k in (0, 1):
+            assert mine[k].norm() == pytest.approx(wanted[k].norm().item(), rel=0.05)
+            assert torch.cosine_similarity(mine[k], wanted[k], dim=0) > 0.99
 
 
 def test_engine_without_a_compiler_says_so_and_goes_on(monkeypatch, digits, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from itnas.engine.blueprint import count_parameters
+from itnas.engine.plan.blueprint import count_parameters
 from itnas.method.spaces import SPACES, get_space
 
 DARTS_LISTS = {

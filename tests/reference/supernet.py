@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from itnas.method.genotype import Genotype
-from itnas.method.macro import stack
 from itnas.method.network import initialise
 from itnas.method.operations import Context, build_operation
 from itnas.method.spaces import Cell, CellKind, Space, get_space
 from itnas.settings import Setting
+from tests.reference.macro import stack
 
 EdgeChoice = Tensor | int | None
 Choices = Mapping[CellKind, Sequence[EdgeChoice]]

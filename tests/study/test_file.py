@@ -59,6 +59,8 @@ def test_resolved_reads_back_as_itself(write_study, tmp_path):
         ({"name": "a/b"}, "name: 'a/b' is not allowed; letters, digits"),
         ({"resources": {"cpu": 0}}, "resources.cpu: 0 is not allowed; above 0"),
         ({"engine": {"device": "tpu"}}, "engine.device: 'tpu' is not allowed; cpu, cuda or cuda:N"),
+        ({"space": "s4", "search": {}, "engine": {"device": "cuda", "graphs": True}},
+         "engine.graphs: True is not allowed; false in s4"),
         ({"engine": {"precision": "int8"}}, "engine.precision: 'int8' is not allowed; float32"),
         ({"benchmark": {}}, "benchmark.table: is missing"),
         ({"space": "s2", "search": {}, "benchmark": {"table": "x"}}, "benchmark: only for space"),

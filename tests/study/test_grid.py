@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from itnas.engine.memory import peak_bytes
 from itnas.settings import DependenceSettings, Seeds
 from study.errors import StudyError
 from study.file import load_study
 from study.grid import effectless, expand
 from study.launch import read_data
-from study.packs import Registry, pack_id_of, pack_size, setting_columns
+from study.packs import MEMORY_SHARE, Registry, pack_id_of, pack_size, setting_columns
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,24 @@ def test_packs_hold_consecutive_seeds_of_one_setting(include):
     assert all(len({run.name for run in pack.runs}) == 1 for pack in packs)
     for pack in packs:
         assert pack.pack_id == pack_id_of(sorted((r.run_id for r in pack.runs), reverse=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_auto_packs_fill_the_gpu_at_the_studys_precision(write_study, tiny_data, precision):
+    """The largest pack whose estimate fits, without the data set."""
+    given = {"pack": "auto", "engine": {"precision": precision}}
+    file = load_study(write_study(resources={"gpu": 1, "gpu_memory": 0.05}, **given))
+    expansion = expand(file, tiny_data)
+    size = pack_size(file, expansion, tiny_data)
+    images = tiny_data.images
+    room = 0.05 * 2**30 * MEMORY_SHARE - images.numel()
+    setting = expansion.settings[0].setting
+    fits, too_much = (
+        peak_bytes(setting, images.shape[1], images.shape[2], tiny_data.classes, n, precision)
+        for n in (size, size + 1)
+    )
+    assert fits <= room < too_much
+    assert 1 < size < 64
 
 
 def test_auto_packs_hold_four(include):

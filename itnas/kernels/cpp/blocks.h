@@ -1,41 +1,17 @@
 // Work in blocks that do not depend on the number of threads, so that no sum does.
-//
-// Threads are those of torch's own OpenMP runtime: it is given as a pointer to the function that
-// a compiler calls for `#pragma omp parallel`, so that no second pool is started beside it.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
+#include "helpers.h"
 #include "vectors.h"
 
 namespace itnas {
 
-constexpr Index BLOCKS = 16;            // of the images of a batch, at most
+constexpr Index BLOCKS = 16;             // of the images of a batch, at most
 constexpr double SMALLEST_WORK = 65536;  // multiplications; less is done by one thread
-
-using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-
-struct Threads {
-    Parallel parallel = nullptr;
-    int count = 1;
-};
-
-inline Threads& threads() {
-    static Threads settings;
-    return settings;
-}
-
-// runs body once in every thread
-template <typename Body>
-void in_threads(Index count, Body& body) {
-    const Parallel parallel = threads().parallel;
-    if (count > 1 && parallel)
-        parallel([](void* given) { (*static_cast<Body*>(given))(); }, &body, unsigned(count), 0);
-    else
-        body();
-}
 
 // Consecutive images, or rows of anything that is done one by one
 struct Blocks {
@@ -53,7 +29,8 @@ struct Blocks {
             for (Index b = next++; b < count; b = next++)
                 f(own, b, b * size, std::min((b + 1) * size, items));
         };
-        in_threads(work < SMALLEST_WORK ? 1 : std::min<Index>(threads().count, count), body);
+        if (work < SMALLEST_WORK) body();
+        else helpers().run(count, body);
     }
 
     // f(first item, last item + 1)

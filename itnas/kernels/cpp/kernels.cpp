@@ -20,8 +20,7 @@ extern "C" {
 
 const char* instruction_set() { return INSTRUCTION_SET; }
 
-// `parallel` as in blocks.h; null: one thread, whatever the count
-void use_threads(Parallel parallel, int count) { threads() = {parallel, count}; }
+void use_threads(int count) { helpers().use(count); }
 
 // task(0) .. task(count - 1), each on one thread
 void each(Index count, void (*task)(Index)) {
@@ -29,7 +28,7 @@ void each(Index count, void (*task)(Index)) {
     auto body = [&] {
         for (Index n = next++; n < count; n = next++) task(n);
     };
-    in_threads(std::min<Index>(threads().count, count), body);
+    helpers().run(count, body);
 }
 
 void separable(

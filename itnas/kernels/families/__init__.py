@@ -1,6 +1,6 @@
-"""The families of maps (`itnas.engine.rounds.Family`), forward and backward, a file each."""
+"""The families of maps (`itnas.engine.plan.rounds.Family`), forward and backward, a file each."""
 
-from itnas.engine.rounds import Family
+from itnas.engine.plan.rounds import Family
 from itnas.kernels.families.base import FamilyPass
 from itnas.kernels.families.copies import Noise, Skips
 from itnas.kernels.families.dense import Dense

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.rounds import Round, RoundMap
+from itnas.engine.plan.blueprint import SearchCell
+from itnas.engine.plan.rounds import Round, RoundMap
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itnas.engine.grouped import edge_name
+from itnas.engine.groups.grouped import edge_name
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output
 from itnas.kernels.maps import Map

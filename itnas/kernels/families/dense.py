@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from itnas.engine.rounds import DENSE, by_operation
+from itnas.engine.plan.rounds import DENSE, by_operation
 from itnas.engine.threads import blocks, ordered_sum
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itnas.engine.general import compute, weights_of
+from itnas.engine.groups.general import compute, weights_of
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output
 from itnas.kernels.maps import Map, pixel_map
@@ -25,7 +25,7 @@ class General(FamilyPass):
             with torch.set_grad_enabled(state.keep):
                 for each in (x, *w.values()):
                     each.requires_grad_(state.keep)
-                y = compute(m.operation, self.round.stride, x, w)
+                y = compute(m.operation, self.round.stride, state.layer.plan.pool_norm, x, w)
             if state.keep:
                 self.passes.append((x, w, y))
             outputs.append(Output(Map(pixel_map(y.detach())), None))

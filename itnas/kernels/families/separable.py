@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from itnas.engine.rounds import SEPARABLE, RoundMap, by_operation
+from itnas.engine.plan.rounds import SEPARABLE, RoundMap, by_operation
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output
 from itnas.kernels.maps import Map, pointers

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.grouped import Grouped
+from itnas.engine.groups.grouped import Grouped
+from itnas.engine.plan.blueprint import SearchCell
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights

@@ -1,4 +1,4 @@
-"""The supernet as data: its layers in order, with their weights (`itnas.rounds.Part`)."""
+"""The supernet as data: the layers of `itnas.method.macro` with their weights (`Part`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from itnas.engine.rounds import CellPlan, Part
+from itnas.engine.plan.rounds import CellPlan, Part
+from itnas.method import macro
 from itnas.method.spaces import CellKind, Space
 
 
@@ -105,71 +106,54 @@ def _affine(name: str, c: int) -> tuple[Part, Part]:
     return _single(f"{name}.weight", (c,), 1.0), _single(f"{name}.bias", (c,), 0.0)
 
 
-def _head(c: int, classes: int) -> tuple[Part, Part]:
-    bias = Part("classifier.bias", ("classifier.bias",), (classes,), fan_in=c)
-    return _single("classifier.weight", (classes, c)), bias
-
-
 def draw_up(
     space: Space, channels: int, cells: int, image_channels: int, classes: int
 ) -> Blueprint:
     """The supernet of a space. `cells` counts as in the study file (design, section 7)."""
-    build = _darts if space.family == "darts" else _nas_bench_201
-    return Blueprint(tuple(build(space, channels, cells, image_channels, classes)))
+    layers = macro.stack(space.family, channels, cells, image_channels, classes)
+    return Blueprint(tuple(_layer(space, layer) for layer in layers))
 
 
-def _darts(
-    space: Space, channels: int, cells: int, image_channels: int, classes: int
-) -> Iterator[Layer]:
-    """DARTS (Liu et al. 2019): stem of 3C, reductions at one and two thirds of the depth."""
-    stem = 3 * channels
-    yield Stem(_convolution("stem.0.weight", image_channels, stem, 3), *_affine("stem.1", stem))
-    before, last, c, reduced = stem, stem, channels, False
-    for n in range(cells):
-        kind: CellKind = "reduce" if n in (cells // 3, 2 * cells // 3) else "normal"
-        c = 2 * c if kind == "reduce" else c
-        plan = CellPlan(space.cells[kind], True, kind == "reduce")
-        name = f"cells.{n}"
-        if reduced:  # the cell before last still has the larger map
-            first = Preprocess(
-                None,
-                _convolution(f"{name}.preprocess0.even.weight", before, c // 2, 1),
-                _convolution(f"{name}.preprocess0.odd.weight", before, c - c // 2, 1),
-            )
-        else:
-            first = Preprocess(_convolution(f"{name}.preprocess0.1.weight", before, c, 1))
-        second = Preprocess(_convolution(f"{name}.preprocess1.1.weight", last, c, 1))
-        parts = plan.parts(f"{name}.body", c)
-        yield SearchCell(name, kind, plan, c, parts, (first, second))
-        before, last, reduced = last, 4 * c, kind == "reduce"
-    yield Head(*_head(last, classes))
-
-
-def _nas_bench_201(
-    space: Space, channels: int, cells: int, image_channels: int, classes: int
-) -> Iterator[Layer]:
-    """NAS-Bench-201 (Dong and Yang 2020): three stages of N cells, residual blocks between."""
-    stem = _convolution("stem.0.weight", image_channels, channels, 3)
-    yield Stem(stem, *_affine("stem.1", channels))
-    layer, c = 0, channels
-    for stage in range(3):
-        if stage:
-            name, c = f"layers.{layer}", 2 * c
+def _layer(space: Space, layer: macro.Layer) -> Layer:
+    """A layer with its weights."""
+    match layer:
+        case macro.Stem(image_channels, c):
+            weight = _convolution("stem.0.weight", image_channels, c, 3)
+            return Stem(weight, *_affine("stem.1", c))
+        case macro.CellPlace():
+            return _cell(space, layer)
+        case macro.Residual(c_in, c, name):
             one, two = (f"{name}.convolutions.{n}" for n in (0, 1))
             (s1, b1), (s2, b2) = _affine(f"{one}.2", c), _affine(f"{two}.2", c)
             weights = (
-                _convolution(f"{one}.1.weight", c // 2, c, 3),
+                _convolution(f"{one}.1.weight", c_in, c, 3),
                 _convolution(f"{two}.1.weight", c, c, 3),
             )
-            shortcut = _convolution(f"{name}.shortcut.1.weight", c // 2, c, 1)
-            yield Residual(weights, (s1, s2), (b1, b2), shortcut)
-            layer += 1
-        for _ in range(cells):
-            plan = CellPlan(space.cells["normal"], False, False)
-            name = f"layers.{layer}"
-            yield SearchCell(name, "normal", plan, c, plan.parts(name, c))
-            layer += 1
-    yield Head(*_head(c, classes), *_affine("norm", c))
+            shortcut = _convolution(f"{name}.shortcut.1.weight", c_in, c, 1)
+            return Residual(weights, (s1, s2), (b1, b2), shortcut)
+        case macro.Head(c, classes, normed):
+            weight = _single("classifier.weight", (classes, c))
+            bias = Part("classifier.bias", ("classifier.bias",), (classes,), fan_in=c)
+            return Head(weight, bias, *(_affine("norm", c) if normed else ()))
+
+
+def _cell(space: Space, place: macro.CellPlace) -> SearchCell:
+    pool_norm, reduction = space.family == "darts", place.kind == "reduce"
+    plan = CellPlan(space.cells[place.kind], pool_norm, reduction)
+    parts = plan.parts(place.body, place.channels)
+    inputs = tuple(_preprocess(each) for each in place.preprocess)
+    return SearchCell(place.name, place.kind, plan, place.channels, parts, inputs)
+
+
+def _preprocess(place: macro.Preprocess) -> Preprocess:
+    c_in, c, name = place.c_in, place.channels, place.name
+    if not place.halves:
+        return Preprocess(_convolution(f"{name}.1.weight", c_in, c, 1))
+    return Preprocess(
+        None,
+        _convolution(f"{name}.even.weight", c_in, c // 2, 1),
+        _convolution(f"{name}.odd.weight", c_in, c - c // 2, 1),
+    )
 
 
 def count_parameters(

@@ -17,7 +17,7 @@ from itnas.method.network import initial_rule
 from itnas.method.operations import Context, build_operation
 
 if TYPE_CHECKING:
-    from itnas.engine.rounds import RoundMap
+    from itnas.engine.plan.rounds import RoundMap
     from itnas.engine.weights import Weights
 
 Initial = tuple[tuple[int, ...], int, float | None]
@@ -25,18 +25,20 @@ Initial = tuple[tuple[int, ...], int, float | None]
 
 
 @cache
-def module_of(operation: str, channels: int, stride: int) -> nn.Module:
+def module_of(operation: str, channels: int, stride: int, pool_norm: bool) -> nn.Module:
     """The operation's module on the `meta` device; batch norms as in a supernet."""
-    context = Context(pool_norm=False, affine=False, track=False)
+    context = Context(pool_norm=pool_norm, affine=False, track=False)
     with torch.device("meta"):
         module = build_operation(operation, context, channels, stride, operation)
     assert module is not None, "`none` has no map"
     return module
 
 
-def parameters_of(operation: str, channels: int, stride: int) -> dict[str, Initial]:
+def parameters_of(
+    operation: str, channels: int, stride: int, pool_norm: bool
+) -> dict[str, Initial]:
     """The parameters of one edge's operation, by name, as the streams need them."""
-    module = module_of(operation, channels, stride)
+    module = module_of(operation, channels, stride, pool_norm)
     return {
         name: (tuple(parameter.shape), *initial_rule(module, name))
         for name, parameter in module.named_parameters()
@@ -49,6 +51,9 @@ def weights_of(m: RoundMap, weights: Weights) -> Weights:
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
-def compute(operation: str, stride: int, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
+def compute(
+    operation: str, stride: int, pool_norm: bool, x: Tensor, weights: dict[str, Tensor]
+) -> Tensor:
     """One edge of one replica, (B, C, H, W) to (B, C, H / stride, W / stride)."""
-    return functional_call(module_of(operation, x.shape[1], stride), weights, (x,))
+    module = module_of(operation, x.shape[1], stride, pool_norm)
+    return functional_call(module, weights, (x,))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from itnas._tensors import joined
 from itnas.engine.threads import Workers, blocks, ordered_sum
 
 
@@ -38,7 +39,7 @@ class _Blocked(torch.autograd.Function):
             parts[n] = F.conv2d(images, weight, None, stride, padding, dilation, groups)
 
         workers.each(len(parts), task)
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return joined(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -54,6 +55,6 @@ class _Blocked(torch.autograd.Function):
             )  # fmt: skip
 
         ctx.workers.each(len(ranges), task)
-        dx = torch.cat([part[0] for part in found]) if wanted[0] else None
+        dx = joined([part[0] for part in found]) if wanted[0] else None
         dw = ordered_sum([part[1] for part in found]) if wanted[1] else None
         return dx, dw, None, None, None, None

@@ -21,7 +21,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from itnas.engine.general import parameters_of
+from itnas.engine.groups.general import parameters_of
 from itnas.method.spaces import Cell
 
 SEPARABLE = {  # operation: kernel, dilation, how often it is applied
@@ -222,7 +222,9 @@ class CellPlan:
         for half, size in (("even", c // 2), ("odd", c - c // 2)):
             stacked(half, [weight(m, f"{half}.weight") for m in r.of("halved")], (size, c, 1, 1))
         for m in r.of("general"):
-            for parameter, initial in parameters_of(m.operation, c, r.stride).items():
+            for parameter, initial in parameters_of(
+                m.operation, c, r.stride, self.pool_norm
+            ).items():
                 own = weight(m, parameter)
                 parts[f"{m.operation}.{m.edges[0]}.{parameter}"] = Part(own, (own,), *initial)
         return {role: part for role, part in parts.items() if part is not None}

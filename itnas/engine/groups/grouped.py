@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas._tensors import joined, one_hot
-from itnas.engine.blueprint import SearchCell
-from itnas.engine.convolution import convolve
-from itnas.engine.general import compute as compute_general
-from itnas.engine.general import weights_of as general_weights
-from itnas.engine.rounds import SEPARABLE, CellPlan, Family, Round, RoundMap, by_operation
+from itnas.engine.groups.convolution import convolve
+from itnas.engine.groups.general import compute as compute_general
+from itnas.engine.groups.general import weights_of as general_weights
+from itnas.engine.groups.sums import exact, weighted_sums
+from itnas.engine.plan.blueprint import SearchCell
+from itnas.engine.plan.rounds import SEPARABLE, CellPlan, Family, Round, RoundMap, by_operation
 from itnas.engine.supernet import Noise
 from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights
@@ -83,6 +84,10 @@ class Grouped:
             scale, shift = scale.flatten(), shift.flatten()
         if not x.is_cuda:  # torch's sums in channels_last are ten to a hundred times less exact
             x = x.contiguous()
+            if scale is None and x.dtype in (torch.bfloat16, torch.float16):
+                # without a float32 scale torch rounds mean and deviation to the map's precision;
+                # on a GPU it does not
+                scale = x.new_ones(x.shape[1], dtype=torch.float32)
         return F.batch_norm(x, None, None, scale, shift, training=True)
 
     def cell(
@@ -90,18 +95,19 @@ class Grouped:
     ) -> Tensor:
         """Input nodes to the cell's output, all (B, K*C, H, W)."""
         replicas, plan = p.shape[0], layer.plan
-        tables = (p @ _selection(plan, p)).split([_size(r) for r in plan.rounds], dim=1)
+        with exact(p):
+            tables = (p @ _selection(plan, p)).split([_size(r) for r in plan.rounds], dim=1)
         nodes = [x.unflatten(1, (replicas, -1)) for x in inputs]  # (B, K, C, H, W)
         rest: Tensor | None = None  # sums so far of the nodes to come, (B * K, targets, C * h * w)
         for n, (r, table) in enumerate(zip(plan.rounds, tables, strict=True)):
             w = {role: weights[part.name] for role, part in layer.parts[n].items()}
             maps = self._maps(layer, r, [nodes[s] for s in r.sources], w, noise)
-            routing = table.unflatten(1, (len(r.targets), -1)).to(maps.dtype)  # (K, targets, M)
+            routing = table.unflatten(1, (len(r.targets), -1))  # (K, targets, M)
             routing = routing.expand(maps.shape[0], -1, -1, -1).flatten(0, 1)
             flat = maps.flatten(0, 1).flatten(2)  # (B * K, M, C * h * w)
-            sums = routing @ flat if rest is None else torch.baddbmm(rest, routing, flat)
+            sums = weighted_sums(routing, flat, rest)
             node, rest = sums.split([1, len(r.targets) - 1], dim=1)
-            nodes.append(node.view(-1, replicas, *maps.shape[3:]))
+            nodes.append(node.view(-1, replicas, *maps.shape[3:]).to(maps.dtype))
         if plan.cell.inputs == 1:  # NAS-Bench-201: the last node is the output
             return nodes[-1].flatten(1, 2)
         return torch.stack(nodes[plan.cell.inputs :], dim=2).flatten(1, 3)
@@ -208,8 +214,12 @@ class Grouped:
             own = general_weights(m, given.weights)
             ys = [
                 compute_general(
-                    m.operation, given.round.stride, y, {name: v[k] for name, v in own.items()}
-                )
+                    m.operation,
+                    given.round.stride,
+                    given.layer.plan.pool_norm,
+                    y,
+                    {name: v[k] for name, v in own.items()},
+                )  # fmt: skip
                 for k, y in enumerate(x.unbind(1))
             ]
             found.append(torch.stack(ys, dim=1))

@@ -1,0 +1,1 @@
+"""Cells in torch's own operations, the replicas of a pack as groups."""

@@ -1,0 +1,212 @@
+"""The mistakes, one each: a text of one file, what it becomes, and the tests that must fail."""
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """One mistake."""
+
+    name: str
+    path: str
+    old: str
+    """stands in the file exactly once"""
+    new: str
+    tests: tuple[str, ...]
+    """pytest node ids; at least one of them must fail"""
+
+
+def _itnas(file, test, choice=""):
+    return f"tests/itnas/{file}.py::{test}{choice}"
+
+
+FREEZING = _itnas("test_search_oracle", "test_a_diverged_replica_is_frozen_where_it_was")
+EPOCHS = _itnas("test_search_oracle", "test_epochs_follow_torchs_cosine")
+PIECES = _itnas("test_search_oracle", "test_a_batch_of_several_pieces_is_one_batch")
+PLAIN = _itnas("test_engine", "test_losses_and_gradients_agree_with_the_plain_form")
+TWENTY = _itnas(
+    "test_engine", "test_twenty_steps_with_unequal_rates_clipping_and_a_diverged_replica"
+)
+FORMULA = _itnas("test_dependence", "test_agrees_with_the_formulas_and_every_row_is_a_distribution")
+THREADS = _itnas("test_threads", "test_bits_do_not_depend_on_the_number_of_threads")
+EXTENDING = "tests/itnas/test_extending.py"
+
+MUTATIONS = [
+    # -- the search ---------------------------------------------------------------------------
+    Mutation(
+        "diverged-in-the-weight-step-goes-on", "itnas/method/bilevel.py",
+        "        self.alive &= losses.isfinite()\n        self.weight_optimizer.step(",
+        "        self.weight_optimizer.step(", (f"{FREEZING}[weights-torch]",),
+    ),
+    Mutation(
+        "diverged-in-the-architecture-step-goes-on", "itnas/method/bilevel.py",
+        "        self.alive &= losses.isfinite()\n        usable =", "        usable =",
+        (f"{FREEZING}[architecture-torch]",),
+    ),
+    Mutation(
+        "weights-of-diverged-replicas-move", "itnas/engine/optimizers.py",
+        "        torch.where(kept, moved, flat, out=flat)", "        flat.copy_(moved)",
+        (f"{FREEZING}[weights-torch]",),
+    ),
+    Mutation(
+        "architecture-of-diverged-replicas-moves", "itnas/engine/optimizers.py",
+        "        torch.where(kept, self.flat - step, self.flat, out=self.flat)",
+        "        self.flat.sub_(step)", (f"{FREEZING}[architecture-torch]",),
+    ),
+    Mutation(
+        "weights-rate-is-not-annealed", "itnas/method/bilevel.py",
+        "set_rates([_annealed(s, epoch) for s in self.searches])",
+        "set_rates([s.weights_lr for s in self.searches])", (f"{EPOCHS}[torch]",),
+    ),
+    Mutation(
+        "annealed-one-epoch-late", "itnas/method/bilevel.py",
+        "math.cos(math.pi * epoch / search.epochs)",
+        "math.cos(math.pi * max(epoch - 1, 0) / search.epochs)", (f"{EPOCHS}[torch]",),
+    ),
+    Mutation(
+        "every-epoch-in-one-order", "itnas/data/batches.py",
+        'stream(seed, "order", part, epoch)', 'stream(seed, "order", part)',
+        (_itnas("test_search_oracle", "test_every_epoch_has_an_order_of_its_own"),),
+    ),
+    Mutation(
+        "clipped-by-the-norm-of-the-pack", "itnas/engine/optimizers.py",
+        "norm = store.squared_norms(gradient).sqrt()",
+        "norm = store.squared_norms(gradient).sum().sqrt().expand(len(alive))",
+        (f"{TWENTY}[nas-bench-201]",),
+    ),
+    Mutation(
+        "nesterov-without-the-gradient", "itnas/engine/optimizers.py",
+        "            direction = gradient + self.momentum * velocity\n        moved",
+        "            direction = self.momentum * velocity\n        moved",
+        (_itnas("test_search", "test_an_epoch_agrees_with_a_plain_reimplementation"), TWENTY),
+    ),
+    Mutation(
+        "penalty-of-a-on-T", "itnas/engine/replicas.py",
+        'of_a = name == "architecture_lr"', "of_a = True", (f"{TWENTY}[nas-bench-201]",),
+    ),
+    # -- half precision -----------------------------------------------------------------------
+    Mutation(
+        "float16-architecture-not-unscaled", "itnas/engine/pack.py",
+        "gradients = [g / self.scale[:, None] for g in gradients]", "pass",
+        (_itnas("test_engine", "test_float16_gradients_are_unscaled_once"),),
+    ),
+    Mutation(
+        "float16-weights-not-unscaled", "itnas/engine/pack.py",
+        "flat = flat / self.store.spread(self.scale)", "pass",
+        (_itnas("test_engine", "test_float16_gradients_are_unscaled_once"),),
+    ),
+    Mutation(
+        "float16-overflow-keeps-the-scale", "itnas/engine/pack.py",
+        "torch.where(grown, 2.0, 1.0), 0.5)", "torch.where(grown, 2.0, 1.0), 1.0)",
+        (_itnas("test_engine", "test_float16_halves_its_scale_where_the_gradient_of_the_weights_"
+                "overflows"),),
+    ),
+    Mutation(
+        "p-is-rounded", "itnas/engine/groups/sums.py",
+        "        return routing @ maps.to(routing.dtype)",
+        "        return (routing.to(maps.dtype) @ maps).to(routing.dtype)",
+        (_itnas("test_precision", "test_a_small_change_of_p_changes_the_loss"),),
+    ),
+    # -- the dependence -----------------------------------------------------------------------
+    Mutation(
+        "placebo-sees-its-predecessors", "itnas/method/dependence.py",
+        "transition([torch.full_like(p, 1 / p.shape[-1]) for p in before], T, attention)",
+        "transition(before, T, attention)",
+        (_itnas("test_dependence", "test_placebo_has_the_parameters_of_transition_and_nothing_"
+                "flows"),),
+    ),
+    Mutation(
+        "own-weight-the-other-way-round", "itnas/method/dependence.py",
+        "share * p[e] + (1 - share) * p_e", "(1 - share) * p[e] + share * p_e", (FORMULA,),
+    ),
+    Mutation(
+        "predecessors-always-hear", "itnas/method/dependence.py",
+        "p[q].detach() if self.settings.stop_gradient else p[q]", "p[q]",
+        (_itnas("test_dependence", "test_stop_gradient_decides_whether_predecessors_hear_of_inner_"
+                "edges"),),
+    ),
+    Mutation(
+        "temperature-ignored", "itnas/method/dependence.py",
+        "            logits = logits / self.settings.temperature", "            pass", (FORMULA,),
+    ),
+    Mutation(
+        "content-not-scaled", "itnas/method/dependence.py",
+        "tuple(len(o) ** -0.5 for o in lists)", "tuple(1.0 for o in lists)", (FORMULA,),
+    ),
+    # -- the engine ---------------------------------------------------------------------------
+    Mutation(
+        "weight-of-another-operation", "itnas/engine/plan/rounds.py",
+        "self.cell.edges[e].operations.index(m.operation)",
+        "(len(self.cell.edges[e].operations) - 1)", (f"{PLAIN}[nas-bench-201-transition0-1]",),
+    ),
+    Mutation(
+        "odd-pixels-are-even", "itnas/engine/groups/grouped.py",
+        "self.convolution(x[:, :, 1:, 1:], odd, 2)", "self.convolution(x, odd, 2)",
+        (f"{PLAIN}[s2-transition0-1]",),
+    ),
+    Mutation(
+        "general-operations-share-a-replica", "itnas/engine/groups/grouped.py",
+        "{name: v[k] for name, v in own.items()}", "{name: v[0] for name, v in own.items()}",
+        (EXTENDING,),
+    ),
+    Mutation(
+        "blocks-mixed-up", "itnas/engine/groups/convolution.py",
+        "        return joined(parts)", "        return joined(parts[::-1])",
+        (_itnas("test_threads", "test_convolutions_in_blocks_are_convolutions"),),
+    ),
+    Mutation(
+        "torch-keeps-its-threads", "itnas/engine/threads.py",
+        "        torch.set_num_threads(1)\n", "",
+        (_itnas("test_threads", "test_tasks_run_once_each_with_torch_on_one_thread"),),
+    ),
+    Mutation(
+        "a-graph-of-noise", "itnas/engine/graphs.py",
+        "    if engine.graphs and", "    if False and",
+        (_itnas("test_graphs", "test_graphs_are_refused_where_the_host_draws_noise"),),
+    ),
+    Mutation(
+        "memory-of-one-step", "itnas/engine/memory.py",
+        "        _, _, gradient = engine.weight_gradient(*batches[1], p)",
+        "        gradient = torch.zeros_like(engine.store.flat)",
+        (_itnas("test_memory", "test_the_estimate_is_the_peak_of_both_steps"),),
+    ),
+    # -- the kernels --------------------------------------------------------------------------
+    Mutation(
+        "pieces-mixed-up", "itnas/kernels/families/dense.py",
+        "                y[pieces[n]] = F.conv2d(", "                y[pieces[n - 1]] = F.conv2d(",
+        (f"{PIECES}[nas-bench-201-16-compiled]",),
+    ),
+    Mutation(
+        "last-piece-counts-alone", "itnas/kernels/families/dense.py",
+        "dweights[operation].copy_(ordered_sum(parts)", "dweights[operation].copy_((parts[-1])",
+        (f"{PIECES}[nas-bench-201-16-compiled]",),
+    ),
+    Mutation(
+        "blocks-added-as-they-come", "itnas/kernels/cpp/blocks.h",
+        "T* of(Index block) { return values_.data() + block * size_; }",
+        "T* of(Index block) { return values_.data() + (block > 0 ? 1 : 0) * size_; }",
+        (THREADS,),
+    ),
+    Mutation(
+        "kernel-not-flipped", "itnas/kernels/cpp/separable.h",
+        "flipped[(taps - 1 - t) * c + n]", "flipped[t * c + n]",
+        (f"{PLAIN}[s2-transition0-1]",),
+    ),
+    Mutation(
+        "norm-without-its-slope", "itnas/kernels/cpp/norm.h",
+        "b[n] = T(-weight * scale * slope);", "b[n] = T(0);", (f"{PLAIN}[s2-transition0-1]",),
+    ),
+    Mutation(
+        "all-equal-maxima-take-it", "itnas/kernels/cpp/pools.h",
+        "g = here ? zero : g;", "", (f"{PLAIN}[darts-transition0-1]",),
+    ),
+    Mutation(
+        "means-by-nine", "itnas/kernels/cpp/pools.h",
+        "T(Window(i, j, 1, padded_.height, padded_.width).count())", "T(9)",
+        (f"{PLAIN}[nas-bench-201-transition0-1]",),
+    ),
+    Mutation(
+        "rows-of-taps-left-out", "itnas/kernels/cpp/depthwise.h",
+        "for (; first + A <= K; first += A)", "for (; first + A < K; first += A)",
+        (f"{PLAIN}[s2-transition0-1]",),
+    ),
+]  # fmt: skip
