@@ -95,6 +95,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         ("seconds", DOUBLE, "duration of the run (s)"),
         ("seconds_per_step", DOUBLE, "mean duration of one search step (s)"),
         ("device", STRING, "device the run was computed on"),
+        ("backend?", STRING, "what computed it, such as compiled avx2; null in older results"),
         ("host", STRING, "machine the run was computed on"),
         ("started", TIMESTAMP, "start of the run (UTC)"),
         ("finished", TIMESTAMP, "end of the run (UTC)"),

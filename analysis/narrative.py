@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from analysis.metrics import Estimate, Rate, detectable_difference
 from analysis.summary import ARCHITECTURE_MOVED, TRANSITION_MOVED, SettingSummary, pooled_sd
@@ -98,6 +99,21 @@ def coverage(summaries: Sequence[SettingSummary], study: Coverage, crossed: str 
             "these runs alone, so that no two share a seed; the variance decomposition is over all."
         )
     return sentences
+
+
+def backends(names: pd.Series) -> list[str]:
+    """That runs were computed by unlike operations, where they were; `names` of all runs.
+
+    Runs of before the column was written name none, and nothing is said of them.
+    """
+    counts = names.value_counts().sort_index()
+    if len(counts) < 2:
+        return []
+    told = listed(f"{name} ({runs(count)})" for name, count in counts.items())
+    return [
+        f"This study mixes backends: {told}. Their numbers agree within rounding, not bit by bit, "
+        "and a long search can part on that."
+    ]
 
 
 def movement(summaries: Sequence[SettingSummary]) -> list[str]:

@@ -60,7 +60,7 @@ def render(
     coverage = Coverage(len(results.runs), results.planned_runs)
     context = {
         "name": results.name,
-        "summary": _summary(computed, coverage),
+        "summary": _summary(computed, coverage, results),
         "headline": findings.headline(summaries, computed.stabilities, computed.comparisons),
         "seeds": findings.seeds(computed.widths),
         "variance": findings.variance(computed.variance),
@@ -90,12 +90,15 @@ def render(
     return environment.get_template("report.html.j2").render(context)
 
 
-def _summary(computed: Computed, coverage: Coverage) -> list[tuple[str, list[str]]]:
+def _summary(
+    computed: Computed, coverage: Coverage, results: Results
+) -> list[tuple[str, list[str]]]:
     summaries = computed.summaries
     items, compared = computed.stabilities, computed.comparisons
+    here = narrative.coverage(summaries, coverage, computed.crossed)
     parts = [
         ("The headline", findings.headline(summaries, items, compared)),
-        ("Runs", narrative.coverage(summaries, coverage, computed.crossed)),
+        ("Runs", here + narrative.backends(results.runs["backend"])),
         ("Movement", narrative.movement(summaries)),
         ("Stability", findings.stabilities(summaries, items)),
         ("Controls", findings.against_controls(summaries, compared)),

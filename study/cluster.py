@@ -141,10 +141,11 @@ def nodes() -> list[dict[str, Any]]:
 
 def slots(resources: Resources) -> int:
     """How many packs fit into the cluster at once."""
-    return sum(_fits(node["Resources"], resources) for node in nodes())
+    return sum(fits(node["Resources"], resources) for node in nodes())
 
 
-def _fits(node: dict[str, float], resources: Resources) -> int:
+def fits(node: dict[str, float], resources: Resources) -> int:
+    """How many packs fit into a node at once."""
     counts = [node.get("CPU", 0.0) / resources.cpu]
     if resources.gpu > 0:
         counts.append(node.get("GPU", 0.0) / resources.gpu)
@@ -154,7 +155,7 @@ def _fits(node: dict[str, float], resources: Resources) -> int:
 def _check_resources(resources: Resources) -> None:
     """Ray would wait for ever for a request that no node can satisfy."""
     alive = nodes()
-    if not any(_fits(node["Resources"], resources) for node in alive):
+    if not any(fits(node["Resources"], resources) for node in alive):
         has = [
             f"{node['Resources'].get('CPU', 0):g} CPU, {node['Resources'].get('GPU', 0):g} GPU"
             for node in alive

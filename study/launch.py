@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from itnas.data import DataError, ImageData, load_data
-from itnas.engine.pack import prepare
 from study.benchmark import Lookup, read_benchmark
 from study.errors import StudyError
 from study.file import StudyFile
@@ -98,7 +96,7 @@ def launch(
         registry.write(folder)
         if lookup and complete:
             _fill(folder, lookup, notify)
-        with running(file, folder, address, data, lookup, heartbeat) as start:
+        with running(file, folder, address, data, lookup, heartbeat, notify) as start:
             packs = {pack.pack_id: pack for pack in todo}
             start(
                 partial(_by_id, packs),
@@ -146,15 +144,16 @@ def running(
     data: ImageData,
     lookup: Lookup | None,
     heartbeat: Heartbeat,
+    notify: Notify,
 ) -> Iterator[Callable[..., None]]:
     """Ray, the live line and the signal handlers; gives `start(pack_of, identify, next_round)`."""
+    from study.backends import LocalBackend, cluster_backends
     from study.cluster import Interrupt, cluster
 
     engine = file.engine_settings()
-    # while Ray starts; a refusal does not wait for it, and a cluster's nodes build their own
-    building = threading.Thread(target=prepare, args=(engine,), daemon=True)
-    if address is None:
-        building.start()
+    local = LocalBackend(engine) if address is None else None
+    if local is not None:
+        local.start()
     arrays = data.to_arrays()
     size = sum(getattr(value, "nbytes", 0) for value in arrays.values())
     with (
@@ -175,8 +174,8 @@ def running(
         )
 
         def start(pack_of: Any, identify: Any, next_round: Any) -> None:
-            if address is None:
-                building.join()
+            for told in local.lines() if local else cluster_backends(engine, file.resources):
+                notify(told)
             watch = Watch(heartbeat.progress, line, heartbeat, interrupt, identify)
             arguments = {"pack_of": pack_of, "context": context, "data": arrays}
             run_trials(arguments, file.resources, watch, next_round)

@@ -86,6 +86,7 @@ def _search(
         results,
         study=context.study,
         device=context.engine.device,
+        backend=search.engine.backend_name,
         started=started,
         lookup=context.lookup,
         tune_trial=tune_trial,

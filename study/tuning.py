@@ -127,7 +127,7 @@ def run_tuning(
         with Heartbeat(folder, progress) as heartbeat:
             _forget_unfinished(registry, folder)
             registry.write(folder)
-            with running(file, folder, address, data, lookup, heartbeat) as start:
+            with running(file, folder, address, data, lookup, heartbeat, notify) as start:
                 start(plan, lambda c: (plan(c)[0].pack_id, len(plan.seeds)), next_round)
         outcome.trials = suggestions.finished()
         outcome.trials_new = outcome.trials - finished

@@ -72,7 +72,7 @@ class Engine:
             get_space(settings[0].space), search.channels, search.cells, image_channels, classes
         )
         self.settings, self.device = engine, torch.device(engine.device)
-        self.dtype = torch.float64 if engine.precision == "float64" else torch.float32
+        self.dtype = _dtype(engine)
         self.data_seeds = [seed.data for seed in seeds]
         self.workers = Workers()
         self.backend = choose_backend(engine, self.workers)
@@ -94,6 +94,14 @@ class Engine:
         self.scale = torch.full((len(seeds),), LARGEST_SCALE, device=self.device)
         """of the loss, per replica, under float16"""
         self.since_overflow = torch.zeros(len(seeds), device=self.device)
+
+    @property
+    def backend_name(self) -> str:
+        """What computes this pack: `compiled avx2`, `torch mixed`, `torch groups cuda` and so on.
+
+        Runs whose backends have one name are computed by the same operations.
+        """
+        return name_backend(self.backend, self.settings)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -212,11 +220,22 @@ class Engine:
         return alive & finite
 
 
-def prepare(engine: EngineSettings) -> None:
-    """Build what the settings need, once a machine, before many workers ask for it at once."""
-    with contextlib.suppress(RuntimeError):
-        if engine.device == "cpu":
-            choose_backend(engine)
+def prepare(engine: EngineSettings) -> str:
+    """Build what the settings need, once a machine, before many workers ask for it at once.
+
+    Gives the name of the backend that computes here (see `Engine.backend_name`). RuntimeError where
+    compiled kernels are asked for and cannot be had.
+    """
+    return name_backend(choose_backend(engine), engine)
+
+
+def name_backend(backend: Backend, engine: EngineSettings) -> str:
+    """See `Engine.backend_name`."""
+    if isinstance(backend, Native):
+        return f"compiled {kernels.isa(_dtype(engine))}"
+    layout = {Grouped: "groups", Looped: "loop", Mixed: "mixed"}[type(backend)]
+    device = torch.device(engine.device).type
+    return f"torch {layout}" if device == "cpu" else f"torch {layout} {device}"
 
 
 def choose_backend(engine: EngineSettings, workers: Workers | None = None) -> Backend:
@@ -224,7 +243,7 @@ def choose_backend(engine: EngineSettings, workers: Workers | None = None) -> Ba
 
     RuntimeError where compiled kernels are asked for and cannot be had.
     """
-    dtype = torch.float64 if engine.precision == "float64" else torch.float32
+    dtype = _dtype(engine)
     if engine.kernels == "compiled" or (
         engine.kernels == "auto" and engine.compilable and kernels.load(dtype) is not None
     ):
@@ -235,6 +254,10 @@ def choose_backend(engine: EngineSettings, workers: Workers | None = None) -> Ba
     if engine.layout == "groups" or (engine.layout == "auto" and not on_cpu):
         return Grouped(last, workers)
     return Looped(last, workers) if engine.layout == "loop" else Mixed(last, workers)
+
+
+def _dtype(engine: EngineSettings) -> torch.dtype:
+    return torch.float64 if engine.precision == "float64" else torch.float32
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,28 +1,21 @@
-"""The compiled kernels of `kernels.cpp`: built once a machine, called through ctypes.
+"""The compiled kernels of `cpp/`: loaded, and called through ctypes.
 
-Needs a C++ compiler (`c++`, or what CXX names) when first used; without one `load` gives None
-and the engine takes torch's operations. The library is cached under the user's cache folder (or
-ITNAS_CACHE), keyed by source, compiler flags and processor.
+Needs a C++ compiler (`c++`, or what CXX names) when first used, or a library that was built ahead;
+without either `load` gives None and the engine takes torch's operations. See `build.py` and
+`store.py` for the cache.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
-import tempfile
 import warnings
 from functools import cache
-from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).parent / "cpp" / "kernels.cpp"
-MARCH = os.environ.get("ITNAS_MARCH", "native")
-FLAGS = ("-std=c++17", "-O3", f"-march={MARCH}", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
+from itnas.kernels.build import NATIVE, UnavailableError, open_library
+
 _INDEX, _POINTER, _DOUBLE, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double, ctypes.c_int
 _SHAPE = (*[_INDEX] * 4, *[_INT] * 3)
 TASK = ctypes.CFUNCTYPE(None, _INDEX)
@@ -57,25 +50,19 @@ SIGNATURES = {
 
 
 @cache
-def load(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
+def load(dtype: torch.dtype = torch.float32, march: str | None = None) -> ctypes.CDLL | None:
     """The library for float32 or float64, built if need be (ten seconds).
 
-    None, with one warning, where it cannot be built.
+    `march`: native or a portable target such as x86-64-v3; None: what ITNAS_MARCH says, or native.
+    None, with one warning, where it cannot be had.
     """
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    if not compiler:
-        warnings.warn("no C++ compiler: the search takes torch's slower operations", stacklevel=2)
-        return None
+    march = march or os.environ.get("ITNAS_MARCH") or NATIVE
     try:
-        library = ctypes.CDLL(
-            str(_built(compiler, "double" if dtype == torch.float64 else "float"))
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        text = getattr(error, "stderr", None) or str(error)
-        line = str(text).strip().splitlines()[-1:]
+        real = "double" if dtype == torch.float64 else "float"
+        library = ctypes.CDLL(f"/proc/self/fd/{open_library(real, march)}")
+    except (OSError, UnavailableError) as error:
         warnings.warn(
-            f"kernels.cpp could not be built ({' '.join(line)}): the search takes torch's slower "
-            "operations",
+            f"no compiled kernels ({error}): the search takes torch's slower operations",
             stacklevel=2,
         )
         return None
@@ -86,46 +73,7 @@ def load(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     return library
 
 
-def _built(compiler: str, real: str) -> Path:
-    """Path of the library; compiled to a name of its own and renamed, so that packs may race."""
-    flags = (*FLAGS, f"-DREAL={real}")
-    key = "\n".join(
-        (*(f.read_text() for f in sorted(SOURCE.parent.iterdir())), compiler, *flags, _processor())
-    )
-    name = f"kernels-{real}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.so"
-    for folder in _folders():
-        if (folder / name).exists():
-            return folder / name
-    for folder in _folders():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=folder, suffix=".so")
-        except OSError:
-            continue  # a read-only home
-        os.close(handle)
-        try:
-            subprocess.run(
-                [compiler, *flags, str(SOURCE), "-o", temporary],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            os.replace(temporary, folder / name)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        return folder / name
-    raise OSError("no folder to write to")
-
-
-def _folders() -> list[Path]:
-    named = os.environ.get("ITNAS_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    temporary = Path(tempfile.gettempdir()) / f"itnas-{os.getuid()}"
-    return [Path(named)] if named else [Path(home) / "itnas", temporary]
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(sorted({x for x in lines if x.startswith(("flags", "model name"))}))
-    except OSError:
-        return platform.processor() + platform.machine()
+def isa(dtype: torch.dtype = torch.float32) -> str | None:
+    """Instructions that the library was built for: avx512, avx2, sse2, neon; None without one."""
+    library = load(dtype)
+    return None if library is None else str(library.instruction_set().decode())

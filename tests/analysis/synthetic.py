@@ -43,7 +43,7 @@ SCHEMAS = {
     "inner_edges_kept:i train_loss:d valid_loss:d valid_accuracy:d derived_accuracy:d "
     "architecture_displacement:d transition_displacement:d dependence_strength:d "
     "benchmark_valid:d benchmark_test:d tune_trial:i seconds:d seconds_per_step:d device:s "
-    "host:s started:t finished:t",
+    "backend:s host:s started:t finished:t",
     "epochs": "run_id:s epoch:i train_loss:d train_accuracy:d valid_loss:d valid_accuracy:d "
     "derived_accuracy:d architecture_entropy:d architecture_displacement:d "
     "transition_displacement:d dependence_strength:d hessian_eigenvalue:d seconds:d",
@@ -98,6 +98,7 @@ class Study:
     diverged: Sequence[tuple[str, int]] = ()
     short: Sequence[tuple[str, int]] = ()
     noise: float = 0.3
+    backends: Sequence[str | None] = ("compiled avx2",)  # of the seeds, in turn
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -240,6 +241,7 @@ def _run_row(study, setting, seed, run_id, completed, diverged, genotype, end) -
         "skip_connections": genotype.count("skip_connect"), "parameterless_operations": 3,
         "inner_edges_kept": 3, "tune_trial": setting.trial, "seconds": 12.0 + seed,
         "seconds_per_step": 0.05, "device": "cpu", "host": "somewhere",
+        "backend": study.backends[seed % len(study.backends)],
         "started": 1_700_000_000_000_000 + seed, "finished": 1_700_000_100_000_000 + seed,
     } | {key: end[key] for key in carried}  # fmt: skip
     row |= dict(zip(("seed_weights", "seed_data", "seed_architecture"), seeds, strict=True))

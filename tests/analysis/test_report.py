@@ -242,6 +242,14 @@ def test_an_incomplete_study_says_so(nb201: Path, tmp_path: Path) -> None:
     assert "4 of 12 planned runs are missing." in page.text
 
 
+def test_mixed_backends_are_told_and_one_is_not(nb201_page: Page, tmp_path: Path) -> None:
+    assert "mixes backends" not in nb201_page.text
+    backends = ("compiled avx512", "compiled avx512", "torch mixed", None)  # None: older runs
+    write_study(tmp_path / "s", Study(settings=[Setting("only")], backends=backends))
+    text = report(tmp_path / "s", tmp_path / "out").text
+    assert "This study mixes backends: compiled avx512 (2 runs) and torch mixed (1 run)." in text
+
+
 def test_one_seed_shows_that_it_has_no_interval(tmp_path: Path) -> None:
     write_study(tmp_path / "s", Study(settings=[Setting("independent", "independent")], seeds=[3]))
     page = report(tmp_path / "s", tmp_path / "out")

@@ -101,6 +101,12 @@ def test_extra_columns_and_missing_nullable_ones_are_welcome(copy: Path) -> None
     assert runs["epochs"].eq(5).all()
 
 
+def test_results_from_before_backends_were_written_are_read(copy: Path) -> None:
+    for shard in (copy / "runs").glob("*.parquet"):
+        pq.write_table(pq.read_table(shard).drop_columns(["backend"]), shard)
+    assert analysis.load(copy).runs["backend"].isna().all()
+
+
 def test_no_links_at_all_is_an_empty_table(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("independent", "independent")]))
     assert len(analysis.load(tmp_path).links(epoch="last")) == 0

@@ -157,8 +157,8 @@ def _runs(ids, setting, model, seeds, epochs, p, pack, rng) -> pa.Table:
         "valid_loss": [1.4] * n, "valid_accuracy": 0.6 + 0.02 * rng.normal(size=n),
         "derived_accuracy": 0.5 + 0.02 * rng.normal(size=n), "architecture_displacement": [0.4] * n,
         "dependence_strength": [0.0 if none else 0.2] * n, "seconds": [50.0] * n,
-        "seconds_per_step": [0.1] * n, "device": ["cpu"] * n, "host": ["somewhere"] * n,
-        "started": moment, "finished": moment + 50_000_000,
+        "seconds_per_step": [0.1] * n, "device": ["cpu"] * n, "backend": ["torch mixed"] * n,
+        "host": ["somewhere"] * n, "started": moment, "finished": moment + 50_000_000,
     }  # fmt: skip
     if not none:
         columns |= {

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import itnas
-from itnas.engine.pack import Engine
+from itnas.engine.pack import Engine, prepare
 from itnas.kernels import library as kernels
 from itnas.method.bilevel import SearchPack
 from itnas.settings import (
@@ -467,17 +467,34 @@ def test_float16_gradients_are_unscaled_once(digits):
             assert torch.cosine_similarity(mine[k], wanted[k], dim=0) > 0.99
 
 
-def test_engine_without_a_compiler_says_so_and_goes_on(monkeypatch, digits):
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
+def test_engine_without_a_compiler_says_so_and_goes_on(monkeypatch, digits, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ITNAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     kernels.load.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
             engine = Engine([itnas.resolve(config("s2"), digits)], [Seeds.all(0)], 1, 10,
                             EngineSettings())  # fmt: skip
-        assert type(engine.backend).__name__ == "Mixed"
+        assert engine.backend_name == "torch mixed"
         with pytest.raises(RuntimeError, match="not available"):
             Engine([itnas.resolve(config("s2"), digits)], [Seeds.all(0)], 1, 10,
                    EngineSettings(kernels="compiled"))  # fmt: skip
     finally:
         kernels.load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        (EngineSettings(kernels="torch"), "torch mixed"),
+        (EngineSettings(kernels="torch", layout="loop"), "torch loop"),
+        (EngineSettings(layout="groups"), "torch groups"),
+        (EngineSettings(device="cuda:1"), "torch groups cuda"),
+        pytest.param(
+            EngineSettings(precision="float64"), f"compiled {kernels.isa()}", marks=compiler
+        ),
+    ],
+)
+def test_a_backend_is_named_before_anything_is_computed(engine, name):
+    assert prepare(engine) == name

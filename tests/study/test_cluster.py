@@ -84,6 +84,9 @@ def test_launch_on_two_nodes(two_nodes, write_study, tmp_path):
                  cwd=tmp_path)  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert len(rows(folder)) == 4
+    told = [line for line in result.stderr.splitlines() if line.startswith("node ")]
+    (backend,) = {row["backend"] for row in rows(folder)}
+    assert sorted(line.split(": ")[1] for line in told) == sorted([backend, "no room for a pack"])
     assert list((folder / "logs").iterdir()) == [folder / "logs" / "launch.json"]  # no probes
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -65,6 +66,15 @@ def test_launch_says_how_it_goes_and_what_next(launched):
     assert f"python run_study.py analyze {folder}" in result.stdout
     assert "transition" in result.stdout
     assert "ray" not in result.stderr.lower()  # none of its chatter
+
+
+def test_launch_names_the_backend_before_the_first_trial_and_runs_keep_it(launched):
+    _, folder, result = launched
+    (backend,) = {row["backend"] for row in rows(folder)}
+    lines = result.stderr.splitlines()
+    told = lines.index(f"node {socket.gethostname()}: {backend}")
+    assert told < next(n for n, line in enumerate(lines) if line.startswith("runs "))
+    assert backend.split()[0] in ("compiled", "torch")
 
 
 def test_launch_leaves_no_clutter(launched):

@@ -64,8 +64,9 @@ def trained():
 def written(folder, trained, lookup=None, results=None):
     for pack, own in trained:
         tables = pack_tables(
-            pack, results or own, study="tiny", device="cpu", started=STARTED, lookup=lookup
-        )
+            pack, results or own, study="tiny", device="cpu", backend="torch mixed",
+            started=STARTED, lookup=lookup,
+        )  # fmt: skip
         write_shards(folder, pack.pack_id, tables)
 
 
@@ -205,6 +206,19 @@ def test_benchmark_added_later_fills_nulls_only(folder, trained, write_study):
     columns = [c for c in before.column_names if not c.startswith("benchmark_")]
     assert after.select(columns).equals(before.select(columns))
     assert fill_benchmark(folder, lookup) == 0
+
+
+def test_runs_from_before_backends_were_written_are_read_and_filled(folder, trained, write_study):
+    packs = trained(write_study)
+    written(folder, packs)
+    assert {row["backend"] for row in read_runs(folder, ["backend"])} == {"torch mixed"}
+    for name in folder.names("runs"):
+        path = folder.path(f"runs/{name}")
+        pq.write_table(pq.read_table(path).drop_columns(["backend"]), path)
+    assert {row["backend"] for row in read_runs(folder, ["backend"])} == {None}
+    lookup = {r.genotype: (1.0, 2.0) for _, results in packs for r in results}
+    assert fill_benchmark(folder, lookup) == 4
+    assert {row["backend"] for row in read_runs(folder, ["backend"])} == {None}
 
 
 def test_benchmark_refusals(tmp_path):
