@@ -56,7 +56,7 @@ def hold_to(march):
     assert "torch" not in sys.modules, "torch has chosen its instructions already"
     os.environ["ATEN_CPU_CAPABILITY"], os.environ["ONEDNN_MAX_CPU_ISA"] = TARGETS[march]
     os.environ["ITNAS_MARCH"] = march
-    supported_targets = lambda: ["x86-64-v3", "x86-64-v4"]
+    from itnas.kernels.processor import supported_targets  # loads torch, after what was just set
 
     if march not in supported_targets():
         known = ", ".join(supported_targets()) or "none of the portable targets"

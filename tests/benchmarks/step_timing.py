@@ -172,7 +172,7 @@ def measure(config, pack=1, repeats=3, threads=1, model="transition", march="nat
         "threads": threads,
         "pack": pack,
         "precision": settings.precision,
-        "backend": type(ours.engine.backend).__name__.lower(),
+        "backend": ours.engine.backend_name,
         "repeats": repeats,
         "plain_seconds": round(one.median, 5),
         "plain_channels_last_seconds": round(two.median, 5),

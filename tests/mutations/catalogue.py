@@ -207,8 +207,8 @@ MUTATIONS = [
     Mutation(
         "gradient-of-undilated-taps",
         "itnas/kernels/cpp/depthwise.h",
-        "\n                        sum[a * K + e] += load<T, V>(from + a * D * row + e * D * c) * b;",
-        "\n                        sum[a * K + e] += load<T, V>(from + a * D * row + e * c) * b;",
+        f"\n{24 * ' '}sum[a * K + e] += load<T, V>(from + a * D * row + e * D * c) * b;",
+        f"\n{24 * ' '}sum[a * K + e] += load<T, V>(from + a * D * row + e * c) * b;",
         (f"{PLAIN}[darts-transition0-1]",),
     ),
     Mutation(
