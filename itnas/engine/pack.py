@@ -8,9 +8,10 @@ setting: it shapes the tensors.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,8 @@ from itnas.streams import stream
 
 LARGEST_SCALE = 2.0**16
 """of the loss under float16; halved where gradients overflow, doubled after `SCALE_PERIOD`"""
+SMALL_MAP = 2**18
+"""elements of a replica's first map up to which threads take replicas, not parts of one"""
 SCALE_PERIOD = 2000
 """gradients in a row that did not overflow; a step has two, the architecture's and the weights'"""
 
@@ -72,6 +75,7 @@ class Engine:
             get_space(settings[0].space), search.channels, search.cells, image_channels, classes
         )
         self.settings, self.device = engine, torch.device(engine.device)
+        self.channels = search.channels
         self.dtype = _dtype(engine)
         self.data_seeds = [seed.data for seed in seeds]
         self.workers = Workers()
@@ -125,13 +129,16 @@ class Engine:
 
         images (K, B, C, H, W), labels (K, B), p by cell kind (K, operations of all edges).
         """
-        losses, found = [], []
-        for n, chunk in enumerate(self.chunks):
+
+        @torch.enable_grad()
+        def compute(n: int, chunk: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
             weights = {name: w.detach() for name, w in self.leaves[n].items()}
             leaves = {kind: q[chunk].detach().requires_grad_() for kind, q in p.items()}
             loss, _ = self._loss(chunk, images, labels, leaves, weights)
-            found.append(torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values())))
-            losses.append(loss.detach())
+            found = torch.autograd.grad(self._scaled(loss, chunk), list(leaves.values()))
+            return loss.detach(), found
+
+        losses, found = self._by_chunk(images, compute)
         gradients = [joined(parts) for parts in zip(*found, strict=True)]
         if self.settings.precision == "float16":
             gradients = [g / self.scale[:, None] for g in gradients]
@@ -141,14 +148,16 @@ class Engine:
         self, images: Tensor, labels: Tensor, p: EdgeWeights
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses (K,), hits (K,) and the gradient of the flat weights; p is constant."""
-        losses, hits, found = [], [], []
-        for n, chunk in enumerate(self.chunks):
+
+        @torch.enable_grad()
+        def compute(n: int, chunk: slice) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
             constants = {kind: q[chunk].detach() for kind, q in p.items()}
             weights = self.leaves[n]
             loss, logits = self._loss(chunk, images, labels, constants, weights)
-            found.append(torch.autograd.grad(self._scaled(loss, chunk), list(weights.values())))
-            losses.append(loss.detach())
-            hits.append(_hits(logits, labels[chunk]))
+            found = torch.autograd.grad(self._scaled(loss, chunk), list(weights.values()))
+            return loss.detach(), _hits(logits, labels[chunk]), found
+
+        losses, hits, found = self._by_chunk(images, compute)
         flat = self.store.flatten(found)
         if self.settings.precision == "float16":
             flat = flat / self.store.spread(self.scale)
@@ -157,13 +166,33 @@ class Engine:
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor, p: EdgeWeights) -> tuple[Tensor, Tensor]:
         """Sums over the images of the losses, and hits: (K,) each."""
-        losses, hits = [], []
-        for n, chunk in enumerate(self.chunks):
+
+        def compute(n: int, chunk: slice) -> tuple[Tensor, Tensor]:
             own = {kind: q[chunk] for kind, q in p.items()}
             loss, logits = self._loss(chunk, images, labels, own, self.leaves[n])
-            losses.append(loss * labels.shape[1])
-            hits.append(_hits(logits, labels[chunk]))
+            return loss * labels.shape[1], _hits(logits, labels[chunk])
+
+        losses, hits = self._by_chunk(images, compute)
         return joined(losses), joined(hits)
+
+    def _by_chunk(self, images: Tensor, compute: Callable[[int, slice], tuple[Any, ...]]) -> Any:
+        """What `compute` gives for every chunk, each of its values as a list over the chunks.
+
+        Replicas with small maps are shared out among the threads as they are; larger ones take all
+        threads, one after another, so that no more than one keeps its maps.
+        """
+        found: list[tuple[Any, ...]] = [()] * len(self.chunks)
+
+        def task(n: int) -> None:
+            found[n] = compute(n, self.chunks[n])
+
+        _, batch, _, height, width = images.shape
+        if batch * height * width * self.channels <= SMALL_MAP:
+            self.workers.each(len(found), task)
+        else:
+            for n in range(len(found)):
+                task(n)
+        return zip(*found, strict=True)
 
     def _loss(
         self, chunk: slice, images: Tensor, labels: Tensor, p: EdgeWeights, weights: Weights

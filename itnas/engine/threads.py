@@ -65,14 +65,14 @@ class Workers:
                 for n in range(count):
                     task(n)
             return
-        failed: list[Exception] = []
+        failed: list[BaseException] = []
 
         def guarded(n: int) -> None:
             torch.get_num_threads()  # makes torch's one thread known to a new thread
             try:
                 with torch.no_grad():  # a thread has its own mode
                     task(n)
-            except Exception as error:
+            except BaseException as error:  # an interrupt too: a library's callback would drop it
                 failed.append(error)
 
         if self._each is not None:

@@ -23,7 +23,7 @@ from itnas.engine.optimizers import ReplicaSGD
 from itnas.engine.pack import Engine
 from itnas.engine.replicas import Architectures
 from itnas.method import measures
-from itnas.method.genotype import Genotype, count_tied_edges, derive
+from itnas.method.genotype import Genotype, count_tied_edges, derive, single_paths
 from itnas.method.records import CellRecord, EpochRecord, RunResult
 from itnas.method.spaces import CellKind, Space, get_space
 from itnas.settings import EngineSettings, Seeds, Setting
@@ -329,24 +329,6 @@ def resolve(setting: Setting, data: ImageData) -> Setting:
 def steps_per_run(setting: Setting, data: ImageData) -> int:
     """Search steps of a whole run. DataError where a part is smaller than a batch."""
     return data.steps_per_epoch(setting.search.batch_size) * setting.search.epochs
-
-
-def single_paths(
-    space: Space, genotypes: Sequence[Genotype], like: dict[CellKind, Tensor]
-) -> dict[CellKind, Tensor]:
-    """Genotypes as edge weights: 1 for what is kept, 0 for all else; (K, operations) by kind."""
-    paths = {}
-    for kind, cell in space.cells.items():
-        rows = []
-        for genotype in genotypes:
-            kept = {(c.source, c.target): c.operation for c in genotype.cells[kind]}
-            rows.append([
-                float(kept.get((edge.source, edge.target)) == operation)
-                for edge in cell.edges
-                for operation in edge.operations
-            ])  # fmt: skip
-        paths[kind] = like[kind].new_tensor(rows)
-    return paths
 
 
 def _lengths(space: Space, kind: CellKind) -> list[int]:

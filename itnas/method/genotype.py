@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from torch import Tensor
 
 from itnas.method.operations import parameterless
 from itnas.method.spaces import SPACES, CellKind, Space
@@ -104,6 +106,24 @@ def count_tied_edges(space: Space, probabilities: Probabilities) -> int:
             weights = sorted((w for w, _ in _eligible(space, edge.operations, p)), reverse=True)
             tied += len(weights) > 1 and weights[0] - weights[1] <= TIE
     return tied
+
+
+def single_paths(
+    space: Space, genotypes: Sequence[Genotype], like: dict[CellKind, Tensor]
+) -> dict[CellKind, Tensor]:
+    """Genotypes as edge weights: 1 for what is kept, 0 for all else; (K, operations) by kind."""
+    paths = {}
+    for kind, cell in space.cells.items():
+        rows = []
+        for genotype in genotypes:
+            kept = {(c.source, c.target): c.operation for c in genotype.cells[kind]}
+            rows.append([
+                float(kept.get((edge.source, edge.target)) == operation)
+                for edge in cell.edges
+                for operation in edge.operations
+            ])  # fmt: skip
+        paths[kind] = like[kind].new_tensor(rows)
+    return paths
 
 
 def _eligible(space: Space, operations: tuple[str, ...], p: list[float]) -> list[tuple[float, str]]:

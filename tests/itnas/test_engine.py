@@ -11,6 +11,7 @@ import itnas
 from itnas.engine.pack import Engine, prepare
 from itnas.kernels import library as kernels
 from itnas.method.bilevel import SearchPack
+from itnas.method.genotype import single_paths
 from itnas.settings import (
     DIFFERING,
     DependenceSettings,
@@ -20,6 +21,7 @@ from itnas.settings import (
     Setting,
 )
 from tests.benchmarks.operators import engine_calls, plain_calls
+from tests.reference.backends import BACKENDS
 from tests.reference.dependence import plain_architecture
 from tests.reference.search import PlainSearch
 from tests.reference.supernet import single_path
@@ -32,13 +34,6 @@ MODELS = [
     DependenceSettings(sharing="cell", own_weight=0.3, temperature=0.7),
     DependenceSettings(attention="uniform", stop_gradient=True, init="random"),
 ]
-BACKENDS = {
-    "groups": {"layout": "groups"},
-    "loop": {"layout": "loop", "kernels": "torch"},
-    "sizes": {"kernels": "torch"},
-    "channels-last": {"layout": "groups", "channels_last": True},
-    "compiled": {"kernels": "compiled"},
-}
 compiler = pytest.mark.skipif(kernels.load() is None, reason="no C++ compiler")
 backends = pytest.mark.parametrize(
     "backend", [pytest.param(b, marks=compiler if b == "compiled" else ()) for b in BACKENDS]
@@ -305,7 +300,7 @@ def test_single_paths_are_the_network_of_the_kept_edges(digits, space, backend):
     pack, (reference,) = pair(digits, config(space), [Seeds.all(1)], backend)
     relaxed = pack.architectures()
     genotypes = pack._genotypes({k: p.detach() for k, p in relaxed.items()})
-    paths = itnas.method.bilevel.single_paths(pack.space, genotypes, relaxed)
+    paths = single_paths(pack.space, genotypes, relaxed)
     images, labels = batch(1, channels=1)
     losses, hits = pack.engine.evaluate(images, labels, paths)
     logits = reference.network(images[0], single_path(pack.space, genotypes[0]))

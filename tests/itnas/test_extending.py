@@ -15,16 +15,10 @@ from itnas.method.spaces import SPACES, Cell, Edge, get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from study.file import StudyFile
 from study.grid import effectless, expand
+from tests.reference.backends import BACKENDS
 from tests.reference.search import PlainSearch
 
 DOCS = Path(__file__).parents[2] / "docs"
-BACKENDS = {
-    "groups": {"layout": "groups"},
-    "loop": {"layout": "loop", "kernels": "torch"},
-    "sizes": {"kernels": "torch"},
-    "channels-last": {"layout": "groups", "channels_last": True},
-    "compiled": {"kernels": "compiled"},
-}
 
 
 @pytest.fixture

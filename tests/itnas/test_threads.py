@@ -55,9 +55,17 @@ def trained(images, space, engine, count, threads):
     return torch.cat(found), pack.engine.workers.count
 
 
+@pytest.mark.parametrize("taken", ["replicas", "blocks"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
-def test_bits_do_not_depend_on_the_number_of_threads(images, space, engine, threads):
+def test_bits_do_not_depend_on_the_number_of_threads(
+    images, space, engine, taken, threads, monkeypatch
+):
+    """Whether threads take a replica each or blocks of images of one."""
+    if taken == "blocks":
+        monkeypatch.setattr("itnas.engine.pack.SMALL_MAP", 0)
+    elif "compiled" not in engine.values():
+        pytest.skip("all replicas are in one tensor")
     one, used = trained(images, space, engine, 1, threads)
     assert used == 1
     for count in (2, 3):
@@ -99,8 +107,9 @@ def test_tasks_run_once_each_with_torch_on_one_thread(threads):
     assert {count for _, _, count in names} == {1}  # torch's operations stay on one thread
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("backend", ["python", "kernels"])
-def test_an_exception_in_a_task_is_raised(backend, threads):
+def test_an_exception_in_a_task_is_raised(backend, error, threads):
     if backend == "kernels":
         if load() is None:
             pytest.skip("no C++ compiler")
@@ -112,11 +121,11 @@ def test_an_exception_in_a_task_is_raised(backend, threads):
 
     def task(n):
         if n == 3:
-            raise ValueError("three")
+            raise error("three")
 
     for count in (1, 2):
         threads(count)
-        with pytest.raises(ValueError, match="three"), workers.working():
+        with pytest.raises(error, match="three"), workers.working():
             workers.each(6, task)
         assert torch.get_num_threads() == count
 

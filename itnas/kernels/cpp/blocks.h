@@ -11,7 +11,7 @@
 namespace itnas {
 
 constexpr Index BLOCKS = 16;             // of the images of a batch, at most
-constexpr double SMALLEST_WORK = 65536;  // multiplications; less is done by one thread
+constexpr double SMALLEST_WORK = 1048576;  // multiplications; less is done by one thread
 
 // Consecutive images, or rows of anything that is done one by one
 struct Blocks {
