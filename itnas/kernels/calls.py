@@ -66,26 +66,32 @@ class Kernels:
         )  # fmt: skip
 
     def pointwise(
-        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map, stats: int | None
+        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map, stats: Sequence[int]
     ) -> None:
         """1x1 convolution (of the ReLU) of x, by a matrix (C out, C); or, by two matrices of
         `first` and C out - `first` rows, a factorized reduction: pixels (2i, 2j) and (2i + 1,
-        2j + 1). `matrices` are pointers, the second may be None.
+        2j + 1). `matrices` are pointers, the second may be None. Statistics of equal parts of y, as
+        many as there are pointers; none: not taken.
         """
         self._call["pointwise"](
             x.batch, x.height, x.width, x.channels, y.channels, first, rectify, x.pointer,
-            x.stride, *matrices, y.pointer, y.stride, stats, EPSILON,
+            x.stride, *matrices, y.pointer, y.stride, max(len(stats), 1), _pointers(stats), EPSILON,
         )  # fmt: skip
 
     def pointwise_backward(
-        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map, stats: int | None,
-        sums: int | None, weight: float, g: Map, dx: Map, gradients: Matrices,
+        self, x: Map, first: int, rectify: bool, matrices: Matrices, y: Map,
+        stats: Sequence[int], sums: Sequence[int], weights: Sequence[float], gs: Sequence[Map],
+        dx: Map, gradients: Matrices,
     ) -> None:  # fmt: skip
-        """g: gradient of y, or where y has `stats` of weight * normalised y. dx is added to."""
+        """gs: one gradient, that of y; or, with `stats`, the gradient of weight * normalised y for
+        each of its parts. dx is added to.
+        """
+        parts, strides = len(gs), [g.stride for g in gs]
         self._call["pointwise_backward"](
-            x.batch, x.height, x.width, x.channels, g.channels, first, rectify, x.pointer,
-            x.stride, *matrices, y.pointer, y.stride, stats, sums, weight, g.pointer, g.stride,
-            dx.pointer, dx.stride, *gradients,
+            x.batch, x.height, x.width, x.channels, y.channels, first, rectify, x.pointer,
+            x.stride, *matrices, y.pointer, y.stride, parts, _pointers([g.pointer for g in gs]),
+            (ctypes.c_int64 * parts)(*strides), _pointers(stats), _pointers(sums),
+            (ctypes.c_double * len(weights))(*weights), dx.pointer, dx.stride, *gradients,
         )  # fmt: skip
 
     def image_moments(self, y: Map, moments: Tensor) -> None:
@@ -130,11 +136,11 @@ class Kernels:
         g, arrays = gs[0], _arrays(terms, gs)
         self._call["combine_sums"](g.batch, g.pixels, g.channels, len(gs), *arrays, sums)
 
-    def rectify_backward(self, x: Map, d: Map, e: Map | None, dx: Map) -> None:
-        """dx += d (+ e, spaced as d) where x is positive."""
+    def rectify_backward(self, x: Map, d: Map, dx: Map) -> None:
+        """dx += d where x is positive."""
         self._call["rectify_backward"](
             x.batch * x.pixels, x.channels, x.pointer, x.stride, d.pointer, d.stride,
-            None if e is None else e.pointer, dx.pointer, dx.stride,
+            dx.pointer, dx.stride,
         )  # fmt: skip
 
     def pool(self, x: Map, maximum: bool, stride: int, y: Map, stats: int | None) -> None:
@@ -150,6 +156,11 @@ class Kernels:
             x.batch, x.height, x.width, x.channels, maximum, stride, x.pointer, x.stride,
             dy.pointer, dy.stride, dx.pointer, dx.stride,
         )  # fmt: skip
+
+
+def _pointers(given: Sequence[int]) -> object:
+    """An array of them; null where there are none."""
+    return (ctypes.c_void_p * len(given))(*given) if given else None
 
 
 def _arrays(terms: Sequence[Sequence[Term]], targets: Sequence[Map]) -> tuple[object, ...]:

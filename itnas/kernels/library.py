@@ -27,11 +27,11 @@ SIGNATURES = {
         *[_POINTER, _INDEX] * 2, *[_POINTER] * 3,
     ),
     "pointwise": (
-        *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, _INDEX, _POINTER, _DOUBLE,
+        *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, *[_INDEX] * 2, _POINTER, _DOUBLE,
     ),
     "pointwise_backward": (
-        *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, _INDEX, *[_POINTER] * 2, _DOUBLE,
-        *[_POINTER, _INDEX] * 2, *[_POINTER] * 2,
+        *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, *[_INDEX] * 2, *[_POINTER] * 6,
+        _INDEX, *[_POINTER] * 2,
     ),
     "image_moments": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER),
     "statistics": (_POINTER, *[_INDEX] * 3, _DOUBLE, _POINTER),
@@ -41,7 +41,7 @@ SIGNATURES = {
     ),
     "combine": (*[_INDEX] * 4, *[_POINTER] * 7, _INT),
     "combine_sums": (*[_INDEX] * 4, *[_POINTER] * 7),
-    "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 2, *[_POINTER] * 2, _INDEX),
+    "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 3),
     "pool": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 2, _POINTER, _DOUBLE),
     "pool_backward": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 3),
     "use_threads": (_INT,),

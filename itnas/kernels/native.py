@@ -63,7 +63,7 @@ class _Pointwise(torch.autograd.Function):
             given.batch, given.height // times, given.width // times, count, dtype=x.dtype
         )
         matrices = one.data_ptr(), None if two is None else two.data_ptr()
-        kernels.pointwise(given, first, False, matrices, Map(y), None)
+        kernels.pointwise(given, first, False, matrices, Map(y), [])
         ctx.kernels = kernels
         ctx.save_for_backward(x, one, two)
         return y.permute(0, 3, 1, 2)
@@ -78,7 +78,7 @@ class _Pointwise(torch.autograd.Function):
         into = [d.data_ptr() if wanted and d is not None else None for d in found]
         matrices = one.data_ptr(), None if two is None else two.data_ptr()
         ctx.kernels.pointwise_backward(
-            given, one.shape[1], False, matrices, g, None, None, 1.0, g, Map(dx), tuple(into)
+            given, one.shape[1], False, matrices, g, [], [], [], [g], Map(dx), tuple(into)
         )
         done, dtwo = found if wanted else (None, None)
         return dx.permute(0, 3, 1, 2), done, dtwo, None

@@ -11,6 +11,10 @@ largest beside them. Seconds are of the process (CPU) or of the device between s
 (CPU) or the device's allocated memory (CUDA) during a step. Operator calls are those of forward and
 backward passes, the engine's in the grouped layout that a GPU uses.
 
+Before each step what was freed is given back to the system, so that a step pays for all the memory
+it takes and peaks are its own; `--steady` leaves it, as a loop of one form alone does, which
+favours the form that takes more.
+
 `--march x86-64-v3` builds the kernels for that target and holds torch to the same instructions, in
 both forms: a machine with AVX-512 shows what a user with AVX2 gets.
 """
@@ -41,6 +45,7 @@ def arguments():
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--layout", default="auto")
     parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--steady", action="store_true", help="keep freed memory between steps")
     for name in ("compile", "channels-last", "graphs"):
         parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args()
@@ -73,6 +78,7 @@ def main():
     try:
         line = measure(
             given.config, given.pack, given.repeats, given.threads, march=given.march,
+            steady=given.steady,
             device=given.device, precision=given.precision, layout=given.layout,
             kernels=given.kernels, compile=given.compile, channels_last=given.channels_last,
             graphs=given.graphs,

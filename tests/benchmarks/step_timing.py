@@ -44,27 +44,44 @@ def random_data(resolution, channels, classes=10):
 class Meter:
     """Seconds of a step (of the process or the device, and by the clock), and its peak memory."""
 
-    def __init__(self, device, step, runs=1):
+    def __init__(self, device, step, runs=1, *, steady=False):
         self.cuda = torch.device(device).type == "cuda"
-        self.step, self.runs = step, runs
+        self.step, self.runs, self.steady = step, runs, steady
         self.peak, self.seconds, self.wall = 0.0, [], []
 
+    def warm_up(self, steps):
+        """Untimed steps."""
+        self._start()
+        for _ in range(steps):
+            self.step()
+        self._stop()
+
     def measure(self):
-        """One more step."""
+        """One more step. Unless `steady`, what was freed before is given back first, as it is for
+        the first step of a process: asking for memory again is part of the time.
+        """
         gc.collect()
-        if self.cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            _forget_peak()
+        if self.cuda or not self.steady:
+            self._start()
         process, clock = time.process_time(), time.perf_counter()
         self.step()
         if self.cuda:
             torch.cuda.synchronize()
         wall = (time.perf_counter() - clock) / self.runs
-        self.wall.append(wall)
         own = wall if self.cuda else (time.process_time() - process) / self.runs
+        self.wall.append(wall)
         self.seconds.append(own)
+        if self.cuda or not self.steady:
+            self._stop()
+
+    def _start(self):
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            _forget_peak()
+
+    def _stop(self):
         found = torch.cuda.max_memory_allocated() / 2**20 if self.cuda else _peak_mib()
         self.peak = max(self.peak, found)
 
@@ -121,7 +138,9 @@ class PlainStep:
             self.search.weight_step(self.images, self.labels)
 
 
-def measure(config, pack=1, repeats=3, threads=1, model="transition", march="native", **engine):
+def measure(
+    config, pack=1, repeats=3, threads=1, model="transition", march="native", steady=False, **engine
+):
     """The benchmark's line as a dict. ValueError for engine settings that exclude each other."""
     settings = EngineSettings(**engine)
     torch.set_num_threads(threads)
@@ -153,13 +172,14 @@ def measure(config, pack=1, repeats=3, threads=1, model="transition", march="nat
     }
     del grouped
     meters = [
-        Meter(settings.device, plain),
-        Meter(settings.device, last),
-        Meter(settings.device, lambda: ours.step(images, labels, images, labels), pack),
+        Meter(settings.device, plain, steady=steady),
+        Meter(settings.device, last, steady=steady),
+        Meter(
+            settings.device, lambda: ours.step(images, labels, images, labels), pack, steady=steady
+        ),
     ]
     for meter in meters:
-        for _ in range(5 if settings.graphs else 1):
-            meter.step()
+        meter.warm_up(5 if settings.graphs else 1)
     for _ in range(repeats):
         for meter in meters:
             meter.measure()
@@ -174,6 +194,7 @@ def measure(config, pack=1, repeats=3, threads=1, model="transition", march="nat
         "precision": settings.precision,
         "backend": ours.engine.backend_name,
         "repeats": repeats,
+        "steady": steady,
         "plain_seconds": round(one.median, 5),
         "plain_channels_last_seconds": round(two.median, 5),
         "engine_seconds_per_run": round(own.median, 5),

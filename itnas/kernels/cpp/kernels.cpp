@@ -61,24 +61,26 @@ void separable_backward(
 
 void pointwise(
     Index images, Index height, Index width, Index c_in, Index c_out, Index first, int rectify,
-    const T* x, Index xs, const T* one, const T* two, T* y, Index ys, double* stats, double epsilon
+    const T* x, Index xs, const T* one, const T* two, T* y, Index ys, Index parts,
+    double* const* stats, double epsilon
 ) {
-    with_vectors<T>(c_in | c_out, [&](auto v) {
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
         Pointwise<T, v()>(
             images, height, width, c_in, c_out, first, rectify, {x, xs}, one, two
-        ).forward({y, ys}, stats, epsilon);
+        ).forward({y, ys}, parts, stats, epsilon);
     });
 }
 
 void pointwise_backward(
     Index images, Index height, Index width, Index c_in, Index c_out, Index first, int rectify,
-    const T* x, Index xs, const T* one, const T* two, const T* y, Index ys, const double* stats,
-    const double* sums, double weight, const T* g, Index gs, T* dx, Index dxs, T* done, T* dtwo
+    const T* x, Index xs, const T* one, const T* two, const T* y, Index ys, Index parts,
+    T* const* g, const Index* strides, double* const* stats, double* const* sums,
+    const double* weights, T* dx, Index dxs, T* done, T* dtwo
 ) {
-    with_vectors<T>(c_in | c_out, [&](auto v) {
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
         Pointwise<T, v()>(
             images, height, width, c_in, c_out, first, rectify, {x, xs}, one, two
-        ).backward({y, ys}, stats, sums, weight, {g, gs}, {dx, dxs}, done, dtwo);
+        ).backward({y, ys}, {parts, g, strides, stats, sums, weights}, {dx, dxs}, done, dtwo);
     });
 }
 
@@ -138,11 +140,10 @@ void combine_sums(
 }
 
 void rectify_backward(
-    Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, const T* e, T* dx,
-    Index dxs
+    Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, T* dx, Index dxs
 ) {
     with_vectors<T>(c, [&](auto v) {
-        rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, e, {dx, dxs});
+        rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, {dx, dxs});
     });
 }
 

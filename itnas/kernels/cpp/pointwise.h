@@ -9,6 +9,17 @@
 
 namespace itnas {
 
+// What comes back to a part of the outputs: the gradient of the weighted, normalised y
+template <typename T>
+struct Returned {
+    Index count;  // parts, of equally many channels
+    T* const* g;
+    const Index* strides;
+    double* const* stats;  // (2, channels of a part) each
+    double* const* sums;
+    const double* weights;
+};
+
 // One pixel (i, j) goes to every output; or, with a second matrix, the pixels (2i, 2j) and
 // (2i + 1, 2j + 1) go to the first and the last of its channels.
 template <typename T, int V>
@@ -69,8 +80,8 @@ struct Pointwise {
         });
     }
 
-    // stats may be null
-    void forward(Map<T> y, double* stats, double epsilon) const {
+    // stats: of `parts` of the outputs, (2, channels of a part) each; may be null
+    void forward(Map<T> y, Index parts, double* const* stats, double epsilon) const {
         std::vector<T> moment(stats ? images * 2 * c_out : 0);
         Blocks(images).each(
             work(), [&] { return std::vector<T>(pixels * k); },
@@ -84,42 +95,54 @@ struct Pointwise {
                 }
             }
         );
-        if (stats) merge_moments(moment.data(), images, pixels, c_out, epsilon, stats);
+        if (!stats) return;
+        std::vector<double> all(2 * c_out);
+        merge_moments(moment.data(), images, pixels, c_out, epsilon, all.data());
+        const Index c = c_out / parts;
+        for (Index e = 0; e < parts; ++e)
+            for (Index n = 0; n < c; ++n) {
+                stats[e][n] = all[e * c + n];
+                stats[e][c + n] = all[c_out + e * c + n];
+            }
     }
 
     struct Buffers {
         std::vector<T> rows, dy, drows;
     };
 
-    // g: gradient of y, or (with stats) of the weighted, normalised y. dx is added to.
-    void backward(
-        Map<const T> y, const double* stats, const double* sums, double weight, Map<const T> g,
-        Map<T> dx, T* done, T* dtwo
-    ) const {
-        const std::vector<double> nothing(stats ? 0 : 2 * c_out);
-        const NormGradient<T> norm(
-            stats ? stats : nothing.data(), stats ? sums : nothing.data(), weight,
-            double(images * pixels), c_out
-        );
+    // parts without statistics: the one gradient is that of y itself. dx is added to.
+    void backward(Map<const T> y, Returned<T> parts, Map<T> dx, T* done, T* dtwo) const {
+        const bool normed = parts.stats != nullptr;
+        const Index c = c_out / parts.count;
+        std::vector<NormGradient<T>> norms;
+        for (Index e = 0; e < parts.count && normed; ++e)
+            norms.emplace_back(
+                parts.stats[e], parts.sums[e], parts.weights[e], double(images * pixels), c
+            );
         const Blocks blocks(images);
         Partial<T> dmatrix(blocks, done ? k * c_out : 0);
         blocks.each(
             2 * work(),
             [&] {
                 return Buffers{
-                    std::vector<T>(pixels * k), std::vector<T>(stats ? pixels * c_out : 0),
+                    std::vector<T>(pixels * k), std::vector<T>(normed ? pixels * c_out : 0),
                     std::vector<T>(pixels * k)
                 };
             },
             [&](Buffers& own, Index block, Index from, Index to) {
                 for (Index n = from; n < to; ++n) {
-                    Map<const T> gn{g.at(n * pixels), g.pixel};
-                    if (stats) {
-                        norm.template apply<V>(
-                            gn, {y.at(n * pixels), y.pixel}, {own.dy.data(), c_out}, pixels
+                    Map<const T> gn{
+                        parts.g[0] + n * pixels * parts.strides[0], parts.strides[0]
+                    };
+                    for (Index e = 0; e < parts.count && normed; ++e) {
+                        const Index stride = parts.strides[e];
+                        norms[e].template apply<V>(
+                            {parts.g[e] + n * pixels * stride, stride},
+                            {y.at(n * pixels) + e * c, y.pixel}, {own.dy.data() + e * c, c_out},
+                            pixels
                         );
-                        gn = {own.dy.data(), c_out};
                     }
+                    if (normed) gn = {own.dy.data(), c_out};
                     product<T, V>(
                         gn.data, gn.pixel, transposed.data(), c_out, k, own.drows.data(), k, pixels
                     );

@@ -24,10 +24,11 @@ class Halved(FamilyPass):
             for y, stats in zip(state.empty(count), pointers(self.stats), strict=True)
         ]
         first = self.weights["even"].shape[2]
-        for m, matrices, output in zip(
+        for m, matrices, (y, stats) in zip(
             self.maps, self._matrices(self.weights), self.outputs, strict=True
         ):
-            state.kernels.pointwise(state.nodes[m.source], first, True, matrices, *output)
+            assert stats is not None
+            state.kernels.pointwise(state.nodes[m.source], first, True, matrices, y, [stats])
         return self.outputs
 
     def backward(self, incoming: list[Incoming], dweights: Weights | None) -> None:
@@ -39,7 +40,8 @@ class Halved(FamilyPass):
         for m, matrices, (y, stats), own, gradients in zip(
             self.maps, self._matrices(self.weights), self.outputs, incoming, found, strict=True
         ):
+            assert stats is not None
             state.kernels.pointwise_backward(
-                state.nodes[m.source], first, True, matrices, y, stats, own.at[0], own.weights[0],
-                state.dnodes[own.targets[0]], state.dnodes[m.source], gradients,
+                state.nodes[m.source], first, True, matrices, y, [stats], own.at, own.weights,
+                [state.dnodes[t] for t in own.targets], state.dnodes[m.source], gradients,
             )  # fmt: skip
