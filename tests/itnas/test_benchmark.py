@@ -12,7 +12,8 @@ from tests.benchmarks import search_step
 
 LINE = {
     "config", "device", "march", "torch_capability", "threads", "pack", "precision", "backend",
-    "repeats", "steady", "plain_seconds", "plain_channels_last_seconds", "engine_seconds_per_run", "ratio",
+    "repeats", "steady", "plain_seconds", "plain_channels_last_seconds",
+    "engine_seconds_per_run", "ratio",
     "ratio_low", "ratio_high", "ratio_channels_last", "ratio_channels_last_low",
     "ratio_channels_last_high", "plain_peak_mib", "plain_channels_last_peak_mib",
     "engine_peak_mib", "plain_operator_calls", "engine_operator_calls_per_run",
