@@ -172,12 +172,12 @@ MUTATIONS = [
     # -- the kernels --------------------------------------------------------------------------
     Mutation(
         "pieces-mixed-up", "itnas/kernels/families/dense.py",
-        "                y[pieces[n]] = F.conv2d(", "                y[pieces[n - 1]] = F.conv2d(",
+        "            y[pieces[n]] = F.conv2d(", "            y[pieces[n - 1]] = F.conv2d(",
         (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
         "last-piece-counts-alone", "itnas/kernels/families/dense.py",
-        "dweights[operation].copy_(ordered_sum(parts)", "dweights[operation].copy_((parts[-1])",
+        "dw.copy_(ordered_sum(found)", "dw.copy_((found[-1])",
         (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
