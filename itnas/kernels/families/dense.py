@@ -11,15 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itnas.engine.plan.rounds import DENSE, by_operation
-from itnas.engine.threads import blocks, ordered_sum
+from itnas.engine.threads import BLOCK, blocks, ordered_sum
 from itnas.engine.weights import Weights
 from itnas.kernels.families.base import FamilyPass, Incoming, Output
 from itnas.kernels.maps import Map, pixel_map, pointers
 
 PIECE_BYTES = 2**21
 """of the outputs of a convolution that are computed at a time"""
-SMALLEST_PIECE = 16
-"""images; with fewer, torch's convolutions take slower forms"""
 
 
 class Dense(FamilyPass):
@@ -77,7 +75,7 @@ class Dense(FamilyPass):
         """Ranges of images so small that a map of so many channels fits the cache."""
         batch, height, width, _ = self.state.shape
         size = self._source.tensor.element_size() * height * width * channels
-        return blocks(batch, max(SMALLEST_PIECE, PIECE_BYTES // size))
+        return blocks(batch, max(BLOCK, PIECE_BYTES // size))
 
     def _convolve(self, operation: str, y: Tensor, outputs: list[Output]) -> None:
         state, x = self.state, self._source
