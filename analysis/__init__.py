@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import ResultsError
 
 if TYPE_CHECKING:
-    from analysis.compute import Computed, compute_study
-    from analysis.report import write_report
-    from analysis.results import Results, load
-    from analysis.samples import Sample, read_samples
+    from analysis.compute.study import Computed, compute_study
+    from analysis.data.results import Results, load
+    from analysis.data.samples import Sample, read_samples
+    from analysis.report.write import write_report
 
 __all__ = [
     "Computed",
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Computed": "analysis.compute",
-    "Results": "analysis.results",
-    "Sample": "analysis.samples",
-    "compute_study": "analysis.compute",
-    "load": "analysis.results",
-    "read_samples": "analysis.samples",
-    "write_report": "analysis.report",
+    "Computed": "analysis.compute.study",
+    "Results": "analysis.data.results",
+    "Sample": "analysis.data.samples",
+    "compute_study": "analysis.compute.study",
+    "load": "analysis.data.results",
+    "read_samples": "analysis.data.samples",
+    "write_report": "analysis.report.write",
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from analysis.agreement import (
+from analysis.statistics.agreement import (
     TIED,
     chosen_operations,
     edge_agreement,

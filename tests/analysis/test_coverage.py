@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis import inference
-from analysis import matrices as m
-from analysis.agreement import operation_agreement, probability_divergence
-from analysis.inference import Agreement, Interval
+from analysis.statistics import inference
+from analysis.statistics import matrices as m
+from analysis.statistics.agreement import operation_agreement, probability_divergence
+from analysis.statistics.inference import Agreement, Interval
 from tests.analysis.synthetic import softmax
 
 OPS = tuple("abcde")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from analysis import divergence
-from analysis.divergence import cross_divergences, jensen_shannon, pairs_to_test
+from analysis.statistics import divergence
+from analysis.statistics.divergence import cross_divergences, jensen_shannon, pairs_to_test
 
 
 def oracle(p: np.ndarray, q: np.ndarray) -> float:

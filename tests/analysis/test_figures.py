@@ -8,11 +8,16 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 import analysis
-from analysis import cell_drawing, compute, figures, genotypes, palette, rendering, tuning_figures
-from analysis.compute import ACCURACIES, DYNAMICS, Computed
-from analysis.gallery import _by_setting
-from analysis.summary import summarise
-from analysis.tuning import tuning
+from analysis.compute import study as compute
+from analysis.compute.study import ACCURACIES, DYNAMICS, Computed
+from analysis.compute.summary import summarise
+from analysis.compute.tuning import tuning
+from analysis.data import genotypes
+from analysis.figures import cells as cell_drawing
+from analysis.figures import palette, rendering
+from analysis.figures import settings as figures
+from analysis.figures import tuning as tuning_figures
+from analysis.figures.gallery import _by_setting
 from tests.analysis.test_genotypes import DARTS_V2, NB201
 
 pytestmark = pytest.mark.usefixtures("no_global_state")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import findings
-from analysis.compute import Computed, compute_study
-from analysis.inference import Difference
-from analysis.stability import HEADLINE
+from analysis.compute.stability import HEADLINE
+from analysis.compute.study import Computed, compute_study
+from analysis.report import findings
+from analysis.statistics.inference import Difference
 from tests.analysis.synthetic import Setting, Study, write_study
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from analysis import ResultsError, genotypes
-from analysis.genotypes import Edge
+from analysis import ResultsError
+from analysis.data import genotypes
+from analysis.data.genotypes import Edge
 
 NB201 = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
 # The published genotype of second-order DARTS on CIFAR-10.

@@ -9,14 +9,17 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
-from analysis import cell_drawing, genotypes, heatmaps, palette, rendering, stability
+from analysis.compute import stability
+from analysis.compute.stability import LinkResult, SettingStability
+from analysis.compute.transitions import Link, Transitions, mean_transitions
+from analysis.data import genotypes
+from analysis.data.samples import EdgeSample, LinkSample, Sample
 from analysis.errors import ResultsError
-from analysis.heatmaps import Marks, marks_of, transition_heatmaps
-from analysis.matrices import dependence_stability
-from analysis.metrics import estimate, spread
-from analysis.samples import EdgeSample, LinkSample, Sample
-from analysis.stability import LinkResult, SettingStability
-from analysis.transitions import Link, Transitions, mean_transitions
+from analysis.figures import cells as cell_drawing
+from analysis.figures import heatmaps, palette, rendering
+from analysis.figures.heatmaps import Marks, marks_of, transition_heatmaps
+from analysis.statistics.matrices import dependence_stability
+from analysis.statistics.metrics import estimate, spread
 from tests.analysis.synthetic import DARTS_EDGES, DARTS_OPS, RAGGED
 from tests.analysis.test_genotypes import DARTS_V2, NB201
 

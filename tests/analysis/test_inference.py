@@ -6,8 +6,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import inference
-from analysis.inference import Agreement
+from analysis.statistics import inference
+from analysis.statistics.inference import Agreement
 
 
 def random_pairs(n: int, seed: int = 0) -> np.ndarray:

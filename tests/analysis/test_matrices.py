@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from analysis import matrices as m
+from analysis.statistics import matrices as m
 from tests.analysis.synthetic import softmax
 
 OPS = tuple("abcde")

@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import metrics
+from analysis.statistics import metrics
 
 
 def test_estimate_is_students_interval() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import metrics, narrative
-from analysis.narrative import Coverage
-from analysis.stability import replicates
-from analysis.summary import SettingSummary, summarise
+from analysis.compute.stability import replicates
+from analysis.compute.summary import SettingSummary, summarise
+from analysis.report import narrative
+from analysis.report.narrative import Coverage
+from analysis.statistics import metrics
 from tests.analysis.synthetic import Setting, Study, write_study
 
 

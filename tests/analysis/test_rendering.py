@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import run_study
-from analysis import palette, rendering
-from analysis.cell_drawing import cell_figure
+from analysis.data.genotypes import parse
 from analysis.errors import ResultsError
-from analysis.genotypes import parse
+from analysis.figures import palette, rendering
+from analysis.figures.cells import cell_figure
 from tests.analysis.test_genotypes import DARTS_V2
 
 SVG = "{http://www.w3.org/2000/svg}"

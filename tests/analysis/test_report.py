@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import analysis
-from analysis.output import Slugs
+from analysis.report.output import Slugs
 from tests.analysis.conftest import ODD
 from tests.analysis.synthetic import Setting, Study, write_study
 
@@ -308,7 +308,9 @@ def test_many_runs_are_computed_on_all_cores_with_the_same_result(tmp_path: Path
     settings = [Setting("placebo", "placebo"), Setting("transition")]
     study = Study(settings=settings, seeds=range(50), epochs=2, noise=2.0)
     write_study(tmp_path / "s", study)
-    from analysis import compute, tables, workers
+    from analysis import workers
+    from analysis.compute import study as compute
+    from analysis.report import tables
 
     results = analysis.load(tmp_path / "s")
     assert len(results.runs) >= compute.MANY_RUNS

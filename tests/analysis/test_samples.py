@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
-from analysis.samples import Sample, read_samples
+from analysis.data.samples import Sample, read_samples
 from tests.analysis.synthetic import Setting, Study, schema, write_study
 
 

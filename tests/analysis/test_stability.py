@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis import comparisons, matrices, seeds_needed, stability
-from analysis.compute import Computed, compute_study
-from analysis.inference import jackknife, mean_interval
-from analysis.samples import read_samples
-from analysis.stability import HEADLINE, SettingStability, replicates
-from analysis.tables import study as frames
+from analysis.compute import comparisons, seeds_needed, stability
+from analysis.compute.stability import HEADLINE, SettingStability, replicates
+from analysis.compute.study import Computed, compute_study
+from analysis.data.samples import read_samples
+from analysis.report.tables import study as frames
+from analysis.statistics import matrices
+from analysis.statistics.inference import jackknife, mean_interval
 from tests.analysis.synthetic import Setting, Study, write_study
 from tests.analysis.test_samples import rewrite
 
@@ -310,7 +311,7 @@ def test_widths_are_those_of_the_interval_and_fall_with_seeds(noisy: Path) -> No
 
 def test_the_projection_is_right_on_average() -> None:
     """From 12 seeds to 48: the widths that 48 seeds then have."""
-    from analysis.quantities import of_setting
+    from analysis.statistics.quantities import of_setting
     from tests.analysis.test_coverage import around_one_truth
     from tests.analysis.test_coverage import stability as stability_of
 

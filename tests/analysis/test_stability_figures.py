@@ -15,18 +15,19 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from scipy.spatial.distance import jensenshannon
 
 import analysis
-from analysis import panels, run_figures
-from analysis import stability_figures as figures
-from analysis.comparisons import Comparison
-from analysis.compute import Computed, compute_study
-from analysis.inference import Difference, Interval
-from analysis.profiles import performance_profile, profiles
-from analysis.quantities import Quantity
-from analysis.rendering import _clashes, png
-from analysis.seeds_needed import WidthCurve
-from analysis.similarity import seed_similarity
-from analysis.stability import HEADLINE, SettingStability
-from analysis.trajectories import Curve
+from analysis.compute.comparisons import Comparison
+from analysis.compute.profiles import performance_profile, profiles
+from analysis.compute.seeds_needed import WidthCurve
+from analysis.compute.similarity import seed_similarity
+from analysis.compute.stability import HEADLINE, SettingStability
+from analysis.compute.study import Computed, compute_study
+from analysis.compute.trajectories import Curve
+from analysis.figures import panels
+from analysis.figures import runs as run_figures
+from analysis.figures import stability as figures
+from analysis.figures.rendering import _clashes, png
+from analysis.statistics.inference import Difference, Interval
+from analysis.statistics.quantities import Quantity
 from tests.analysis.synthetic import Setting, Study, write_study
 
 
@@ -288,7 +289,7 @@ def test_a_clustermap_needs_no_display(study: Computed, tmp_path: Path) -> None:
     found = seed_similarity(study.stabilities)
     (tmp_path / "found").write_bytes(pickle.dumps(found))
     program = (
-        "import pickle, sys, pathlib; from analysis.run_figures import similarity_clustermap;"
+        "import pickle, sys, pathlib; from analysis.figures.runs import similarity_clustermap;"
         "similarity_clustermap(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))"
     )
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import summary
-from analysis.metrics import Estimate
-from analysis.summary import SettingSummary, summarise
+from analysis.compute import summary
+from analysis.compute.summary import SettingSummary, summarise
+from analysis.statistics.metrics import Estimate
 from tests.analysis.synthetic import Setting, Study, write_study
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import trajectories, transitions
+from analysis.compute import trajectories, transitions
 from tests.analysis.synthetic import (
     DARTS_EDGES,
     NB201_OPS,
@@ -164,7 +164,7 @@ def test_stability_over_epochs_is_that_of_each_epoch(nb201: Path) -> None:
     runs = results.runs.query("setting == 'transition'")
     samples = samples_of(nb201, [-1, 2, 4], setting="transition")
     curves = {c.quantity: c for c in trajectories.stability_curves(runs, samples, "transition")}
-    from analysis import matrices
+    from analysis.statistics import matrices
 
     for name in ("dependence_stability", "learned_dependence_stability"):
         curve = curves[name]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from analysis import variance
+from analysis.statistics import variance
 
 Array = NDArray[np.float64]
 Labels = dict[str, NDArray[np.int64]]

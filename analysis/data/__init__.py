@@ -1,0 +1,1 @@
+"""A study folder as tables and arrays: files in, nothing computed."""

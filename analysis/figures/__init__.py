@@ -1,0 +1,1 @@
+"""Figures of result objects; nothing is computed here."""

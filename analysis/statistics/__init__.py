@@ -1,0 +1,1 @@
+"""Statistics of seeds: arrays in, numbers out; no file, no frame of runs, no figure."""

@@ -1,0 +1,171 @@
+"""How far seeds agree on what they choose: operations, kept edges, edge probabilities.
+
+Chance agreement is always taken within groups of edges that have one candidate list: with one
+chance level over different lists, coin flips would seem to agree (facts of space S1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.statistics.divergence import DRAWS, cross_divergences, pairs_to_test, permutation_test
+from analysis.statistics.inference import Agreement
+from analysis.statistics.metrics import Array
+from analysis.statistics.quantities import Quantity, missing, of_setting
+
+TIE = 1e-6
+"""Two best operations closer than this are tied (design, section 5)."""
+
+TIED = -1
+"""In place of the chosen operation of an edge whose two best are tied."""
+
+Ints = NDArray[np.int64]
+Lists = Sequence[tuple[str, ...]]
+
+
+def chosen_operations(
+    probabilities: ArrayLike, operations: Sequence[str], exclude: Sequence[str] = ()
+) -> Ints:
+    """(..., K) probabilities to the index of the best operation, or TIED: (...).
+
+    exclude: operations that cannot be chosen, as `none` in cells of the DARTS family.
+    """
+    p = np.array(probabilities, dtype=float)
+    p[..., [i for i, name in enumerate(operations) if name in exclude]] = -np.inf
+    best = p.argmax(axis=-1)
+    if p.shape[-1] < 2:
+        return best
+    second, first = np.moveaxis(np.partition(p, -2, axis=-1)[..., -2:], -1, 0)
+    return np.where(first - second <= TIE, TIED, best)
+
+
+def groups_of(lists: Lists) -> list[Ints]:
+    """Indices of the edges with the same candidate list, list by list."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for index, operations in enumerate(lists):
+        places.setdefault(tuple(operations), []).append(index)
+    return [np.array(indices) for indices in places.values()]
+
+
+def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) -> Quantity:
+    """Fleiss' (1971) kappa of the chosen operations: seeds are raters, edges are subjects.
+
+    choices: (n, E) indices into each edge's own candidate list, TIED where two are equal; an
+    edge tied in any seed is left out in all. lists: the E candidate lists. Chance agreement is
+    that within groups of edges with one list, averaged by their sizes. The p-value permutes
+    each seed's choices among the edges of a group; draws: how often (0: none is taken).
+    """
+    choices = np.asarray(choices, dtype=np.int64)
+    n = len(choices)
+    untied = ~(choices == TIED).any(axis=0)
+    tied = int((~untied).sum())
+    note = f"{tied} of {untied.size} edges left out: tied in some seed" if tied else ""
+    if n < 2:
+        return missing("one seed only" if n else "no seed", n)
+    if not untied.any():
+        return missing(note or "no edge", n)
+    choices = choices[:, untied]
+    groups = groups_of([tuple(o) for o, keep in zip(lists, untied, strict=True) if keep])
+    edges = choices.shape[1]
+    agreement, chance = np.zeros((n, n)), np.zeros((n, n))
+    pairs, samples = pairs_to_test(n), []
+    for group in groups:
+        of_group = choices[:, group]  # (n, edges of the group)
+        hot = (of_group[:, :, None] == np.arange(of_group.max() + 1)).astype(float)
+        agreement += np.einsum("sec,tec->st", hot, hot) / edges
+        shares = hot.mean(axis=1)
+        chance += len(group) / edges * shares @ shares.T
+        first, second = (of_group[index] for index in pairs.T)
+        differs = (first[:, :, None] != second[:, None, :]).astype(np.float32)
+        samples.append((differs[:, None], np.array([len(group) / edges])))
+    if 1 - chance.mean() <= 1e-12:
+        what = "only one operation occurs" if len(groups) == 1 else "every edge has one operation"
+        return missing("; ".join(filter(None, [f"{what}: nothing to agree on", note])), n)
+    if all(len(group) == 1 for group in groups):
+        note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
+    kappa = Agreement(1 - agreement, 1 - chance, with_self=True)
+    return of_setting(kappa, 0.0, permutation_test(samples, pairs, draws).p_value, note)
+
+
+def edge_agreement(
+    kept: Sequence[frozenset[tuple[int, int, str]]],
+    candidates: Mapping[tuple[int, int], tuple[str, ...]],
+    draws: int = 20_000,
+) -> Quantity:
+    """Mean over pairs of seeds of the Jaccard index of their kept (source, target, operation).
+
+    kept: one set per seed. candidates: the cell's edges with their lists. null_mean is the
+    chance value, by simulation: seeds keep as many edges per node as they do, but which ones is
+    left to chance, and operations follow their frequencies among the kept edges with that list.
+    """
+    n = len(kept)
+    if n < 2:
+        return missing("one seed only" if n else "no seed", n)
+    matched = np.eye(n)
+    for s in range(n):
+        for t in range(s):
+            union = len(kept[s] | kept[t])
+            matched[s, t] = matched[t, s] = len(kept[s] & kept[t]) / union if union else 0.0
+    by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
+    return of_setting(Agreement(matched), by_chance)
+
+
+def _jaccard_by_chance(
+    kept: Sequence[frozenset[tuple[int, int, str]]],
+    candidates: Mapping[tuple[int, int], tuple[str, ...]],
+    draws: int,
+) -> float:
+    rng = np.random.default_rng(0)
+    edges = list(candidates)
+    lists = [candidates[edge] for edge in edges]
+    frequencies: dict[tuple[str, ...], dict[str, int]] = {}
+    for source, target, operation in (item for items in kept for item in items):
+        of_list = frequencies.setdefault(candidates[source, target], {})
+        of_list[operation] = of_list.get(operation, 0) + 1
+    targets = np.array([target for _, target in edges])
+    keeps = np.zeros((2, draws, len(edges)), bool)
+    for target in np.unique(targets):
+        into = np.flatnonzero(targets == target)
+        counts = [sum(t == target for _, t, _ in items) for items in kept]
+        order = rng.random((2, draws, into.size)).argsort(axis=-1).argsort(axis=-1)
+        keeps[..., into] = order < rng.choice(counts, size=(2, draws, 1))
+    same = np.zeros((draws, len(edges)), bool)
+    for index, operations in enumerate(lists):
+        of_list = frequencies.get(operations, {})
+        shares = np.array([of_list.get(o, 0) for o in operations], float)
+        shares = shares / shares.sum() if shares.sum() else np.full(shares.size, 1 / shares.size)
+        first, second = rng.choice(shares.size, size=(2, draws), p=shares)
+        same[:, index] = first == second
+    both = (keeps[0] & keeps[1] & same).sum(axis=1)
+    union = keeps.sum(axis=(0, 2)) - both
+    return float(np.divide(both, union, out=np.zeros(draws), where=union > 0).mean())
+
+
+def probability_divergence(
+    probabilities: Sequence[ArrayLike], lists: Lists, draws: int = DRAWS
+) -> Quantity:
+    """Mean over pairs of seeds and edges of the divergence (bits) of edge probabilities.
+
+    probabilities: (n, K_e) of each of the E edges; lists: their candidate lists. null_mean is
+    the divergence of *any* two edges of two seeds that have one list: below it, an edge is more
+    like itself than like others. The p-value permutes each seed's edges among those.
+    """
+    arrays = [np.asarray(p, dtype=float) for p in probabilities]
+    n = len(arrays[0]) if arrays else 0
+    if n < 2:
+        return missing("one seed only" if n else "no edge", n)
+    matched, anyhow = np.zeros((n, n)), np.zeros((n, n))
+    samples = []
+    for group in groups_of(lists):
+        share = len(group) / len(arrays)
+        stack: Array = np.stack([arrays[e] for e in group], axis=1)  # (n, edges, K)
+        cross = cross_divergences(stack[:, None, :, None])
+        matched += share * cross.matched[0]
+        anyhow += share * cross.anyhow[0]
+        samples.append((cross.sample, np.array([share])))
+    null_mean = Agreement(anyhow).estimate
+    p_value = permutation_test(samples, pairs_to_test(n), draws).p_value
+    return of_setting(Agreement(matched), null_mean, p_value)
