@@ -6,13 +6,11 @@
     results.links(epoch="last")                        # read on demand, filtered by Arrow
     analysis.write_report("results/nb201-seeds")       # tables, figures, report.html
 
-Three layers, each knowing only the one before it. `results` and `samples` read files into frames
-and arrays. `agreement`, `matrices`, `variance` and `inference` are functions of arrays to small
-result objects; `stability`, `comparisons`, `seeds_needed`, `trajectories` and `summary` apply them
-to settings, `compute` to a study. `figures`, `stability_figures`, `run_figures`, `heatmaps` and
-`cell_drawing` draw result objects. `report` joins the three. docs/analysis.md says what is
-measured and shows a notebook. Nothing here imports torch, Ray, itnas or study: a results folder
-written by another program is as good as one of ours.
+Data flow one way: `data` reads files into frames and arrays; `statistics` are functions of arrays
+to numbers; `compute` applies them to settings and gives tables; `figures`, sentences and the page
+(`report`) are made of those tables alone. `quantities` is the one list of what is measured.
+docs/analysis.md says what each is and shows a notebook. Nothing here imports torch, Ray, itnas or
+study: a results folder written by another program is as good as one of ours.
 
 Importing the package is cheap: what is named here is imported when it is first used.
 """
@@ -24,30 +22,35 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import ResultsError
 
 if TYPE_CHECKING:
-    from analysis.compute.study import Computed, compute_study
+    from analysis.compute.study import Study, compute_study
     from analysis.data.results import Results, load
     from analysis.data.samples import Sample, read_samples
-    from analysis.report.write import write_report
+    from analysis.figures import draw as figure
+    from analysis.report.write import read_tables, write_report
 
 __all__ = [
-    "Computed",
     "Results",
     "ResultsError",
     "Sample",
+    "Study",
     "compute_study",
+    "figure",
     "load",
     "read_samples",
+    "read_tables",
     "write_report",
 ]
 
 _HOMES = {
-    "Computed": "analysis.compute.study",
-    "Results": "analysis.data.results",
-    "Sample": "analysis.data.samples",
-    "compute_study": "analysis.compute.study",
-    "load": "analysis.data.results",
-    "read_samples": "analysis.data.samples",
-    "write_report": "analysis.report.write",
+    "Results": ("analysis.data.results", "Results"),
+    "Sample": ("analysis.data.samples", "Sample"),
+    "Study": ("analysis.compute.study", "Study"),
+    "compute_study": ("analysis.compute.study", "compute_study"),
+    "figure": ("analysis.figures", "draw"),
+    "load": ("analysis.data.results", "load"),
+    "read_samples": ("analysis.data.samples", "read_samples"),
+    "read_tables": ("analysis.report.write", "read_tables"),
+    "write_report": ("analysis.report.write", "write_report"),
 }
 
 
@@ -56,4 +59,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    module, own = _HOMES[name]
+    return getattr(import_module(module), own)

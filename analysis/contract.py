@@ -13,9 +13,12 @@ really hold nulls is in `Column.nullable`, and `check` holds a table to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -200,3 +203,18 @@ def data_dictionary() -> str:
             f"| {c.name}{'?' if c.nullable else ''} | {c.type} | {c.meaning} |" for c in columns
         ]
     return "\n".join(lines) + "\n"
+
+
+def data_dictionary_table() -> pd.DataFrame:
+    """The same as a table, and every quantity of the analysis beside the columns."""
+    import pandas as pd
+
+    from analysis.quantities import DEFINITIONS
+
+    rows = [
+        (table, c.name, str(c.type), c.nullable, c.meaning)
+        for table, columns in COLUMNS.items()
+        for c in columns
+    ]
+    rows += [("stability", d.name, "double", True, d.meaning) for d in DEFINITIONS.values()]
+    return pd.DataFrame(rows, columns=["table", "column", "type", "may_be_null", "meaning"])

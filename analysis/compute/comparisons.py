@@ -2,31 +2,24 @@
 
 Three references: `independent` (DARTS: no dependence at all), `placebo` (the same capacity, but
 nothing flows) and `frozen` (matrices that cannot learn). A setting's placebo and frozen control
-must have its sharing, initialisation and rates; where there is none, `Comparison.note` says so
-and nothing is compared. Per-run quantities are compared by swapping labels within a seed,
+must have its sharing, initialisation and rates; where there is none, the row's note says so and
+nothing is compared. Per-run quantities are compared by swapping labels within a seed,
 quantities of whole settings by the paired jackknife-t.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.compute.stability import ALL, HEADLINE, LINK_QUANTITIES, SettingStability
-from analysis.statistics.inference import (
-    NAN,
-    Difference,
-    holm,
-    jackknife_difference,
-    paired_difference,
-    probability_of_improvement,
-)
-from analysis.statistics.quantities import Quantity
+from analysis.compute.setting import SettingResult
+from analysis.quantities import ALL, DEFINITIONS, HEADLINE
+from analysis.statistics.inference import NAN, difference, holm, probability_of_improvement
 
-REFERENCES = ("independent", "placebo", "frozen")
+_NOTHING_FLOWS = ("transition_displacement", "dependence_strength")
+"""Quantities of single runs that say nothing of `independent`."""
 
 MATRIX_COLUMNS = ("sharing", "init", "init_strength", "architecture_lr", "transition_lr")
 """A control of the matrices has these in common with the setting, else it is no control."""
@@ -43,27 +36,6 @@ OTHER_COLUMNS = (
     "architecture_lr",
 )
 """Among several controls, the one that has most of these in common is taken."""
-
-_NO_MATRICES = (*LINK_QUANTITIES, "transition_displacement", "dependence_strength")
-
-
-class Comparison(NamedTuple):
-    """setting minus its reference, in one quantity of one cell kind.
-
-    kind: which of REFERENCES. improvement: the probability that a run of the setting has the
-    larger value, NaN for quantities of whole settings. corrected: the p-value after Holm's
-    correction over all comparisons of this quantity with this kind of reference.
-    """
-
-    setting: str
-    reference: str
-    kind: str
-    cell: str
-    quantity: str
-    difference: Difference
-    corrected: float
-    improvement: float
-    note: str
 
 
 def controls(settings: pd.DataFrame, setting: str) -> dict[str, str | None]:
@@ -108,92 +80,56 @@ def _alike(frame: pd.DataFrame, own: pd.Series, columns: Sequence[str]) -> pd.Da
     return frame[keep]
 
 
-def compare(items: Sequence[SettingStability], runs: pd.DataFrame) -> tuple[Comparison, ...]:
+COLUMNS = (
+    "setting", "reference", "kind", "cell", "quantity", "difference", "low", "high",
+    "p_value", "p_holm", "probability_of_improvement", "seeds", "note",
+)  # fmt: skip
+
+
+def comparisons_table(items: Sequence[SettingResult], runs: pd.DataFrame) -> pd.DataFrame:
     """Every setting against each of its controls, in every quantity that both have.
 
-    runs: rows of `runs` of these settings, for what distinguishes them. A control that is
-    missing gives one Comparison of the headline quantity with its note and no numbers.
+    runs: rows of `runs` of these settings, for what distinguishes them. p_holm is corrected over
+    all comparisons of one quantity with one kind of control. A placebo that is missing gives one
+    row of the headline with its note and no numbers.
     """
     settings = runs.drop_duplicates("setting").set_index("setting").sort_index()
     by_name = {item.setting: item for item in items}
-    found: list[Comparison] = []
+    rows: list[tuple[Any, ...]] = []
     for item in items:
         for kind, reference in controls(settings, item.setting).items():
-            if reference is None:
-                if item.model == "transition" and settings.loc[item.setting, "trainable"]:
-                    found += [_absent(item, kind)] if kind == "placebo" else []
-                continue
-            found += _pair(item, by_name[reference], kind)
-    corrected = np.full(len(found), NAN)
-    families: dict[tuple[str, str], list[int]] = {}
-    for index, c in enumerate(found):
-        families.setdefault((c.kind, c.quantity), []).append(index)
-    for indices in families.values():
-        corrected[indices] = holm([found[i].difference.p_value for i in indices])
-    return tuple(c._replace(corrected=float(p)) for c, p in zip(found, corrected, strict=True))
-
-
-def _absent(item: SettingStability, kind: str) -> Comparison:
-    note = "no placebo with the same sharing, init and rates in this study"
-    nothing = Difference(NAN, NAN, NAN, NAN, 0)
-    cell = item.sample.cells[0] if item.sample.cells else "normal"
-    return Comparison(item.setting, "", kind, cell, HEADLINE, nothing, NAN, NAN, note)
-
-
-def _pair(item: SettingStability, reference: SettingStability, kind: str) -> list[Comparison]:
-    found = []
-    for (cell, name), first in item.quantities.items():
-        second = reference.get(cell, name)
-        if not (first.known and second.known) or name.endswith("_iqm"):
-            continue
-        if kind == "independent" and name in _NO_MATRICES:
-            continue
-        compared = paired(item, first, reference, second, cell)
-        if compared is None:
-            continue
-        difference, improvement = compared
-        note = "" if difference.n else "no seed in common"
-        found.append(
-            Comparison(
-                item.setting, reference.setting, kind, cell, name,
-                difference, NAN, improvement, note,
-            )
-        )  # fmt: skip
+            if reference is not None:
+                rows += _pair(item, by_name[reference], kind)
+            elif kind == "placebo" and settings.loc[item.setting, "trainable"]:
+                note = "no placebo with the same sharing, init and rates in this study"
+                nothing = (NAN,) * 6
+                rows.append((item.setting, "", kind, ALL, HEADLINE, *nothing, 0, note))
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    families = found.groupby(["kind", "quantity"])["p_value"]
+    found["p_holm"] = families.transform(holm) if len(found) else NAN
     return found
 
 
-def paired(
-    item: SettingStability,
-    first: Quantity,
-    reference: SettingStability,
-    second: Quantity,
-    cell: str,
-) -> tuple[Difference, float] | None:
-    """The difference over the seeds that both settings have, and the improvement's probability."""
-    seeds = [
-        [tuple(s) for s in (x.seeds if cell == ALL else x.sample.seeds).tolist()]
-        for x in (item, reference)
-    ]
-    places = [{seed: i for i, seed in enumerate(of)} for of in seeds]
-    common = [s for s in places[0] if s in places[1]]
-    index = [np.array([p[s] for s in common], dtype=int) for p in places]
-    if first.values is not None and second.values is not None:
-        x, y = first.values[index[0]], second.values[index[1]]
-        return paired_difference(x, y), probability_of_improvement(x, y)
-    if first.agreement is not None and second.agreement is not None:
-        a, b = first.agreement.take(index[0]), second.agreement.take(index[1])
-        return jackknife_difference(a, b), NAN
-    return None
-
-
-def table(items: Sequence[Comparison]) -> pd.DataFrame:
-    """The `comparisons` table: one row per setting, reference, cell and quantity."""
-    columns = [
-        "setting", "reference", "kind", "cell", "quantity", "difference", "low", "high",
-        "p_value", "p_holm", "probability_of_improvement", "seeds", "note",
-    ]  # fmt: skip
-    rows = [
-        (*c[:5], *c.difference[:4], c.corrected, c.improvement, c.difference.n, c.note)
-        for c in items
-    ]
-    return pd.DataFrame(rows, columns=columns)
+def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tuple[Any, ...]]:
+    rows = []
+    for (cell, name), first in item.quantities.items():
+        second = reference.get(cell, name)
+        if first.statistic is None or second.statistic is None:
+            continue
+        definition = DEFINITIONS[name]
+        if kind == "independent" and (definition.needs_links or name in _NOTHING_FLOWS):
+            continue
+        places = [{seed: i for i, seed in enumerate(x.seeds[cell])} for x in (item, reference)]
+        common = [seed for seed in places[0] if seed in places[1]]
+        a, b = (
+            q.statistic.take([place[seed] for seed in common])
+            for q, place in zip((first, second), places, strict=True)
+        )
+        d = difference(a, b)
+        better = NAN
+        if definition.level == "run":
+            better = probability_of_improvement(a.pseudo_values(), b.pseudo_values())
+        note = "" if d.n else "no seed in common"
+        numbers = (d.estimate, d.low, d.high, d.p_value, NAN, better, d.n, note)
+        rows.append((item.setting, reference.setting, kind, cell, name, *numbers))
+    return rows

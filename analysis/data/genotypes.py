@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -40,14 +39,6 @@ class Cell(NamedTuple):
 
 Genotype = Mapping[str, Cell]
 """Cell kind (`normal`, `reduce`) to its cell; one-cell spaces have only `normal`."""
-
-
-class CellCount(NamedTuple):
-    """A cell, or a whole genotype, with the runs that derived it."""
-
-    text: str
-    cells: Genotype
-    run_ids: tuple[str, ...]
 
 
 def parse(text: str) -> Genotype:
@@ -113,22 +104,9 @@ def describe(cell: Cell) -> str:
     return ", ".join(f"{e.source}→{e.target} {e.operation}" for e in cell.edges)
 
 
-def count(genotypes: Mapping[str, Genotype], kind: str | None = None) -> tuple[CellCount, ...]:
-    """Distinct genotypes (or cells of one kind) with their runs, the most frequent first.
-
-    genotypes: run_id to genotype, in the order in which ties are to be broken.
-    """
-
-    def part(genotype: Genotype) -> tuple[tuple[str, Cell], ...]:
-        return tuple((k, c) for k, c in genotype.items() if kind in (None, k))
-
-    parts = {run_id: part(genotype) for run_id, genotype in genotypes.items()}
-    counts = Counter(p for p in parts.values() if p)
-    return tuple(
-        CellCount(
-            "; ".join(describe(c) if len(cells) == 1 else f"{k}: {describe(c)}" for k, c in cells),
-            dict(cells),
-            tuple(run_id for run_id, p in parts.items() if p == cells),
-        )
-        for cells, _ in counts.most_common()
-    )
+def describe_all(genotype: Genotype, part: str = "whole") -> str:
+    """One line of a whole genotype, or of one cell kind; empty where it has none."""
+    cells = {kind: cell for kind, cell in genotype.items() if part in ("whole", kind)}
+    if len(cells) == 1:
+        return describe(next(iter(cells.values())))
+    return "; ".join(f"{kind}: {describe(cell)}" for kind, cell in cells.items())

@@ -142,6 +142,15 @@ class Results:
             return None
 
     @cached_property
+    def settings(self) -> list[str]:
+        """Names of settings in the study file's order, as far as packs.json tells it."""
+        try:
+            settings = json.loads(self._text("packs.json") or "null")["settings"]
+            return [str(setting["name"]) for setting in settings.values()]
+        except (ValueError, TypeError, KeyError):
+            return []
+
+    @cached_property
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
         columns = [*SCHEMAS["runs"].names, "__filename"]

@@ -113,25 +113,43 @@ class Sample:
 
 
 def read_samples(
-    results: Results, runs: pd.DataFrame, at: Sequence[At] = ("last",), links: bool = True
+    results: Results,
+    runs: pd.DataFrame,
+    at: Sequence[At] = ("last",),
+    links_at: Sequence[At] | None = None,
 ) -> dict[At, Sample]:
     """Samples of one setting's runs at several epochs, each table being read once.
 
     runs: rows of `results.runs`. at: epochs, -1 the initialisation, "last" each run's own last.
-    Raises ResultsError where operations or matrices of one edge or link differ in shape.
+    links_at: those of them at which links are read too (None: all). Raises ResultsError where
+    operations or matrices of one edge or link differ in shape.
     """
     runs = runs.sort_values([*SEEDS, "run_id"], ignore_index=True)
     last = runs["epochs_completed"].to_numpy(int) - 1
-    epochs = {int(e) for e in at if e != "last"} | (set(last.tolist()) if "last" in at else set())
-    wanted = sorted(epochs)
-    columns = ["inner", "operations", "probabilities"]
-    edges = _Rows(results.table("edges", columns, wanted, runs["run_id"]), runs, _EDGE)
-    columns = ["attention_weight", "matrix", "rows", "columns"]
-    has_links = links and bool((runs["model"] != "independent").any())
-    table = results.table("links", columns, wanted, runs["run_id"]) if has_links else None
-    of_links = None if table is None else _Rows(table, runs, _LINK)
+    with_links = [e for e in at if links_at is None or e in links_at]
+
+    def rows(name: str, columns: list[str], at: Sequence[At], place: list[str]) -> _Rows:
+        epochs = {int(e) for e in at if e != "last"} | ({*last.tolist()} if "last" in at else set())
+        table = results.table(name, columns, sorted(epochs), runs["run_id"])
+        return _Rows(table, runs, place)
+
+    edges = rows("edges", ["inner", "operations", "probabilities"], at, _EDGE)
+    links = None
+    if with_links and (runs["model"] != "independent").any():
+        links = rows("links", ["attention_weight", "matrix", "rows", "columns"], with_links, _LINK)
     where = str(runs["setting"].iloc[0]) if len(runs) else ""
-    return {e: _sample(runs, last if e == "last" else e, edges, of_links, where) for e in at}
+    return {
+        e: _sample(
+            runs, last if e == "last" else e, edges, links if e in with_links else None, where
+        )
+        for e in at
+    }
+
+
+def seed_label(seeds: Iterable[int]) -> str:
+    """A readable name of a run's three seeds: `seed 3`, or `seeds 3/0/1`."""
+    each = [int(s) for s in seeds]
+    return f"seed {each[0]}" if len(set(each)) == 1 else "seeds " + "/".join(map(str, each))
 
 
 class _Rows:

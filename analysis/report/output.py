@@ -36,7 +36,7 @@ class Output:
     def path(self, name: str) -> Path | str:
         """The place of a file: a Path in a local folder, else its URI."""
         remote = "://" in self.location
-        return f"{self.location}/{name}" if remote else Path(self.location) / name
+        return beside(self.location, name) if remote else Path(self.location) / name
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file; ResultsError, one line, where the place cannot be written."""
@@ -49,6 +49,18 @@ class Output:
             line = first_line(error)
             raise ResultsError(f"{self.location}/{name} cannot be written: {line}") from error
 
+    def read_tables(self) -> dict[str, pd.DataFrame]:
+        """Every tables/NAME.parquet of the folder, by name."""
+        selector = pafs.FileSelector(f"{self._root}/tables", allow_not_found=True)
+        paths = sorted(info.path for info in self._filesystem.get_file_info(selector))
+        return {
+            p.rsplit("/", 1)[-1].removesuffix(".parquet"): pq.read_table(
+                p, filesystem=self._filesystem
+            ).to_pandas()
+            for p in paths
+            if p.endswith(".parquet")
+        }
+
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a frame twice, without its index: tables/NAME.csv and tables/NAME.parquet.
 
@@ -59,6 +71,12 @@ class Output:
         buffer = io.BytesIO()
         pq.write_table(_arrow(frame), buffer)
         self.write(f"tables/{name}.parquet", buffer.getvalue())
+
+
+def beside(path: str | Path, name: str) -> str:
+    """A name within a folder; a URI keeps its query."""
+    folder, mark, query = str(path).partition("?") if "://" in str(path) else (str(path), "", "")
+    return f"{folder.rstrip('/')}/{name}{mark}{query}"
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:

@@ -1,161 +1,131 @@
-"""The page: computed numbers and finished pictures to one self-contained HTML text."""
+"""The page: tables and finished pictures to one self-contained HTML text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.compute.study import Computed
-from analysis.compute.summary import SettingSummary
-from analysis.compute.tuning import Tuning
+from analysis.compute.study import Study
 from analysis.data.results import Results
-from analysis.report import findings, narrative, page_tables
-from analysis.report.narrative import Coverage
+from analysis.report import html, sentences, text
+from analysis.report.sentences import Coverage
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it: embedded, width in CSS pixels."""
+    """A figure as the page shows it: embedded, width in CSS pixels.
+
+    tables: names of those it is drawn from, the first one shown. call: what remakes it.
+    """
 
     name: str
     uri: str
     width: int
-    alt: str
-    caption: str
+    title: str
+    tables: Sequence[str]
+    call: str
 
 
-@dataclass
-class Detail:
-    """The heavy figures of one setting, folded up on the page."""
+class Detail(NamedTuple):
+    """The figures of one setting, folded up on the page."""
 
-    summary: SettingSummary
+    setting: str
     anchor: str
     opened: bool
-    operations: list[Picture] = field(default_factory=list)
-    transitions: list[Picture] = field(default_factory=list)
-    cells: list[Picture] = field(default_factory=list)
+    pictures: Sequence[Picture]
 
 
 def render(
-    results: Results,
-    computed: Computed,
-    pictures: Mapping[str, Picture],
-    details: Sequence[Detail],
+    results: Results, study: Study, pictures: Mapping[str, Picture], details: Sequence[Detail]
 ) -> str:
     """The HTML text of the report."""
     # The template is ours, so an undefined name in it is a mistake to be seen at once.
     environment = Environment(
-        loader=PackageLoader("analysis.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["excerpt"] = lambda name: html.excerpt(
+        study.tables.get(name, pd.DataFrame()), name
     )
-    summaries, tuned = computed.summaries, computed.tuning
-    shown = results.runs["run_id"].isin([r for s in summaries for r in s.run_labels])
-    coverage = Coverage(len(results.runs), results.planned_runs)
+    tables, coverage = study.tables, Coverage(len(results.runs), results.planned_runs)
+    settings, shared = html.settings(tables)
+    stability, marked = html.stability(tables)
     context = {
         "name": results.name,
-        "summary": _summary(computed, coverage, results),
-        "headline": findings.headline(summaries, computed.stabilities, computed.comparisons),
-        "seeds": findings.seeds(computed.widths),
-        "variance": findings.variance(computed.variance),
-        "stability": page_tables.stability_table(computed),
-        "controls": page_tables.controls_table(computed),
-        "variances": page_tables.variance_table(computed),
-        "targets": page_tables.targets_table(computed),
-        "reliability": page_tables.reliability_table(computed),
-        "crossed": computed.crossed,
+        "verdicts": sentences.verdict(tables["verdict"]),
+        "summary": _summary(study, coverage, results),
         "design": _design(results),
-        "settings": page_tables.settings_table(results.runs[shown], summaries),
-        "software": _software(results.study or {}),
-        "study": _study_text(results.study),
-        "accuracy": page_tables.accuracy_table(summaries),
-        "movement": page_tables.movement_table(summaries),
-        "genotypes": page_tables.genotype_table(summaries),
-        "pictures": pictures,
-        "details": details,
-        "undrawn": sum(s.n > 0 for s in summaries) - len(details),
-        "tuning": tuned,
-        "trials": page_tables.trials_table(tuned) if tuned else None,
-        "limits": narrative.limits(summaries, coverage, computed.crossed),
-        "cite": _cite(results, tuned),
+        "software": text.plain((results.study or {}).get("software") or {}),
+        "study": json.dumps(results.study, indent=2, default=str, ensure_ascii=False)
+        if results.study else None,
+        "settings": settings, "shared": shared,
+        "stability": stability, "marked": marked,
+        "movement": html.movement(tables), "accuracy": html.accuracy(tables),
+        "controls": html.controls(tables), "reliability": html.reliability(tables["reliability"]),
+        "seeds": sentences.seeds(tables["seeds_needed"]),
+        "needed": html.seeds(tables["seeds_needed"]),
+        "variance": sentences.variance(tables["variance"]),
+        "variances": html.variance(tables["variance"]),
+        "genotypes": html.genotypes(tables["genotypes"]),
+        "trials": html.trials(tables["tuning"]) if len(tables["tuning"]) else None,
+        "few": int(tables["settings"]["n"].min()) < 10,
+        "pictures": pictures, "details": details,
+        "about": {str(r["setting"]): r for r in tables["settings"].to_dict("records")},
+        "undrawn": int((tables["settings"]["n"] > 0).sum()) - len(details),
+        "limits": sentences.limits(tables, coverage, study.crossed),
+        "cite": _cite(results), "files": sorted(tables),
         "command": (results.study or {}).get("command", "launch"),
         "location": results.location,
-    }
+    }  # fmt: skip
     return environment.get_template("report.html.j2").render(context)
 
 
-def _summary(
-    computed: Computed, coverage: Coverage, results: Results
-) -> list[tuple[str, list[str]]]:
-    summaries = computed.summaries
-    items, compared = computed.stabilities, computed.comparisons
-    here = narrative.coverage(summaries, coverage, computed.crossed)
+def _summary(study: Study, coverage: Coverage, results: Results) -> list[tuple[str, list[str]]]:
+    tables = study.tables
+    here = sentences.coverage(tables, coverage, study.crossed)
     parts = [
-        ("The headline", findings.headline(summaries, items, compared)),
-        ("Runs", here + narrative.backends(results.runs["backend"])),
-        ("Movement", narrative.movement(summaries)),
-        ("Stability", findings.stabilities(summaries, items)),
-        ("Controls", findings.against_controls(summaries, compared)),
-        ("Accuracy", narrative.accuracy(summaries)),
-        ("Genotypes", narrative.genotypes(summaries)),
-        ("Dependence", narrative.dependence(summaries, computed.transitions)),
-        ("Seeds", findings.seeds(computed.widths)),
-        ("Variance", findings.variance(computed.variance)),
+        ("Runs", here + sentences.backends(results.runs["backend"])),
+        ("Movement", sentences.movement(tables)),
+        ("Stability", sentences.stabilities(tables)),
+        ("Controls", sentences.controls(tables)),
+        ("Accuracy", sentences.accuracy(tables)),
+        ("Genotypes", sentences.genotypes(tables)),
+        ("Dependence", sentences.dependence(tables)),
     ]
-    if computed.tuning is not None and computed.tuning.best is not None:
-        about = f"What follows is about the runs of trial {computed.tuning.best.number} alone."
-        parts[1][1].append(about)
-        parts.insert(0, ("Tuning", narrative.tuning_summary(computed.tuning)))
-    return [(title, sentences) for title, sentences in parts if sentences]
+    if len(tables["tuning"]):
+        parts.insert(0, ("Tuning", sentences.tuning(tables["tuning"], study.best_trial)))
+    return [(title, told) for title, told in parts if told]
 
 
 def _design(results: Results) -> list[tuple[str, str]]:
     """Facts of the study's design, from its study file where it has one, else from its runs."""
     runs, study = results.runs, results.study or {}
-    epochs = sorted(runs["epochs"].dropna().astype(int).unique())
+    finished = runs["finished"].max()
     facts: list[tuple[str, Any]] = [
         ("Search space", ", ".join(sorted(runs["space"].unique()))),
         ("Data", study.get("data")),
         ("Search", study.get("search")),
-        ("Epochs", ", ".join(map(str, epochs))),
+        ("Epochs", ", ".join(map(str, sorted(runs["epochs"].dropna().astype(int).unique())))),
         ("Seeds", study.get("seeds")),
         ("Runs here", len(runs)),
         ("Runs planned", results.planned_runs),
         ("Benchmark table", study.get("benchmark")),
         ("Devices", ", ".join(sorted(runs["device"].dropna().unique()))),
         ("Computing time", f"{runs['seconds'].sum() / 3600:.2f} h, all runs added up"),
-        ("Last run finished", _date(runs["finished"].max())),
+        ("Last run finished", None if pd.isna(finished) else f"{finished:%Y-%m-%d %H:%M} UTC"),
         ("Git commit", study.get("git_commit")),
     ]
-    return [
-        (name, page_tables.plain(value)) for name, value in facts if value not in (None, "", {}, [])
-    ]
+    return [(name, text.plain(value)) for name, value in facts if value not in (None, "", {}, [])]
 
 
-def _date(moment: Any) -> str | None:
-    return None if pd.isna(moment) else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _software(study: Mapping[str, Any]) -> str:
-    return page_tables.plain(study.get("software") or {})
-
-
-def _study_text(study: Mapping[str, Any] | None) -> str | None:
-    """The resolved study file for the page; JSON is YAML too, and keeps its order here."""
-    return json.dumps(study, indent=2, default=str, ensure_ascii=False) if study else None
-
-
-def _cite(results: Results, tuned: Tuning | None) -> str:
+def _cite(results: Results) -> str:
     runs = results.runs
     finished = runs["finished"].max()
     year = "" if pd.isna(finished) else f" ({finished:%Y})"
-    tuning = "a tuning study of " if tuned else ""
+    tuning = "a tuning study of " if runs["tune_trial"].notna().any() else ""
     return (
         f"“{results.name}”{year}: {tuning}{len(runs)} searches, "
         f"{runs['setting'].nunique()} settings, space {', '.join(sorted(runs['space'].unique()))}; "

@@ -7,15 +7,36 @@ numbers behind every figure.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from analysis.compute.study import compute_study
+import pandas as pd
+
+from analysis import figures
+from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
-from analysis.figures import gallery
-from analysis.figures.rendering import known_style
-from analysis.report import tables
-from analysis.report.output import Output
-from analysis.report.page import render
+from analysis.errors import ResultsError
+from analysis.figures.rendering import known_style, png, svg
+from analysis.report.output import Output, Slugs, beside
+from analysis.report.page import Detail, Picture, render
+from analysis.workers import mapped
+
+IN_DETAIL = 24
+"""Settings whose edges and matrices are drawn one by one; the tables hold all of them."""
+
+FEW_IN_DETAIL = 1
+"""The same from MANY_RUNS runs on, unless more are asked for."""
+
+
+class _Job(NamedTuple):
+    """One figure to be drawn, of the study or of one setting and perhaps a cell kind."""
+
+    file: str
+    name: str
+    setting: str | None
+    cell: str | None
 
 
 def write_report(
@@ -37,11 +58,70 @@ def write_report(
     """
     known_style(style)
     results = load(path)
-    output = Output(out if out is not None else f"{str(path).rstrip('/')}/report")
-    computed = compute_study(results, trajectories)
-    for name, frame in tables.study(computed).items():
+    output = Output(out if out is not None else beside(path, "report"))
+    study = compute_study(results, trajectories)
+    for name, frame in study.tables.items():
         output.write_table(name, frame)
-    pictures, drawn = gallery.pictures(output, style, computed, details)
-    html = render(results, computed, pictures, drawn)
-    output.write("report.html", html.encode())
+    pictures, drawn = _pictures(output, style, study, details)
+    output.write("report.html", render(results, study, pictures, drawn).encode())
     return output.path("report.html")
+
+
+def read_tables(path: str | Path) -> dict[str, pd.DataFrame]:
+    """The tables of a written report, by name; of which `analysis.figure` makes its figures.
+
+    path: the report's folder, local or URI. Raises ResultsError where it holds none.
+    """
+    found = Output(path).read_tables()
+    if not found:
+        raise ResultsError(f"{path}: holds no tables/*.parquet of a report")
+    return found
+
+
+def _pictures(
+    output: Output, style: str, study: Study, details: int | None
+) -> tuple[dict[str, Picture], list[Detail]]:
+    """Draw and write every figure of a report: those of the study by name, those of settings."""
+    slugs, chosen = Slugs(), in_detail(study.tables["settings"], details)
+    jobs = [
+        _Job("_".join(filter(None, [name, cell, setting and slugs(setting)])), name, setting, cell)
+        for name, setting, cell in figures.names(study.tables)
+        if setting is None or setting in chosen
+    ]
+
+    def take(job: _Job) -> Picture:
+        figure = figures.draw(study.tables, job.name, job.setting, job.cell, style)
+        content = png(figure)
+        output.write(f"figures/{job.file}.png", content)
+        output.write(f"figures/{job.file}.svg", svg(figure))
+        uri = "data:image/png;base64," + base64.b64encode(content).decode()
+        known = figures.FIGURES[job.name]
+        asked = {"setting": job.setting, "cell": job.cell}
+        options = "".join(f", {k}={v!r}" for k, v in asked.items() if v is not None)
+        call = f'analysis.figure(analysis.read_tables("{output.location}"), "{job.name}"{options})'
+        width = round(figure.get_figwidth() * 96)
+        return Picture(job.file, uri, width, known.title, known.tables, call)
+
+    taken = dict(zip(jobs, mapped(take, jobs, output.is_local), strict=True))
+    of_study = {job.file: p for job, p in taken.items() if job.setting is None}
+    found = [
+        Detail(name, slugs(name), place == 0 and len(chosen) == 1,
+               [p for job, p in taken.items() if job.setting == name])
+        for place, name in enumerate(chosen)
+    ]  # fmt: skip
+    return of_study, found
+
+
+def in_detail(settings: pd.DataFrame, details: int | None) -> Sequence[str]:
+    """The settings to be drawn one by one, in the study's order.
+
+    Where not all are, first the first of each model, a learned dependence before its controls.
+    """
+    usable = settings[settings["n"] > 0]
+    if details is None:
+        details = FEW_IN_DETAIL if usable["runs"].sum() >= MANY_RUNS else IN_DETAIL
+    rank = usable["model"].map({"transition": 0, "placebo": 1, "independent": 2}).fillna(3)
+    again = usable.groupby("model").cumcount()
+    first = usable.assign(rank=rank, again=again).sort_values(["again", "rank"], kind="stable")
+    taken = set(first["setting"].head(max(0, details)))
+    return [name for name in usable["setting"] if name in taken]

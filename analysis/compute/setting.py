@@ -1,0 +1,192 @@
+"""One setting: its samples are read once, every quantity of it is computed, and it gives tables.
+
+The unit of replication is the seed: runs whose three seeds are equal. A study that crosses its
+seeds has others too; they belong to `variance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analysis.compute import links, seeds_needed, trajectories
+from analysis.compute.cell import Cell, of_cell
+from analysis.data import genotypes
+from analysis.data.results import Results
+from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
+from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
+from analysis.statistics.agreement import TIED
+from analysis.statistics.metrics import Array
+from analysis.statistics.quantities import Quantity, missing, of_rate, of_runs, of_runs_iqm
+
+Tables = dict[str, pd.DataFrame]
+Seeds = list[tuple[int, ...]]
+
+STABILITY = (
+    "setting", "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds",
+    "note",
+)  # fmt: skip
+
+MOST_COMPARED = 60
+"""Runs of all settings whose similarity is shown; see `across.similarity`."""
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """What is computed of one setting.
+
+    quantities: by (cell kind, name); `all` in place of the kind for those of single runs.
+    seeds: cell kind to the seeds of each entry of its quantities' statistics, in order.
+    edges: of the first runs, for similarity. sample: of all runs, where seeds are crossed.
+    """
+
+    setting: str
+    model: str
+    quantities: Mapping[tuple[str, str], Quantity]
+    seeds: Mapping[str, Seeds]
+    tables: Tables
+    edges: tuple[EdgeSample, ...]
+    first: tuple[str, ...]
+    sample: Sample | None
+
+    def get(self, cell: str, name: str) -> Quantity:
+        """One quantity; a missing one where the setting does not have it."""
+        return self.quantities.get((cell, name)) or missing("not of this setting")
+
+
+def compute_setting(
+    results: Results, runs: pd.DataFrame, chosen: pd.DataFrame, note: str, with_trajectories: bool
+) -> SettingResult:
+    """Every quantity of one setting.
+
+    runs: all of its runs that did not diverge. chosen: those of them that replicate each other;
+    note: a remark for every quantity on how they were chosen.
+    """
+    setting, model = str(chosen["setting"].iloc[0]), str(chosen["model"].iloc[0])
+    crossed = len(runs) > len(chosen)
+    final = int(chosen["epochs_completed"].max()) - 1
+    shown = trajectories.thinned(final, trajectories.MOST_POINTS) if with_trajectories else [-1]
+    every = range(-1, final + 1) if with_trajectories else shown
+    samples = read_samples(results, runs if crossed else chosen, [*every, "last"], [*shown, "last"])
+    whole = samples["last"]
+    if crossed:
+        samples = {at: s.of_runs(list(chosen["run_id"])) for at, s in samples.items()}
+    last, start = samples["last"], samples[-1]
+    by_epoch = {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
+    cells = [Cell(chosen, last, start if start.n else None, kind) for kind in last.cells]
+
+    settling = trajectories.settling_epochs(chosen, by_epoch) if with_trajectories else None
+    found = _of_runs(chosen, settling)
+    for cell in cells:
+        found |= {(cell.kind, name): q for name, q in of_cell(cell).items()}
+    if last.left_out:
+        short = f"{len(last.left_out)} runs left out: rows missing or not finite"
+        note = "; ".join(filter(None, [note, short]))
+    if note:
+        found = {
+            k: replace(q, note="; ".join(filter(None, [q.note, note]))) for k, q in found.items()
+        }
+    collapsed = dict(zip(chosen["run_id"], _collapsed(chosen), strict=True))
+    members = {ALL: list(chosen["run_id"])} | {c.kind: list(last.run_ids) for c in cells}
+    labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
+    tables: Tables = {
+        "stability": _rows(found.items()),
+        "without_collapsed": _without_collapsed(found, members, collapsed),
+        "seed_values": _seed_values(found, members, collapsed, labels),
+        "links": links.links_table(cells),
+        "transition_matrices": links.matrices_table(last, start),
+        "reliability": seeds_needed.reliability_table(cells),
+        "seeds_needed": seeds_needed.table(found),
+        "operation_choices": _operation_choices(cells),
+    }
+    if with_trajectories:
+        few = {e: by_epoch[e] for e in shown if e in by_epoch}
+        tables["trajectories"] = trajectories.of_settings(chosen, few)
+        thin = trajectories.thinned(final)
+        of_edges = {e: s for e, s in by_epoch.items() if e in thin}
+        tables["operation_probabilities"] = trajectories.operation_probabilities(of_edges)
+    for frame in tables.values():
+        frame.insert(0, "setting", setting)
+    first = last.of_runs(last.run_ids[:MOST_COMPARED])
+    return SettingResult(
+        setting, model, found,
+        {cell: [tuple(labels[r]) for r in ids] for cell, ids in members.items()}, tables,
+        first.edges, tuple(seed_label(labels[r]) for r in first.run_ids),
+        whole if crossed else None,
+    )  # fmt: skip
+
+
+def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
+    found = {
+        name: of_runs(runs[name].to_numpy(float), DEFINITIONS[name].limits) for name in PER_RUN
+    }
+    for name in WITH_IQM:
+        found[f"{name}_iqm"] = of_runs_iqm(runs[name].to_numpy(float))
+    found["collapse_rate"] = of_rate(_collapsed(runs))
+    found["settling_epoch"] = (
+        missing("the epochs between were not read", len(runs))
+        if settling is None
+        else of_runs(settling)
+    )
+    absent = "no run has it"
+    return {
+        (ALL, name): q if q.known else missing(q.note or absent, 0) for name, q in found.items()
+    }
+
+
+def _collapsed(runs: pd.DataFrame) -> list[bool]:
+    return [genotypes.is_collapsed(genotypes.parse(text)) for text in runs["genotype"]]
+
+
+def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
+    rows = [
+        (cell, name, q.estimate, q.low, q.high, q.null_mean, q.p_value, q.n, q.note)
+        for (cell, name), q in items
+    ]
+    return pd.DataFrame(rows, columns=list(STABILITY[1:]))
+
+
+def _without_collapsed(
+    found: Mapping[tuple[str, str], Quantity],
+    members: Mapping[str, list[str]],
+    collapsed: Mapping[str, bool],
+) -> pd.DataFrame:
+    """The quantities over the seeds that did not collapse, where only some did."""
+    rows = []
+    for (cell, name), q in found.items():
+        kept = [i for i, run_id in enumerate(members[cell]) if not collapsed[run_id]]
+        if q.statistic is not None and 0 < len(kept) < len(members[cell]):
+            rows.append(((cell, name), q.of_seeds(kept)))
+    return _rows(rows)
+
+
+def _seed_values(
+    found: Mapping[tuple[str, str], Quantity],
+    members: Mapping[str, list[str]],
+    collapsed: Mapping[str, bool],
+    labels: Mapping[str, tuple[int, ...]],
+) -> pd.DataFrame:
+    """One row per quantity and seed: a run's own value, or the jackknife's pseudo-value."""
+    rows = [
+        (cell, name, run_id, seed_label(labels[run_id]), value, collapsed[run_id])
+        for (cell, name), q in found.items()
+        if q.statistic is not None
+        for run_id, value in zip(members[cell], q.statistic.pseudo_values(), strict=True)
+    ]
+    columns = ["cell", "quantity", "run_id", "seed", "value", "collapsed"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _operation_choices(cells: Iterable[Cell]) -> pd.DataFrame:
+    """One row per edge and operation: the share of seeds that choose it (ties: none)."""
+    rows = [
+        (cell.kind, e.source, e.target, e.inner, name, float((chosen == k).mean()), cell.n)
+        for cell in cells
+        for e, chosen in zip(cell.edges, cell.choices.T, strict=True)
+        for k, name in [*enumerate(e.operations), (TIED, "tied")]
+        if k != TIED or (chosen == TIED).any()
+    ]
+    columns = ["cell", "source", "target", "inner", "operation", "share", "seeds"]
+    return pd.DataFrame(rows, columns=columns)

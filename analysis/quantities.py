@@ -1,0 +1,218 @@
+"""The registry of quantities: what tables, figures, page and data dictionary say of each.
+
+A quantity is written down once, here: its name in tables, its label, its unit, what is possible,
+what it means and how it is computed. Of a single run it is a column of `runs` (or, over epochs
+alone, of `epochs`); of a whole setting it is a function of one of its cell kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from analysis.statistics import agreement, matrices
+
+if TYPE_CHECKING:
+    from analysis.compute.cell import Cell
+    from analysis.statistics.quantities import Quantity
+
+ALL = "all"
+"""In place of the cell kind for quantities of a whole run."""
+
+HEADLINE = "dependence_transfer"
+
+Limits = tuple[float, float] | None
+SHARE: Limits = (0.0, 1.0)
+UP_TO_ONE: Limits = (-float("inf"), 1.0)
+POSITIVE: Limits = (0.0, float("inf"))
+
+
+class Definition(NamedTuple):
+    """One quantity.
+
+    level: `run`, `epoch` (a run's, but only over epochs) or `setting`. limits: what is possible,
+    (low, high); None where anything is. compute: of a quantity of a setting's cell, None where a
+    column or another quantity's computation gives it. traced: whether it is followed over
+    epochs. widths: interval widths worth asking seeds for, in its unit.
+    """
+
+    name: str
+    label: str
+    unit: str
+    level: Literal["run", "epoch", "setting"]
+    limits: Limits
+    meaning: str
+    compute: Callable[[Cell], Quantity] | None = None
+    traced: bool = False
+    needs_links: bool = False
+    widths: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
+
+
+def _run(
+    name: str, label: str, unit: str, limits: Limits, meaning: str,
+    widths: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05),
+) -> Definition:  # fmt: skip
+    return Definition(name, label, unit, "run", limits, meaning, widths=widths)
+
+
+def _curve(name: str, label: str, unit: str, limits: Limits, meaning: str) -> Definition:
+    return Definition(name, label, unit, "epoch", limits, meaning)
+
+
+def _edges(
+    name: str, label: str, unit: str, limits: Limits, meaning: str,
+    compute: Callable[[Cell], Quantity], traced: bool = True,
+) -> Definition:  # fmt: skip
+    return Definition(name, label, unit, "setting", limits, meaning, compute, traced)
+
+
+def _links(
+    name: str, label: str, unit: str, limits: Limits, meaning: str,
+    compute: Callable[[Cell], Quantity] | None, traced: bool = True,
+) -> Definition:  # fmt: skip
+    return Definition(name, label, unit, "setting", limits, meaning, compute, traced, True)
+
+
+def _operation_agreement(part: str) -> Callable[[Cell], Quantity]:
+    def compute(cell: Cell) -> Quantity:
+        chosen = cell.part(part)
+        lists = [cell.lists[i] for i in chosen]
+        return agreement.operation_agreement(cell.choices[:, chosen], lists, cell.draws)
+
+    return compute
+
+
+def _probability_divergence(part: str) -> Callable[[Cell], Quantity]:
+    def compute(cell: Cell) -> Quantity:
+        chosen = cell.part(part)
+        lists = [cell.lists[i] for i in chosen]
+        of = [cell.edges[i].probabilities for i in chosen]
+        return agreement.probability_divergence(of, lists, cell.draws)
+
+    return compute
+
+
+def _edge_agreement(cell: Cell) -> Quantity:
+    return agreement.edge_agreement(cell.kept, cell.candidates, 20_000 if cell.draws else 0)
+
+
+_KAPPA = (
+    "Fleiss' kappa: seeds are raters, edges subjects, chosen operations categories; 0 is chance"
+)
+_BITS = "mean pairwise Jensen-Shannon divergence of edge probabilities; 0 is the same in every seed"
+
+_ALL = (
+    # of single runs: columns of `runs`
+    _run("valid_accuracy", "relaxed accuracy on holdout", "0..1", SHARE,
+         "accuracy of the supernet with all operations mixed, on held-out data"),
+    _run("derived_accuracy", "derived accuracy on holdout", "0..1", SHARE,
+         "accuracy of the genotype's single path in the supernet, on held-out data"),
+    _run("benchmark_valid", "benchmark validation accuracy", "%", (0.0, 100.0),
+         "tabular validation accuracy of the genotype", (4.0, 2.0, 1.0, 0.5)),
+    _run("benchmark_test", "benchmark test accuracy", "%", (0.0, 100.0),
+         "tabular test accuracy of the genotype", (4.0, 2.0, 1.0, 0.5)),
+    _run("architecture_displacement", "architecture displacement", "0..1", SHARE,
+         "mean total variation distance of edge probabilities from their start"),
+    _run("transition_displacement", "transition displacement", "0..1", SHARE,
+         "mean total variation distance of the matrices' rows from their start"),
+    _run("dependence_strength", "dependence strength", "0..1", SHARE,
+         "normalised mutual information along links; 0 by definition where nothing can flow"),
+    _run("skip_connections", "skip connections", "edges", POSITIVE,
+         "kept edges of all cell kinds that are skip_connect", (2.0, 1.0, 0.5)),
+    _run("parameterless_operations", "parameterless operations", "edges", POSITIVE,
+         "kept edges that are skip, a pool, none or noise", (2.0, 1.0, 0.5)),
+    _run("inner_edges_kept", "inner edges kept", "edges", POSITIVE,
+         "inner edges in the genotype", (2.0, 1.0, 0.5)),
+    _run("tied_edges", "tied edges", "edges", POSITIVE,
+         "edges whose two best operations are equal", (2.0, 1.0, 0.5)),
+    _run("train_loss", "training loss", "nats", POSITIVE, "last epoch's mean cross-entropy"),
+    _run("valid_loss", "relaxed loss on holdout", "nats", POSITIVE, "of the supernet"),
+    _run("seconds", "duration", "s", POSITIVE, "of the run"),
+    _run("seconds_per_step", "duration of a step", "s", POSITIVE, "mean over the run"),
+    _run("collapse_rate", "collapsed runs", "0..1", SHARE,
+         "share of runs whose normal cell has mostly parameterless operations"),
+    _run("settling_epoch", "settling epoch", "epochs", POSITIVE,
+         "the epoch after which no edge's best operation changes", (10.0, 5.0, 2.0)),
+    # of single runs, over epochs alone
+    _curve("train_accuracy", "training accuracy", "0..1", SHARE, "mean over the epoch"),
+    _curve("architecture_entropy", "architecture entropy", "nats", POSITIVE,
+           "mean entropy of the edges' probabilities"),
+    # of a setting: its edges
+    _edges("operation_agreement", "operation agreement (Fleiss' kappa)", "", UP_TO_ONE,
+           _KAPPA, _operation_agreement("")),
+    _edges("operation_agreement_inner", "operation agreement of inner edges", "", UP_TO_ONE,
+           _KAPPA, _operation_agreement("inner"), traced=False),
+    _edges("operation_agreement_outer", "operation agreement of outer edges", "", UP_TO_ONE,
+           _KAPPA, _operation_agreement("outer"), traced=False),
+    _edges("edge_agreement", "edge agreement (Jaccard)", "", SHARE,
+           "mean Jaccard index of two seeds' kept (edge, operation) sets; its chance value keeps "
+           "as many edges per node at random", _edge_agreement),
+    _edges("probability_divergence", "probability divergence", "bits", SHARE, _BITS,
+           _probability_divergence("")),
+    _edges("probability_divergence_inner", "probability divergence of inner edges", "bits",
+           SHARE, _BITS, _probability_divergence("inner"), traced=False),
+    _edges("probability_divergence_outer", "probability divergence of outer edges", "bits",
+           SHARE, _BITS, _probability_divergence("outer"), traced=False),
+    # of a setting: its links
+    _links("transition_divergence", "transition divergence", "bits", SHARE,
+           "mean divergence of two seeds' matrices, rows weighted by the predecessor's "
+           "probabilities",
+           lambda cell: matrices.transition_divergence(cell.matrices, cell.predecessors)[0]),
+    _links("dependence_stability", "dependence stability", "", UP_TO_ONE,
+           "1 - mean divergence of two seeds' matrices / its mean with rows permuted; 0 is "
+           "chance, 1 is the same matrix in every seed", lambda cell: cell.dependence[0]),
+    _links("learned_dependence_stability", "learned dependence stability", "", UP_TO_ONE,
+           "the same of each matrix divided by its own start", lambda cell:
+           cell.learned_dependence[0]),
+    _links("link_specificity", "link specificity", "", UP_TO_ONE,
+           "1 - mean divergence / its mean with links permuted within each seed",
+           lambda cell: matrices.link_specificity(
+               cell.matrices, cell.link_lists, cell.shared, cell.draws)),
+    _links("attention_agreement", "attention agreement", "", UP_TO_ONE,
+           "1 - mean divergence of attention / its mean with predecessors permuted",
+           lambda cell: matrices.attention_agreement(cell.attention, cell.draws)),
+    _links("dobrushin_coefficient", "Dobrushin coefficient", "0..1", SHARE,
+           "mean over links of the largest total variation between two rows: how much of a "
+           "difference between predecessors can come through",
+           lambda cell: matrices.dobrushin_coefficient(cell.matrices)),
+)  # fmt: skip
+
+DEFINITIONS: Mapping[str, Definition] = {d.name: d for d in _ALL}
+
+SUMMARISED = tuple(
+    d.name for d in _ALL if d.level == "run" and d.name not in ("collapse_rate", "settling_epoch")
+)
+"""Columns of `runs` that the table `settings` has means of."""
+
+PER_RUN = (
+    "architecture_displacement", "transition_displacement", "dependence_strength",
+    "skip_connections", "inner_edges_kept", "valid_accuracy", "derived_accuracy",
+    "benchmark_test",
+)  # fmt: skip
+"""Quantities of single runs in the table `stability`, as means over seeds."""
+
+WITH_IQM = ("valid_accuracy", "derived_accuracy", "benchmark_test")
+"""Those of them that have an interquartile mean too."""
+
+OVER_EPOCHS = (
+    "train_accuracy", "valid_accuracy", "derived_accuracy", "train_loss", "valid_loss",
+    "architecture_entropy", "architecture_displacement", "transition_displacement",
+    "dependence_strength",
+)  # fmt: skip
+"""Columns of `epochs` that are followed."""
+
+
+def label_of(name: str, unit: bool = True) -> str:
+    """A quantity's label, with its unit in brackets where it has one."""
+    known = DEFINITIONS.get(name)
+    if known is None:
+        return name.replace("_", " ")
+    return f"{known.label} ({known.unit})" if unit and known.unit else known.label
+
+
+def of_cells(links: bool, traced: bool = False) -> list[Definition]:
+    """Quantities of a setting that are computed cell by cell: of `links` or of edges."""
+    return [
+        d for d in _ALL
+        if d.compute and d.needs_links == links and (d.traced or not traced)
+    ]  # fmt: skip

@@ -1,0 +1,84 @@
+"""Numbers and lists as text: every number on the page is formatted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+DASH = "—"
+
+
+def number(x: float, digits: int = 2) -> str:
+    """A number as text; no minus before zeros, a dash where there is none."""
+    if not np.isfinite(x):
+        return DASH
+    return f"{round(float(x), digits) + 0.0:.{digits}f}"
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """`[low, high]`, a 95% interval; or a remark where there is none."""
+    if not np.isfinite([low, high]).all():
+        return "(too few seeds for an interval)"
+    return f"[{number(low, digits)},\u00a0{number(high, digits)}]"  # the space does not break
+
+
+def estimate(x: float, low: float, high: float, digits: int = 2) -> str:
+    """`0.61 [0.50, 0.72]`, or a dash."""
+    return f"{number(x, digits)} {interval(low, high, digits)}" if np.isfinite(x) else DASH
+
+
+def of_row(row: Any, quantity: str = "", digits: int = 3) -> str:
+    """The mean and interval of a quantity in a row of `settings`, or a row with an estimate."""
+    if not quantity:
+        return estimate(row["estimate"], row["low"], row["high"], digits)
+    return estimate(*(row[f"{quantity}_{k}"] for k in ("mean", "low", "high")), digits)
+
+
+def rate(successes: int, n: int, low: float, high: float) -> str:
+    """`3 of 12, 25% [9%, 53%]`."""
+    if not n:
+        return DASH
+    return f"{successes} of {n}, {successes / n:.0%} [{low:.0%},\u00a0{high:.0%}]"
+
+
+def p_value(p: float) -> str:
+    """`p = 0.03`, `p < 0.001`."""
+    return "p unknown" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """`a, b and c`."""
+    items = list(items)
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Setting names in quotation marks, as a list."""
+    return listed(f"“{name}”" for name in names)
+
+
+def runs(count: int) -> str:
+    """`1 run`, `4 runs`."""
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def span(values: Iterable[int]) -> str:
+    """`4`, or `3 to 8`."""
+    known = sorted(set(values))
+    return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def plain(value: Any) -> str:
+    """A value of the study file, or of a table's cell, in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value))
+    if pd.api.types.is_bool(value):
+        return "true" if value else "false"
+    if value is None or pd.isna(value):
+        return DASH
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
