@@ -86,7 +86,7 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
         return missing("; ".join(filter(None, [f"{what}: nothing to agree on", note])), n)
     if all(len(group) == 1 for group in groups):
         note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
-    kappa = Agreement(1 - agreement, 1 - chance, with_self=True)
+    kappa = Agreement(1 - agreement, 1 - chance, with_self=True, unit=1 / edges)
     return of_setting(kappa, 0.0, permutation_test(samples, pairs, draws).p_value, note)
 
 
@@ -110,7 +110,10 @@ def edge_agreement(
             union = len(kept[s] | kept[t])
             matched[s, t] = matched[t, s] = len(kept[s] & kept[t]) / union if union else 0.0
     by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
-    return of_setting(Agreement(matched), by_chance)
+    # Of size kept edges k / (2 size - k) are alike; so much it moves with k at the mean index.
+    size = max(float(np.mean([len(items) for items in kept])), 1.0)
+    one = (1 + Agreement(matched).estimate) ** 2 / (2 * size)
+    return of_setting(Agreement(matched, unit=one), by_chance)
 
 
 def _jaccard_by_chance(
