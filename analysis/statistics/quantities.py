@@ -39,9 +39,7 @@ def of_runs(
     return interval(Values(np.asarray(values, dtype=float), unit), limits, note)
 
 
-def of_runs_iqm(
-    values: ArrayLike, limits: tuple[float, float] = (-np.inf, np.inf)
-) -> Quantity:
+def of_runs_iqm(values: ArrayLike, limits: tuple[float, float] = (-np.inf, np.inf)) -> Quantity:
     """The interquartile mean over seeds of a quantity of single runs."""
     return interquartile(values, limits)
 

@@ -125,9 +125,7 @@ class Ratio(Statistic):
         return float(over / under) if under else NAN
 
     def leave_one_out(self) -> Array:
-        over, under = (
-            np.where(self.usable, x, 0.0) for x in (self.numerator, self.denominator)
-        )
+        over, under = (np.where(self.usable, x, 0.0) for x in (self.numerator, self.denominator))
         over, under = over.sum() - over, under.sum() - under
         known = self.usable & (under != 0) & (self.n > 1)
         return np.divide(over, under, out=np.full(over.shape, NAN), where=known)

@@ -151,33 +151,31 @@ def _of_edges(edges: np.ndarray, keep: np.ndarray | slice) -> Quantity:
 
 QUANTITIES: Mapping[str, Callable[[Study], Quantity]] = {
     "operation_agreement": lambda s: operation_agreement(s.choices, [OPS] * 6, draws=0),
-    "operation_agreement_inner": lambda s: (
-        operation_agreement(s.choices[:, ~OUTER], [OPS] * 3, draws=0)
+    "operation_agreement_inner": lambda s: operation_agreement(
+        s.choices[:, ~OUTER], [OPS] * 3, draws=0
     ),
-    "operation_agreement_outer": lambda s: (
-        operation_agreement(s.choices[:, OUTER], [OPS] * 3, draws=0)
+    "operation_agreement_outer": lambda s: operation_agreement(
+        s.choices[:, OUTER], [OPS] * 3, draws=0
     ),
     "edge_agreement": lambda s: edge_agreement(_kept(s.choices), dict.fromkeys(EDGES, OPS), 0),
     "probability_divergence": lambda s: _of_edges(s.edges, slice(None)),
     "probability_divergence_inner": lambda s: _of_edges(s.edges, ~OUTER),
-    "transition_divergence": lambda s: (
-        m.transition_divergence(_links(s.links), _links(s.edges[:, [0, 0, 1, 2]]))[0]
-    ),
+    "transition_divergence": lambda s: m.transition_divergence(
+        _links(s.links), _links(s.edges[:, [0, 0, 1, 2]])
+    )[0],
     "dependence_stability": lambda s: m.dependence_stability(_links(s.links), draws=0)[0],
     "learned_dependence_stability": lambda s: m.dependence_stability(_learned(s), draws=0)[0],
-    "link_specificity": lambda s: (
-        m.link_specificity(_links(s.links), [(OPS, OPS)] * 4, draws=0)
-    ),
+    "link_specificity": lambda s: m.link_specificity(_links(s.links), [(OPS, OPS)] * 4, draws=0),
     "attention_agreement": lambda s: m.attention_agreement(_links(s.attention), draws=0),
     "dobrushin_coefficient": lambda s: m.dobrushin_coefficient(_links(s.links)),
     "accuracy": lambda s: of_runs(s.accuracy),
     "accuracy_iqm": lambda s: interquartile(s.accuracy),
     "collapse_rate": lambda s: rate(s.collapsed),
-    "dependence_transfer": lambda s: (
-        interval(Ratio(s.transfer[:, 1] - s.transfer[:, 2], s.transfer[:, 0]))
+    "dependence_transfer": lambda s: interval(
+        Ratio(s.transfer[:, 1] - s.transfer[:, 2], s.transfer[:, 0])
     ),
-    "column_transfer": lambda s: (
-        interval(Ratio(s.transfer[:, 0] - s.transfer[:, 1], s.transfer[:, 0]))
+    "column_transfer": lambda s: interval(
+        Ratio(s.transfer[:, 0] - s.transfer[:, 1], s.transfer[:, 0])
     ),
 }
 DISCRETE = ("operation_agreement", "edge_agreement", "collapse_rate")
