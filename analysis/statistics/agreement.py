@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.divergence import DRAWS, cross_divergences, pairs_to_test, permutation_test
+from analysis.statistics.divergence import DRAWS, cross_divergences, permutation_test
 from analysis.statistics.inference import Agreement
 from analysis.statistics.metrics import Array
 from analysis.statistics.quantities import Quantity, missing, of_setting
@@ -71,23 +71,21 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     groups = groups_of([tuple(o) for o, keep in zip(lists, untied, strict=True) if keep])
     edges = choices.shape[1]
     agreement, chance = np.zeros((n, n)), np.zeros((n, n))
-    pairs, samples = pairs_to_test(n), []
+    samples = []
     for group in groups:
         of_group = choices[:, group]  # (n, edges of the group)
         hot = (of_group[:, :, None] == np.arange(of_group.max() + 1)).astype(float)
         agreement += np.einsum("sec,tec->st", hot, hot) / edges
         shares = hot.mean(axis=1)
         chance += len(group) / edges * shares @ shares.T
-        first, second = (of_group[index] for index in pairs.T)
-        differs = (first[:, :, None] != second[:, None, :]).astype(np.float32)
-        samples.append((differs[:, None], np.array([len(group) / edges])))
+        samples.append((hot[:, None], [len(group) / edges]))
     if 1 - chance.mean() <= 1e-12:
         what = "only one operation occurs" if len(groups) == 1 else "every edge has one operation"
         return missing("; ".join(filter(None, [f"{what}: nothing to agree on", note])), n)
     if all(len(group) == 1 for group in groups):
         note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
-    kappa = Agreement(1 - agreement, 1 - chance, with_self=True)
-    return of_setting(kappa, 0.0, permutation_test(samples, pairs, draws).p_value, note)
+    kappa = Agreement(1 - agreement, 1 - chance, with_self=True, unit=1 / edges)
+    return of_setting(kappa, 0.0, permutation_test(samples, draws, gini=True).p_value, note)
 
 
 def edge_agreement(
@@ -110,7 +108,10 @@ def edge_agreement(
             union = len(kept[s] | kept[t])
             matched[s, t] = matched[t, s] = len(kept[s] & kept[t]) / union if union else 0.0
     by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
-    return of_setting(Agreement(matched), by_chance)
+    # Of size kept edges k / (2 size - k) are alike; so much it moves with k at the mean index.
+    size = max(float(np.mean([len(items) for items in kept])), 1.0)
+    one = (1 + Agreement(matched).estimate) ** 2 / (2 * size)
+    return of_setting(Agreement(matched, unit=one), by_chance)
 
 
 def _jaccard_by_chance(
@@ -165,7 +166,7 @@ def probability_divergence(
         cross = cross_divergences(stack[:, None, :, None])
         matched += share * cross.matched[0]
         anyhow += share * cross.anyhow[0]
-        samples.append((cross.sample, np.array([share])))
+        samples.append((stack[:, None], [share]))
     null_mean = Agreement(anyhow).estimate
-    p_value = permutation_test(samples, pairs_to_test(n), draws).p_value
+    p_value = permutation_test(samples, draws).p_value
     return of_setting(Agreement(matched), null_mean, p_value)

@@ -26,10 +26,6 @@ from analysis.statistics.metrics import Array
 DRAWS = 999
 """Permutations behind a p-value; the smallest p is 1 / (DRAWS + 1)."""
 
-MOST_PAIRS = 105
-"""Pairs of seeds in a permutation test. Up to 15 seeds that is all of them; beyond, each seed is
-paired with the same number of others, which keeps the test exact and its cost bounded."""
-
 TINY = 1e-30
 """In place of a probability of 0, so that 0 log 0 counts as 0, in float32 too."""
 
@@ -46,14 +42,11 @@ class Cross(NamedTuple):
     """Divergences between the labels of every pair of n seeds, within each of G groups.
 
     matched, anyhow: (G, n, n), symmetric with zero diagonals: the mean over labels of the
-    divergence of equal labels, and over all pairs of labels. sample: (P, G, L, L), float32, the
-    divergence of label a of one seed and b of the other for the P `pairs` (P, 2) of a test.
+    divergence of equal labels, and over all pairs of labels.
     """
 
     matched: Array
     anyhow: Array
-    sample: NDArray[np.float32]
-    pairs: NDArray[np.int64]
 
     @property
     def least(self) -> float:
@@ -88,21 +81,8 @@ def matched_divergences(x: ArrayLike) -> Array:
     return out
 
 
-def pairs_to_test(n: int, most: int = MOST_PAIRS) -> NDArray[np.int64]:
-    """(P, 2) pairs of n seeds for a permutation test: all, or a balanced part of at most `most`.
-
-    The part joins seed s with s + 1, s + 2, ... (mod n), so that every seed counts as often.
-    """
-    first, second = np.triu_indices(n, 1)
-    if first.size > most:
-        steps = max(1, most // n)
-        first = np.tile(np.arange(n), steps)
-        second = (first + np.repeat(np.arange(1, steps + 1), n)) % n
-    return np.sort(np.stack([first, second], axis=1), axis=1)
-
-
-def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
-    """All label-by-label divergences of (n, G, L, R, K): n seeds, G groups, L labels.
+def cross_divergences(x: ArrayLike) -> Cross:
+    """Divergences of (n, G, L, R, K): n seeds, G groups, L labels.
 
     A label is R distributions over K operations (R = 1 where it is one), and the divergence of
     two labels is the mean over the R of them. Raises ValueError for another number of axes.
@@ -110,29 +90,25 @@ def cross_divergences(x: ArrayLike, most_pairs: int = MOST_PAIRS) -> Cross:
     exact = np.asarray(x, dtype=float)
     if exact.ndim != 5:
         raise ValueError(f"{exact.ndim} axes, not (seeds, groups, labels, rows, operations)")
-    pairs = pairs_to_test(len(exact), most_pairs)
     matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
     p = np.maximum(exact, TINY)
     if len(p) > EXACT:
         # Many seeds leave a null mean less exact than float32 is, unless divergences are so
         # small that they drown in its rounding.
-        anyhow, sample = _anyhow(p.astype(np.float32), pairs)
-        if Cross(matched, anyhow, sample, pairs).least >= LARGE:
-            return Cross(matched, anyhow, sample, pairs)
-    return Cross(matched, *_anyhow(p, pairs), pairs)
+        found = Cross(matched, _anyhow(p.astype(np.float32)))
+        if found.least >= LARGE:
+            return found
+    return Cross(matched, _anyhow(p))
 
 
-def _anyhow(p: NDArray, pairs: NDArray[np.int64]) -> tuple[Array, NDArray[np.float32]]:
-    """`Cross.anyhow` and `Cross.sample` of positive (n, G, L, R, K), in its precision."""
+def _anyhow(p: NDArray) -> Array:
+    """`Cross.anyhow` of positive (n, G, L, R, K), in its precision."""
     n, groups, labels, rows, _ = p.shape
     anyhow = np.zeros((groups, n, n))
-    sample = np.zeros((len(pairs), groups, labels, labels), np.float32)
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
     own = ((p * np.log2(p)).sum(axis=(3, 4)) + p.sum(axis=(3, 4))) / rows  # (n, G, L)
     flat = np.ascontiguousarray(p.reshape(n, groups, labels, -1))  # (n, G, L, R K)
     first, second = np.triu_indices(n, 1)
-    low, high = pairs.T
-    chosen = low * (2 * n - low - 1) // 2 + high - low - 1  # their places in `first`, `second`
     ones = np.ones(flat.shape[-1], flat.dtype)
     size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
     wide = min(groups, max(1, _WORK // (size * n)))  # groups per step
@@ -157,8 +133,7 @@ def _anyhow(p: NDArray, pairs: NDArray[np.int64]) -> tuple[Array, NDArray[np.flo
         np.maximum(0.0, between, out=between)
         between /= 2
         _set(anyhow[part], between.mean(axis=(2, 3), dtype=float).T)
-        sample[:, part] = between[chosen]
-    return anyhow, sample
+    return anyhow
 
 
 def _set(symmetric: Array, above: Array) -> None:
@@ -179,70 +154,75 @@ class PermutationTest(NamedTuple):
 
 
 def permutation_test(
-    samples: Sequence[tuple[NDArray, Array]],
-    pairs: NDArray[np.int64],
+    samples: Sequence[tuple[ArrayLike, ArrayLike]],
     draws: int = DRAWS,
     seed: int = 0,
+    gini: bool = False,
 ) -> PermutationTest:
     """Permute the labels within each seed, independently in every group.
 
-    samples: for every shape of group, divergences between labels (P, G, L, L) and weights (G,);
-    the tested statistic is the sum of weight times mean matched divergence. pairs: (P, 2), the
-    seeds of each. A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where
-    `draws` is 0.
+    samples: for every shape of group, distributions (n, G, L, ...) and weights (G,). The tested
+    statistic compares all seeds at once: the entropy of the seeds' mean at every label, which
+    less their mean entropy (permutations leave that as it is) is the Jensen-Shannon divergence
+    of n distributions (Lin 1991). It costs n per permutation where pairs cost n^2. gini: 1 - sum
+    of squares in place of the entropy, whose permutations are ordered as those of the mean over
+    pairs of the share of equal choices. A p-value is (1 + permutations at least as alike) /
+    (draws + 1), NaN where `draws` is 0.
     """
     rng = np.random.default_rng(seed)
-    total, total_drawn, of_groups = 0.0, np.zeros(draws), [np.zeros(0)]
-    for sample, weights in samples:
-        observed, drawn = _permuted(sample, pairs, draws, rng)
-        total += float(weights @ observed)
-        total_drawn += drawn @ weights
-        of_groups.append(_p_value(observed, drawn))
-    p_value = float(_p_value(np.array([total]), total_drawn[:, None])[0])
-    return PermutationTest(p_value, np.concatenate(of_groups))
+    total, of_groups = np.zeros(draws + 1), [np.zeros(0)]
+    for x, weights in samples:
+        spread = _permuted(np.asarray(x, dtype=np.float32), draws, rng, gini)
+        total += spread @ np.asarray(weights, dtype=float)
+        of_groups.append(_p_value(spread))
+    return PermutationTest(float(_p_value(total[:, None])[0]), np.concatenate(of_groups))
 
 
 def _permuted(
-    sample: NDArray, pairs: NDArray[np.int64], draws: int, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.float64]]:
-    """Mean matched divergence over the pairs: observed (G,), permuted (draws, G)."""
-    count, groups, labels, _ = sample.shape
-    n = int(pairs.max(initial=0)) + 1
-    observed = np.einsum("pgll->g", sample, dtype=float) / (count * labels)
-    flat = sample.ravel()
-    base = np.arange(count * groups, dtype=np.int32).reshape(count, groups, 1) * labels**2
-    first, second = pairs.T
-    drawn = np.empty((draws, groups))
-    step = max(1, _WORK // base.size // labels)  # draws at a time
-    for start in range(0, draws, step):
-        part = slice(start, min(start + step, draws))
-        order = _random_orders(rng, (part.stop - start, n, groups), labels)
-        index = order.take(second, axis=1)
-        index += (order * np.int32(labels)).take(first, axis=1)
-        index += base
-        mean = flat.take(index).sum(axis=1).sum(axis=-1, dtype=float) / (count * labels)
-        drawn[part] = mean
-    return observed, drawn
+    x: NDArray[np.float32], draws: int, rng: np.random.Generator, gini: bool
+) -> NDArray[np.float64]:
+    """(1 + draws, G): mean over labels of the spread of the seeds' mean, the observed one first."""
+    n, groups, labels = x.shape[:3]
+    flat = x.reshape(n, groups * labels, -1)
+    first_label = (np.arange(groups) * labels)[:, None]
+    found = np.empty((draws + 1, groups))
+    step = max(1, 8 * _WORK // flat[0].size)  # draws at a time
+    for start in range(0, draws + 1, step):
+        count = min(step, draws + 1 - start)
+        mean = np.zeros((count, *flat.shape[1:]), np.float32)
+        for of_seed in flat:
+            order = _random_orders(rng, (count, groups), labels)
+            if start == 0:
+                order[0] = np.arange(labels)
+            mean += of_seed[(order + first_label).reshape(count, -1)]
+        mean /= n
+        if gini:
+            spread = -np.einsum("dlk,dlk->dl", mean, mean)
+        else:
+            np.maximum(mean, TINY, out=mean)
+            spread = -np.einsum("dlk,dlk->dl", mean, np.log2(mean))
+        found[start : start + count] = spread.reshape(count, groups, labels).mean(axis=2)
+    return found
 
 
 def _random_orders(
     rng: np.random.Generator, shape: tuple[int, ...], labels: int
-) -> NDArray[np.int32]:
+) -> NDArray[np.int64]:
     """Independent uniform permutations of `labels` things: (*shape, labels)."""
-    if labels <= 8:  # choosing from a table of all of them is faster than shuffling
+    if labels <= 7:  # choosing from a table of all of them is faster than shuffling
         return _orders(labels)[rng.integers(factorial(labels), size=shape)]
-    keys = rng.random((*shape, labels), dtype=np.float32)
-    return keys.argsort(axis=-1).astype(np.int32)
+    return rng.random((*shape, labels), dtype=np.float32).argsort(axis=-1)
 
 
 @cache
-def _orders(labels: int) -> NDArray[np.int32]:
-    return np.array(list(permutations(range(labels))), np.int32)
+def _orders(labels: int) -> NDArray[np.int64]:
+    return np.array(list(permutations(range(labels))))
 
 
-def _p_value(observed: Array, drawn: NDArray[np.float64]) -> Array:
+def _p_value(spread: NDArray[np.float64]) -> Array:
+    """(1 + draws, G), the observed one first, to p-values (G,)."""
+    if len(spread) < 2:
+        return np.full(spread.shape[1], np.nan)
     # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
-    if not len(drawn):
-        return np.full(observed.shape, np.nan)
-    slack = 3e-6 * np.abs(observed) + 1e-12
-    return (1 + (drawn <= observed + slack).sum(axis=0)) / (len(drawn) + 1)
+    slack = 3e-6 * np.abs(spread[0]) + 1e-12
+    return (spread <= spread[0] + slack).sum(axis=0) / len(spread)

@@ -21,7 +21,6 @@ from analysis.statistics.divergence import (
     cross_divergences,
     jensen_shannon,
     matched_divergences,
-    pairs_to_test,
     permutation_test,
 )
 from analysis.statistics.inference import Agreement, Interval, holm, jackknife
@@ -85,12 +84,12 @@ def dependence_stability(
         stack = np.stack([found[which[m]] for m in members], axis=1)  # (n, G, R, C)
         cross = cross_divergences(stack[:, :, :, None])
         matched[members], anyhow[members] = cross.matched, cross.anyhow
-        samples.append((cross.sample, share[members]))
+        samples.append((stack, share[members]))
         places.append(members)
     of_all = Agreement(
         np.einsum("l,lst->st", share, matched), np.einsum("l,lst->st", share, anyhow)
     )
-    test = permutation_test(samples, pairs_to_test(n), draws)
+    test = permutation_test(samples, draws)
     p_values = np.empty(len(which))
     p_values[np.concatenate(places)] = test.of_groups
     p_value = 1.0 if of_all.chance_mean <= 1e-12 else test.p_value
@@ -184,10 +183,10 @@ def link_specificity(
         share = len(indices) / count
         matched += share * cross.matched[0]
         anyhow += share * cross.anyhow[0]
-        samples.append((cross.sample, np.array([share])))
+        samples.append((stack[:, None], [share]))
     agreement = Agreement(matched, anyhow)
     nothing = agreement.chance_mean <= 1e-12
-    p_value = 1.0 if nothing else permutation_test(samples, pairs_to_test(n), draws).p_value
+    p_value = 1.0 if nothing else permutation_test(samples, draws).p_value
     out = len(which) - count
     note = f"{out} of {len(which)} matrices left out: no other with their lists" if out else ""
     note = "; ".join(filter(None, [_against_chance(agreement), note]))
@@ -209,10 +208,7 @@ def attention_agreement(attention: Sequence[ArrayLike], draws: int = DRAWS) -> Q
     if n < 2:
         return missing("one seed only" if n else "no inner edge has several predecessors", n)
     rng = np.random.default_rng(0)
-    pairs = pairs_to_test(n)
-    first, second = pairs.T
     matched, anyhow = np.zeros((n, n)), np.zeros((n, n))
-    drawn = np.zeros(draws)
     for weights in found:
         size = weights.shape[1]
         few = factorial(size) <= 120
@@ -225,17 +221,13 @@ def attention_agreement(attention: Sequence[ArrayLike], draws: int = DRAWS) -> Q
         mean = between.mean(axis=2) / len(found)
         anyhow += (mean + mean.T) / 2
         matched += jensen_shannon(weights[:, None], weights[None]) / len(found)
-        order = rng.random((draws, n, size)).argsort(axis=2)
-        permuted = np.take_along_axis(weights[None], order, axis=2)  # (draws, n, size)
-        between = jensen_shannon(permuted[:, first], permuted[:, second])  # (draws, pairs)
-        drawn += between.mean(axis=1) / len(found)
     np.fill_diagonal(anyhow, 0.0)
     agreement = Agreement(matched, anyhow)
     if agreement.chance_mean <= 1e-9:
         return of_setting(Agreement(matched, np.zeros((n, n))), 0.0, 1.0, "attention is uniform")
-    observed = float(matched[first, second].mean())
-    p_value = (1 + int((drawn <= observed + 1e-12).sum())) / (draws + 1) if draws else np.nan
-    return of_setting(agreement, 0.0, p_value)
+    # One label, one number: the weights of a predecessor; sizes weigh as their means over edges.
+    samples = [(a[:, None], [a.shape[1]]) for a in found]
+    return of_setting(agreement, 0.0, permutation_test(samples, draws).p_value)
 
 
 def dobrushin_coefficient(matrices: Sequence[ArrayLike]) -> Quantity:

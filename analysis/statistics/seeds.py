@@ -1,0 +1,264 @@
+"""What is computed of n seeds: a mean of values, an agreement of pairs, a ratio of means.
+
+Every kind of statistic can say what it would be without each seed, and that is all that
+intervals, differences, points of figures and projections to other numbers of seeds need
+(`analysis.statistics.inference`): the unit of replication is the seed, whatever is computed of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.statistics.metrics import Array
+
+NAN = float("nan")
+
+Indices = Sequence[int] | NDArray[np.int64]
+
+
+class Statistic(ABC):
+    """A number computed of n seeds, with all that inference needs to know of it."""
+
+    @property
+    @abstractmethod
+    def estimate(self) -> float:
+        """The number; NaN where there are too few seeds for it."""
+
+    @abstractmethod
+    def leave_one_out(self) -> Array:
+        """(n,): the number without each seed; NaN where too few are left."""
+
+    @abstractmethod
+    def take(self, seeds: Indices) -> Statistic:
+        """The same statistic of some of the seeds (indices)."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> NDArray[np.bool_]:
+        """(n,): which seeds have what the statistic is made of."""
+
+    @property
+    def n(self) -> int:
+        """Number of usable seeds."""
+        return int(self.usable.sum())
+
+    def known(self) -> Statistic:
+        """The same of its usable seeds alone."""
+        return self if self.usable.all() else self.take(np.flatnonzero(self.usable))
+
+    def pseudo_values(self) -> Array:
+        """(n,): what each seed stands for, n estimate - (n - 1) estimate without it (Tukey 1958).
+
+        Of a mean these are the values themselves. Their mean is the estimate less its bias of
+        order 1/n, their variance over n the jackknife's. NaN for seeds that are not usable.
+        """
+        of = self.known()
+        found = np.full(self.usable.size, NAN)
+        found[self.usable] = of.n * of.estimate - (of.n - 1) * of.leave_one_out()
+        return found
+
+    def pairs(self) -> Array:
+        """(n, n): what each pair of seeds stands for, to first order; the diagonal means nothing.
+
+        The mean over pairs is the estimate, or 0. Where a pair is no more than its two seeds (all
+        but an agreement), it is the mean of their pseudo-values.
+        """
+        x = self.pseudo_values()
+        return (x[:, None] + x[None, :]) / 2
+
+    @property
+    def step(self) -> float:
+        """How far the number moves where one of the n seeds chooses differently once, if known."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Values(Statistic):
+    """The mean of a value per seed, (n,); seeds without a finite one are left out.
+
+    unit: the least by which two seeds can differ where values are counts, else 0.
+    """
+
+    values: Array
+    unit: float = 0.0
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.values)
+
+    @property
+    def estimate(self) -> float:
+        return float(self.values[self.usable].mean()) if self.n else NAN
+
+    def leave_one_out(self) -> Array:
+        n, known = self.n, np.where(self.usable, self.values, 0.0)
+        rest = (known.sum() - known) / max(n - 1, 1)
+        return np.where(self.usable & (n > 1), rest, NAN)
+
+    def take(self, seeds: Indices) -> Values:
+        return Values(self.values[np.asarray(seeds, dtype=np.int64)], self.unit)
+
+    @property
+    def step(self) -> float:
+        return self.unit / max(self.n, 1)
+
+
+@dataclass(frozen=True)
+class Ratio(Statistic):
+    """mean(numerator) / mean(denominator) over seeds, (n,) each; NaN where the latter is 0."""
+
+    numerator: Array
+    denominator: Array
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.numerator) & np.isfinite(self.denominator)
+
+    @property
+    def estimate(self) -> float:
+        over, under = (x[self.usable].sum() for x in (self.numerator, self.denominator))
+        return float(over / under) if under else NAN
+
+    def leave_one_out(self) -> Array:
+        over, under = (np.where(self.usable, x, 0.0) for x in (self.numerator, self.denominator))
+        over, under = over.sum() - over, under.sum() - under
+        known = self.usable & (under != 0) & (self.n > 1)
+        return np.divide(over, under, out=np.full(over.shape, NAN), where=known)
+
+    def take(self, seeds: Indices) -> Ratio:
+        chosen = np.asarray(seeds, dtype=np.int64)
+        return Ratio(self.numerator[chosen], self.denominator[chosen])
+
+
+@dataclass(frozen=True)
+class Agreement(Statistic):
+    """A quantity of a setting of n seeds, as means over pairs of seeds.
+
+    matched: (n, n), symmetric: the divergence of each pair, its diagonal without meaning.
+    chance: (n, n) or None: the same as it would be by chance. With it the quantity is the
+    agreement 1 - mean matched / mean chance, without it the mean of `matched` itself.
+    with_self: whether the mean of `chance` is over all n^2 entries, as in Fleiss' kappa, rather
+    than over pairs of different seeds. 0 / 0 is an agreement of 0: where everything is alike by
+    chance, nothing more can agree. unit: what is added to `matched` between two seeds that agree
+    in all but one choice, where they choose, else 0.
+    """
+
+    matched: Array
+    chance: Array | None = None
+    with_self: bool = False
+    unit: float = 0.0
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.matched), dtype=bool)
+
+    def take(self, seeds: Indices) -> Agreement:
+        chosen = np.asarray(seeds, dtype=np.int64)
+        index = np.ix_(chosen, chosen)
+        chance = None if self.chance is None else self.chance[index]
+        return Agreement(self.matched[index], chance, self.with_self, self.unit)
+
+    @property
+    def matched_mean(self) -> float:
+        """Mean of `matched` over pairs of seeds; NaN where n < 2."""
+        return _mean(self.matched, False)
+
+    @property
+    def chance_mean(self) -> float:
+        """Mean of `chance`; NaN where there is none or n < 2."""
+        return NAN if self.chance is None else _mean(self.chance, self.with_self)
+
+    @property
+    def estimate(self) -> float:
+        if self.chance is None:
+            return self.matched_mean
+        return float(_one_minus(np.float64(self.matched_mean), np.float64(self.chance_mean)))
+
+    def leave_one_out(self) -> Array:
+        matched = _means_without(self.matched, False)
+        if self.chance is None:
+            return matched
+        return _one_minus(matched, _means_without(self.chance, self.with_self))
+
+    def pairs(self) -> Array:
+        if self.chance is None:
+            return self.matched
+        if not self.chance_mean > 0:
+            return np.zeros_like(self.matched)
+        return ((1 - self.estimate) * self.chance - self.matched) / self.chance_mean
+
+    @property
+    def step(self) -> float:
+        scale = 1.0 if self.chance is None else self.chance_mean
+        return 2 * self.unit / (self.n * scale) if scale > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Paired(Statistic):
+    """first - second, of whatever kinds, over the same seeds in the same order.
+
+    Leaving out a seed leaves it out in both. Raises ValueError where the numbers of seeds differ.
+    """
+
+    first: Statistic
+    second: Statistic
+
+    def __post_init__(self) -> None:
+        n, m = self.first.usable.size, self.second.usable.size
+        if n != m:
+            raise ValueError(f"{n} seeds against {m}: not paired")
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        return self.first.usable & self.second.usable
+
+    @property
+    def estimate(self) -> float:
+        return self.first.estimate - self.second.estimate
+
+    def leave_one_out(self) -> Array:
+        return self.first.leave_one_out() - self.second.leave_one_out()
+
+    def take(self, seeds: Indices) -> Paired:
+        return Paired(self.first.take(seeds), self.second.take(seeds))
+
+    def pairs(self) -> Array:
+        return self.first.pairs() - self.second.pairs()
+
+    @property
+    def step(self) -> float:
+        return float(np.hypot(self.first.step, self.second.step))
+
+
+def _mean(pairs: Array, with_self: bool) -> float:
+    n = len(pairs)
+    if n < 2:
+        return NAN
+    if with_self:
+        return float(pairs.mean())
+    return float((pairs.sum() - np.trace(pairs)) / (n * (n - 1)))
+
+
+def _means_without(pairs: Array, with_self: bool) -> Array:
+    n = len(pairs)
+    if n < 3:
+        return np.full(n, NAN)
+    own = np.diag(pairs)
+    rows = pairs.sum(axis=1)
+    rest = pairs.sum() - 2 * rows + own
+    if with_self:
+        return rest / (n - 1) ** 2
+    return (rest - (own.sum() - own)) / ((n - 1) * (n - 2))
+
+
+def _one_minus(matched: Array | np.float64, chance: Array | np.float64) -> Array:
+    matched, chance = np.asarray(matched, dtype=float), np.asarray(chance, dtype=float)
+    # What differs by less than float32 probabilities can say does not differ.
+    nothing = chance <= 1e-12
+    ratio = np.divide(matched, chance, out=np.ones_like(chance), where=~nothing)
+    return np.where(np.isnan(chance), NAN, 1.0 - ratio)

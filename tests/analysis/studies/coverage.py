@@ -1,0 +1,233 @@
+"""How often do 95% intervals hold the truth? Simulated studies of known truth, world by world.
+
+    python -m tests.analysis.studies.coverage [--studies 1000] [--out docs/coverage.md]
+
+A world draws n seeds of one setting: edge probabilities, choices, transition matrices, attention,
+accuracies, the three divergences of a transfer. All quantities are computed of every study by the
+functions that `analyze` uses. The truth is that of 60 studies of 60 seeds each, taken together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.statistics import matrices as m
+from analysis.statistics.agreement import (
+    edge_agreement,
+    operation_agreement,
+    probability_divergence,
+)
+from analysis.statistics.inference import Quantity, difference, interquartile, interval, rate
+from analysis.statistics.quantities import of_runs
+from analysis.statistics.seeds import Agreement, Ratio, Values
+
+OPS = tuple("abcde")
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+OUTER = np.array([source == 0 for source, _ in EDGES])
+SEEDS = (3, 5, 10, 20)
+
+
+class Study(NamedTuple):
+    """n seeds of one setting; arrays have the seeds first."""
+
+    edges: np.ndarray  # (n, 6, 5) probabilities
+    choices: np.ndarray  # (n, 6)
+    links: np.ndarray  # (n, 4, 5, 5) matrices
+    starts: np.ndarray  # (n, 4, 5, 5)
+    attention: np.ndarray  # (n, 2, 3)
+    accuracy: np.ndarray  # (n,)
+    collapsed: np.ndarray  # (n,)
+    transfer: np.ndarray  # (n, 3): D of start, columns, full
+
+
+@dataclass(frozen=True)
+class World:
+    """How seeds scatter about a truth.
+
+    noise: standard deviation of logits. common: the share of the variance that all parts of a
+    seed have in common. tails: degrees of freedom of a seed's own scale (0: all have one).
+    other: how many of the seeds have another truth. flips: with which probability an edge's
+    choice is another than the truth's (None: it is the largest probability). signal: size of the
+    truth. dirichlet: distributions have that concentration about the truth's instead.
+    """
+
+    noise: float = 1.0
+    common: float = 0.0
+    tails: float = 0.0
+    other: float = 0.0
+    flips: float | None = None
+    signal: float = 1.5
+    dirichlet: float = 0.0
+
+
+WORLDS: Mapping[str, World] = {
+    "normal": World(),
+    "Dirichlet": World(dirichlet=5.0),
+    "correlated": World(common=0.5),
+    "heavy tails": World(tails=3.0),
+    "near 1": World(noise=0.25, flips=0.012),
+    "two modes": World(noise=0.5, other=0.5),
+    "nothing": World(signal=0.0),
+    "outliers": World(noise=0.5, other=0.1),
+}
+FROM_TEN = ("two modes", "outliers")
+"""Worlds that fewer than ten seeds are not asked to know."""
+
+PAIRED = {
+    "twice as noisy": (World(noise=0.7), World(noise=1.4)),
+    "near 1 against noisy": (WORLDS["near 1"], WORLDS["normal"]),
+    "heavy tails against normal": (WORLDS["heavy tails"], WORLDS["normal"]),
+    "correlated against Dirichlet": (WORLDS["correlated"], WORLDS["Dirichlet"]),
+}
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _truths(shape: tuple[int, ...], key: int) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.random.default_rng([key, k]).normal(size=shape) for k in (0, 1))  # type: ignore[return-value]
+
+
+def draw(world: World, rng: np.random.Generator, n: int) -> Study:
+    """One study of n seeds."""
+    scale = np.ones(n) if not world.tails else (world.tails / rng.chisquare(world.tails, n)) ** 0.5
+    mode = (rng.random(n) < world.other).astype(int)
+    # An even split between what all parts of a seed share and what is each part's own.
+    shared = rng.normal(size=(n, 5))
+
+    def part(shape: tuple[int, ...], key: int) -> np.ndarray:
+        truth = world.signal * np.stack(_truths(shape, key))[mode]
+        own = rng.normal(size=(n, *shape))
+        both = shared[:, : shape[-1]].reshape(n, *(1,) * (len(shape) - 1), shape[-1])
+        noise = (1 - world.common) ** 0.5 * own + world.common**0.5 * both
+        size = (world.noise * scale).reshape(n, *(1,) * len(shape))
+        if world.dirichlet:
+            gamma = rng.gamma(world.dirichlet * softmax(truth) + 0.05) + 1e-9
+            return gamma / gamma.sum(axis=-1, keepdims=True)
+        return softmax(truth + size * noise)
+
+    edges = part((6, 5), 1)
+    choices = edges.argmax(axis=-1)
+    if world.flips is not None:
+        right = np.stack(_truths((6, 5), 1))[mode].argmax(axis=-1)
+        wrong = rng.random((n, 6)) < world.flips
+        choices = np.where(wrong, (right + rng.integers(1, 5, (n, 6))) % 5, right)
+    starts = softmax(2 * np.eye(5) + 1e-3 * rng.normal(size=(n, 4, 5, 5)))
+    accuracy = 0.9 - 0.3 * mode + 0.02 * world.noise * scale * rng.normal(size=n)
+    d_start = 0.02 * scale * rng.gamma(4, 0.25, n)
+    d_columns = d_start * rng.beta(6, 4, n)
+    d_full = d_columns * rng.beta(8, 2, n)
+    return Study(
+        edges, choices, part((4, 5, 5), 2), starts, part((2, 3), 3),
+        accuracy, mode == 1, np.stack([d_start, d_columns, d_full], axis=1),
+    )  # fmt: skip
+
+
+def _kept(choices: np.ndarray) -> list[frozenset[tuple[int, int, str]]]:
+    return [frozenset((*e, OPS[c]) for e, c in zip(EDGES, row, strict=True)) for row in choices]
+
+
+def _links(stack: np.ndarray) -> list[np.ndarray]:
+    return list(np.moveaxis(stack, 1, 0))
+
+
+def _learned(s: Study) -> list[np.ndarray]:
+    return m.learned(_links(s.links), _links(s.starts))
+
+
+def _of_edges(edges: np.ndarray, keep: np.ndarray | slice) -> Quantity:
+    some = _links(edges[:, keep])
+    return probability_divergence(some, [OPS] * len(some), draws=0)
+
+
+QUANTITIES: Mapping[str, Callable[[Study], Quantity]] = {
+    "operation_agreement": lambda s: operation_agreement(s.choices, [OPS] * 6, draws=0),
+    "operation_agreement_inner": lambda s: operation_agreement(
+        s.choices[:, ~OUTER], [OPS] * 3, draws=0
+    ),
+    "operation_agreement_outer": lambda s: operation_agreement(
+        s.choices[:, OUTER], [OPS] * 3, draws=0
+    ),
+    "edge_agreement": lambda s: edge_agreement(_kept(s.choices), dict.fromkeys(EDGES, OPS), 0),
+    "probability_divergence": lambda s: _of_edges(s.edges, slice(None)),
+    "probability_divergence_inner": lambda s: _of_edges(s.edges, ~OUTER),
+    "transition_divergence": lambda s: m.transition_divergence(
+        _links(s.links), _links(s.edges[:, [0, 0, 1, 2]])
+    )[0],
+    "dependence_stability": lambda s: m.dependence_stability(_links(s.links), draws=0)[0],
+    "learned_dependence_stability": lambda s: m.dependence_stability(_learned(s), draws=0)[0],
+    "link_specificity": lambda s: m.link_specificity(_links(s.links), [(OPS, OPS)] * 4, draws=0),
+    "attention_agreement": lambda s: m.attention_agreement(_links(s.attention), draws=0),
+    "dobrushin_coefficient": lambda s: m.dobrushin_coefficient(_links(s.links)),
+    "accuracy": lambda s: of_runs(s.accuracy),
+    "accuracy_iqm": lambda s: interquartile(s.accuracy),
+    "collapse_rate": lambda s: rate(s.collapsed),
+    "dependence_transfer": lambda s: interval(
+        Ratio(s.transfer[:, 1] - s.transfer[:, 2], s.transfer[:, 0])
+    ),
+    "column_transfer": lambda s: interval(
+        Ratio(s.transfer[:, 0] - s.transfer[:, 1], s.transfer[:, 0])
+    ),
+}
+DISCRETE = ("operation_agreement", "edge_agreement", "collapse_rate")
+"""Made of choices: covered more often than 98% where nearly all seeds choose the same."""
+
+
+def population(world: World, name: str, studies: int = 60, n: int = 60) -> float:
+    """The quantity of all seeds of a world, from `studies` of n each, with other random numbers."""
+    kinds = [QUANTITIES[name](s).statistic for s in large(world, studies, n)]
+    first = kinds[0]
+    if name == "accuracy_iqm":
+        x = np.sort(draw(world, np.random.default_rng(5), 400_000).accuracy)
+        return float(x[100_000:300_000].mean())
+    if isinstance(first, Agreement):
+        # Pairs of different seeds only: what is left of kappa with ever more seeds.
+        matched = np.mean([k.matched_mean for k in kinds])
+        if first.chance is None:
+            return float(matched)
+        return float(1 - matched / np.mean([Agreement(k.chance).estimate for k in kinds]))
+    if isinstance(first, Ratio):
+        sums = [(k.numerator.mean(), k.denominator.mean()) for k in kinds]
+        return float(np.divide(*np.mean(sums, axis=0)))
+    assert isinstance(first, Values)
+    return float(np.mean([k.estimate for k in kinds]))
+
+
+@cache
+def large(world: World, studies: int, n: int) -> list[Study]:
+    return [draw(world, np.random.default_rng([11, i]), n) for i in range(studies)]
+
+
+class Covered(NamedTuple):
+    """Shares of the studies: truth inside, no interval; and the interval's median width."""
+
+    inside: float
+    none: float
+    width: float
+
+
+def covered(found: list[Quantity], truth: float) -> Covered:
+    with_one = [q for q in found if np.isfinite(q.low)]
+    # Where truth lies on a limit, rounding is no miss.
+    inside = [q.low - 1e-9 <= truth <= q.high + 1e-9 for q in with_one]
+    width = float(np.median([q.width for q in with_one])) if with_one else np.nan
+    return Covered(float(np.mean(inside or [np.nan])), 1 - len(with_one) / len(found), width)
+
+
+def of_world(world: World, n: int, studies: int, names: tuple[str, ...]) -> dict[str, Covered]:
+    """Coverage of each quantity in one world."""
+    drawn = [draw(world, np.random.default_rng([n, i]), n) for i in range(studies)]
+    found = {}
+    for name in names:
+        truth = population(world, name)
+        found[name] = covered([QUANTITIES[name](s) for s in drawn], truth)
+    return found
