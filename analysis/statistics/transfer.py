@@ -7,8 +7,8 @@ D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edge
 With Z = log(T / start) and X = log start, both centred within rows, v = p_q less its mean, and
 every mean and coefficient taken over the other seeds of a setting, matrix by matrix:
 
-- *columns* knows all but what a particular predecessor operation leads to: X tilted by (a) the
-  column means of Z, (b) not X but its flow, by the mean log ratio of flow to start flow, (c) a, and
+- *columns* knows all but what a particular predecessor operation leads to: X as it is, so that no
+  learning at all comes to 0; X tilted by (a) the column means of Z, (b) not X but its flow, by the mean log ratio of flow to start flow, (c) a, and
   X times its regression coefficient (an optimiser that weakens an identity start alike in every
   seed; a start that is forgotten), (d) a, and v times a slope for every column (rows that are
   visited more move more), (cd) both.
@@ -41,7 +41,7 @@ from analysis.statistics.flow import (
 )
 from analysis.statistics.metrics import Array
 
-FORMS = ("a", "c", "d", "cd", "b")
+FORMS = ("start", "a", "c", "d", "cd", "b")
 """Ways to predict without rows, simplest first; b, the last, is one of flows, not of matrices."""
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -67,7 +67,7 @@ class Transfer:
     chosen for each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations
     chosen with the real flow and with those of "full", "columns", "start" and "row_means"; TIED
     where two are equal. drawn: (draws,), mean d_full with permuted rows. note: why something is
-    NaN. Shares are ratios of means over seeds; `parts` has both parts of each, seed by seed.
+    NaN. Shares are ratios of means over seeds, `parts` both parts of each.
     """
 
     edges: int
@@ -303,6 +303,7 @@ class _Columns:
         ahead = own + columns
         self.logits = np.stack(
             [
+                own + np.zeros_like(columns),
                 ahead,
                 ahead + alone[:, None, row] * (own - begun),
                 ahead + slope_alone[..., row] * visits,

@@ -1,4 +1,4 @@
-"""Transfer in simulated studies of known truth: size, bias, power, coverage. The table of docs/transfer.md.
+"""Transfer in simulated studies of known truth: size, bias, power, coverage (docs/transfer.md).
 
     python -m tests.analysis.studies.transfer_worlds --studies 300 > transfer_worlds.md
 
@@ -10,7 +10,6 @@ weakening of the start; a preference that grows with p_q; rows; and noise of its
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,8 @@ OPERATIONS = tuple("abcde")
 LINKS = ((0, None), (1, None), (2, None), (2, 0))
 """Of each link: its inner edge, and the inner edge that is its predecessor (None: an outer one)."""
 EDGES = 3
+TRUTHS = 3
+"""Truths of every world, that is, of what all seeds of a study have in common."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return p / p.sum(axis=-1, keepdims=True)
 
 
-def draw(world: World, n: int, rng: np.random.Generator) -> FlowCell:
-    """One study of n seeds: its truth is drawn too."""
+def draw(world: World, n: int, rng: np.random.Generator, truth: int = 0) -> FlowCell:
+    """One study of n seeds. truth: which of the world's truths, what all its seeds share."""
+    shared = np.random.default_rng(truth)
     k, own = len(OPERATIONS), world.own_weight
     matrices = len(LINKS) if world.sharing == "link" else 1
     beginning = {"identity": 2.0 * np.eye(k), "uniform": np.zeros((k, k)), "random": None}[
@@ -68,14 +70,14 @@ def draw(world: World, n: int, rng: np.random.Generator) -> FlowCell:
     jitter = rng.normal(size=(n, matrices, k, k))
     start = 2.0 * jitter if beginning is None else beginning + 1e-3 * jitter
     outer = world.sharp * (
-        world.common**0.5 * rng.normal(size=(1, len(LINKS), k))
+        world.common**0.5 * shared.normal(size=(1, len(LINKS), k))
         + (1 - world.common) ** 0.5 * rng.normal(size=(n, len(LINKS), k))
     )
     outer = softmax(outer)  # (n, links, k), used where the predecessor is an outer edge
     attention = softmax(0.5 * rng.normal(size=(n, 2)))
-    columns = world.columns * rng.normal(size=(matrices, 1, k))
-    direction = world.visited * rng.normal(size=(matrices, 1, k))
-    rows = world.rows * rng.normal(size=(matrices, k, k))
+    columns = world.columns * shared.normal(size=(matrices, 1, k))
+    direction = world.visited * shared.normal(size=(matrices, 1, k))
+    rows = world.rows * shared.normal(size=(matrices, k, k))
     rows -= rows.mean(axis=1, keepdims=True)
     noise = rng.normal(size=(n, matrices, k, k))
     if world.tails:
@@ -186,12 +188,16 @@ def outcome(world: World, n: int, studies: int, draws: int = 199) -> Outcome:
 
 
 def _covered(found: Sequence[Transfer], name: str, truth: float | None) -> tuple[float, float]:
-    parts = [t.parts(name) for t in found]
-    mean = float(sum(a.mean() for a, _ in parts) / sum(b.mean() for _, b in parts))
-    truth = mean if truth is None else truth
-    ends = [jackknife_t(*p) for p in parts]
-    inside = [low - 1e-12 <= truth <= high + 1e-12 for low, high in ends]
-    return mean, float(np.mean(inside))
+    parts = np.array([t.parts(name) for t in found])  # (studies, 2, n)
+    means = parts.mean(axis=2)
+    inside = []
+    for first in range(TRUTHS):
+        above, below = means[first::TRUTHS].mean(axis=0)
+        target = above / below if truth is None else truth
+        ends = [jackknife_t(*p) for p in parts[first::TRUTHS]]
+        inside += [low - 1e-12 <= target <= high + 1e-12 for low, high in ends]
+    above, below = means.mean(axis=0)
+    return float(above / below), float(np.mean(inside))
 
 
 def main() -> None:
@@ -206,14 +212,12 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     for name, world in (NULLS | PLANTED).items():
         for n in args.seeds if args.worlds in name else ():
-            begun = time.process_time()
             o = outcome(world, n, args.studies, args.draws)
             print(
                 f"| {name} | {n} | {o.rejected:.1%} | {o.dependence:+.4f} | {o.covered:.1%} "
                 f"| {o.columns:+.3f} | {o.columns_covered:.1%} |",
                 flush=True,
             )
-            del begun
 
 
 if __name__ == "__main__":
