@@ -1,0 +1,243 @@
+"""Transfer: does what other seeds learned about rows help to derive this seed's cell?
+
+Seed i's flow into every inner edge (`flow`) is derived again from its own p_q and attention, but
+with matrices that it did not make: its *start* at epoch -1, tilted by what the other seeds learned.
+D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges.
+
+With Z = log(T / start) and X = log start, both centred within rows, v = p_q less its mean, and
+every mean and coefficient taken over the other seeds of a setting, matrix by matrix:
+
+- *columns* knows all but what a particular predecessor operation leads to. It is the start itself
+  (so that no learning comes to 0), or X tilted by (a) the column means of Z, (b) its flow tilted
+  by the mean log ratio of flow to start flow, (c) a, and X times its regression coefficient (an
+  optimiser that weakens an identity start alike in every seed; a start that is forgotten), (d) a,
+  and v times a slope for every column (rows that are visited more move more), (cd) both.
+- *full* adds a factor times the mean of the residual rows: Z less column means, c and d.
+
+The form is the one with the smallest mean D over the other seeds, each predicted without itself
+and without i; then, with the form that i has, the factor is found alike, and 0 means *columns*.
+
+The p-value permutes the residual rows within every seed, once a distinct matrix: forms stay. Its
+statistic is the mean D with a quarter of the residual rows, whatever factor was chosen: a small
+step in their direction finds more than the best step (docs/transfer.md), since noise hurts less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.statistics.divergence import DRAWS
+from analysis.statistics.flow import (
+    Block,
+    FlowCell,
+    blocks,
+    choices,
+    exchange_effect,
+    flow_divergence,
+    flow_effects,
+)
+from analysis.statistics.metrics import Array
+from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows
+
+DRAWS_OF_MANY = 99
+
+LEAST_EFFECT = 0.002
+"""Bits; of a smaller mean D(start) no share is told."""
+
+_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Transfer of one cell kind of a setting, or of several together (`pooled`).
+
+    edges: number of inner edges. d_start, d_columns, d_full, flow_effect, flow_effect_start,
+    exchange_effect: (n,), bits, means over inner edges. forms, factors: (n, cell kinds), what was
+    chosen for each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations
+    chosen with the real flow and with those of "full", "columns", "start" and "row_means"; TIED
+    where two are equal. drawn: (1 + draws,), the test's mean D, observed and permuted. note: why
+    something is NaN. Shares are ratios of means over seeds, `parts` both parts of each.
+    """
+
+    edges: int
+    d_start: Array
+    d_columns: Array
+    d_full: Array
+    flow_effect: Array
+    flow_effect_start: Array
+    exchange_effect: Array
+    forms: NDArray[np.int64]
+    factors: Array
+    chosen: dict[str, NDArray[np.int64]]
+    drawn: Array
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.d_start)
+
+    def parts(self, name: str) -> tuple[Array, Array]:
+        """(n,) numerator and (n,) denominator of column_transfer or dependence_transfer."""
+        ends = {
+            "column_transfer": (self.d_start, self.d_columns),
+            "dependence_transfer": (self.d_columns, self.d_full),
+        }
+        first, second = ends[name]
+        return first - second, self.d_start
+
+    def share(self, name: str) -> float:
+        """The ratio of both parts' means; NaN where mean D(start) is under `LEAST_EFFECT`."""
+        above, below = self.parts(name)
+        if not (self.n and below.mean() >= LEAST_EFFECT):
+            return float("nan")
+        return float(above.mean() / below.mean())
+
+    @property
+    def dependence_transfer(self) -> float:
+        """(D(columns) - D(full)) / D(start): what the others' rows bring back."""
+        return self.share("dependence_transfer")
+
+    @property
+    def column_transfer(self) -> float:
+        """1 - D(columns) / D(start): what comes back without knowing rows."""
+        return self.share("column_transfer")
+
+    @property
+    def p_value(self) -> float:
+        """(1 + draws with a mean D at most as large) / (draws + 1); approximate."""
+        observed, drawn = self.drawn[:1], self.drawn[1:]
+        if not len(drawn):
+            return float("nan")
+        # In float32; a tie counts as at least as good.
+        return float(1 + (drawn <= observed + 1e-7).sum()) / (len(drawn) + 1)
+
+    def choice_transfer(self, by: str = "full") -> Array:
+        """(n,) share of inner edges whose choice is the same `by` another flow.
+
+        Edges tied in the seed itself are left out; NaN where that leaves none.
+        """
+        real, other = self.chosen["real"], self.chosen.get(by)
+        if other is None:
+            return np.full(self.n, np.nan)
+        untied = real >= 0
+        same = ((real == other) & untied).sum(axis=1)
+        count = untied.sum(axis=1)
+        return np.divide(same, count, out=np.full(self.n, np.nan), where=count > 0)
+
+
+def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:
+    """Transfer of one cell kind.
+
+    draws: permutations behind the p-value (0: none is taken); None is `DRAWS`, or `DRAWS_OF_MANY`
+    beyond `ONCE` seeds. Without at least three seeds there is nobody to choose by: only what
+    needs no other seed is told, the rest is NaN.
+    """
+    n, edges = cell.n, len(cell.edges)
+    found = blocks(cell)
+    real = [b.flow(b.table) for b in found]
+    begun = [b.flow(b.start) for b in found]
+    flows = {
+        "real": real,
+        "start": begun,
+        "row_means": [b.flow(b.means(b.table)) for b in found],
+    }
+    none = np.full(n, np.nan)
+    d_start = _total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
+    d_columns, d_full, drawn, note = none, none, np.zeros(0), ""
+    forms, factors = np.full(n, -1), none
+    if n < 3:
+        note = "fewer than three seeds: nobody else to predict by"
+    else:
+        jobs = Jobs.of(n)
+        job = np.arange(len(jobs.target))
+        columns = [Columns(b, jobs) for b in found]
+        d_forms = _total([c.divergences() for c in columns])  # (forms, H)
+        forms, tables = jobs.choose(d_forms), jobs.choose(d_forms[:-1])
+        rows = [Rows(c, jobs.of_seeds(tables), job, float) for c in columns]
+        by_rows = [r.flows(r.unpermuted(), len(FACTORS) - 1)[0] for r in rows]
+        d_rows = _total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
+        d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_rows]) / edges
+        picked = jobs.choose(d)
+        factors = np.array(FACTORS)[picked]
+        d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
+        flows["columns"] = [c.flows[forms, jobs.own] for c in columns]
+        flows["full"] = [
+            np.concatenate([c.flows[None, jobs.of_seeds(forms), job], f])[picked, jobs.own]
+            for c, f in zip(columns, by_rows, strict=True)
+        ]
+        if draws is None:
+            draws = DRAWS if n <= ONCE else DRAWS_OF_MANY
+        light = [Rows(c, tables, jobs.own, np.float32) for c in columns]
+        drawn = _permuted(light, draws, edges, np.random.default_rng(seed))
+        if d_start.mean() < LEAST_EFFECT:
+            note = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
+    effect, effect_start = flow_effects(cell)
+    by_edge = {name: _by_edge(found, each, edges) for name, each in flows.items()}
+    return Transfer(
+        edges,
+        d_start,
+        d_columns,
+        d_full,
+        effect,
+        effect_start,
+        exchange_effect(cell),
+        forms[:, None],
+        factors[:, None],
+        {name: choices(cell, each) for name, each in by_edge.items()},
+        drawn,
+        note,
+    )
+
+
+def pooled(cells: Sequence[Transfer]) -> Transfer:
+    """Several cell kinds of the same seeds as one: means over the inner edges of all of them."""
+    edges = np.array([c.edges for c in cells])
+    share = edges / edges.sum()
+
+    def mean(name: str) -> Array:
+        return np.asarray(sum(s * getattr(c, name) for s, c in zip(share, cells, strict=True)))
+
+    names = ("d_start", "d_columns", "d_full", "flow_effect", "flow_effect_start")
+    of_all = {name: mean(name) for name in (*names, "exchange_effect", "drawn")}
+    note = ""
+    if not of_all["d_start"].mean() >= LEAST_EFFECT or np.isnan(of_all["d_full"]).any():
+        note = next((c.note for c in cells if c.note), "")
+    return Transfer(
+        edges=int(edges.sum()),
+        forms=np.concatenate([c.forms for c in cells], axis=1),
+        factors=np.concatenate([c.factors for c in cells], axis=1),
+        chosen={
+            name: np.concatenate([c.chosen[name] for c in cells], axis=1)
+            for name in cells[0].chosen
+        },
+        note=note,
+        **of_all,
+    )
+
+
+def _by_edge(found: Sequence[Block], flows: Sequence[Array], edges: int) -> list[Array]:
+    """(n, C, E) of every block to (n, C) of every edge of the cell."""
+    out: list[Array] = [np.zeros(0)] * edges
+    for block, flow in zip(found, flows, strict=True):
+        for place, edge in enumerate(block.edges):
+            out[edge] = flow[..., place]
+    return out
+
+
+def _permuted(rows: Sequence[Rows], draws: int, edges: int, rng: np.random.Generator) -> Array:
+    """(1 + draws,) mean D with a quarter of the rows: as they are, then permuted in every seed."""
+    out = [_total([r.divergences(r.flows(r.unpermuted(), 1)) for r in rows])]
+    step = max(1, _WORK // sum(r.table.size for r in rows))
+    for begin in range(0, draws, step):
+        count = min(step, draws - begin)
+        out.append(_total([r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows]))
+    return np.concatenate(out).mean(axis=(1, 2), dtype=float) / edges
+
+
+def _total(arrays: Sequence[NDArray]) -> NDArray:
+    return np.sum(arrays, axis=0)
