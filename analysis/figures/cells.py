@@ -7,7 +7,7 @@ so that labels overlap neither each other nor nodes. Layout only: nothing is mea
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,13 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-from analysis.compute.stability import SettingStability
-from analysis.data.genotypes import Cell, Edge
-from analysis.figures.palette import drawing, operation_colour, operation_name, wrapped
+from analysis.data.genotypes import Cell, Edge, parse
+from analysis.figures.layout import Tables, entry, finish, rows, scale
+from analysis.figures.palette import DARK, PALE, operation_colour, operation_name
 
 Point = NDArray[np.float64]
 
@@ -47,24 +46,25 @@ class _Route(NamedTuple):
     half: Point  # (2,) half width and half height
 
 
-def edge_reproducibility(item: SettingStability, cell: str) -> dict[tuple[int, int], float]:
-    """Of every inner edge (source, target) the mean dependence stability of its links.
+def cell(tables: Tables, setting: str, cell: str) -> Figure:
+    """The most frequent cell of a kind; see `cell_figure`."""
+    frame = rows(tables, "genotypes", setting=setting, part=cell).dropna(subset="code")
+    top = frame.sort_values("count", ascending=False, kind="stable").iloc[0]
+    ties = int((frame["count"] == top["count"]).sum())
+    tie = f", one of {ties} equally frequent ones" if ties > 1 else ""
+    title = f"{setting} · {cell} cell · {top['count']} of {top['n']} runs ({top['runs']}){tie}"
+    return cell_figure(parse(top["code"])[cell], title, reproducibility(tables, setting, cell))
 
-    Edges of which it is not known, as of a single seed, are left out.
-    """
-    found: dict[tuple[int, int], list[float]] = {}
-    for link in item.links:
-        if link.sample.cell != cell or link.dependence is None:
-            continue
-        value = link.dependence.intervals[link.index].estimate
-        if np.isfinite(value):
-            edge = link.sample.edge
-            found.setdefault((edge.source, edge.target), []).append(value)
-    return {edge: float(np.mean(values)) for edge, values in found.items()}
+
+def reproducibility(tables: Tables, setting: str, cell: str) -> dict[tuple[int, int], float]:
+    """Of every inner edge (source, target) the mean dependence stability of its links."""
+    frame = rows(tables, "links", "source", "target", "dependence_stability", setting=setting, cell=cell)
+    known = frame.dropna(subset="dependence_stability")
+    return known.groupby(["source", "target"])["dependence_stability"].mean().to_dict()
 
 
 def cell_figure(
-    cell: Cell, title: str, reproducibility: Mapping[tuple[int, int], float | None] | None = None
+    cell: Cell, title: str, known: Mapping[tuple[int, int], float] | None = None
 ) -> Figure:
     """The cell with inner edges solid and outer edges dashed, each labelled with its operation.
 
@@ -75,78 +75,66 @@ def cell_figure(
     known of any edge (source, target), inner edges have its colour instead and all others are
     grey: outer edges, and inner ones of which it is not known.
     """
-    darts = cell.inputs == 2
-    places = _darts_places(cell) if darts else _chain_places(cell)
+    places = _darts_places(cell) if cell.inputs == 2 else _chain_places(cell)
     routes = _routes(cell.edges, places)
     corners = [r.label + sign * r.half for r in routes for sign in (-1, 1)]
     everything = np.array([*places.values(), *corners, *(p for r in routes for p in r.points)])
-    low, high = everything.min(axis=0) - 0.5, everything.max(axis=0) + 0.5
-    width, height = high - low
-    known = _known(reproducibility or {})
-    foot = 1.05 if known else 0.4  # room for the legend beneath, and for a colour bar
-    full = height + foot + 0.6  # room for the title above
-    with drawing():
-        figure = Figure(figsize=(width, full))
-        ax = figure.add_axes((0, foot / full, 1, height / full))
-        ax.set_axis_off()
-        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-        if darts:
-            _draw_concatenation(ax, cell, places)
+    low, high = everything.min(axis=0) - 0.35, everything.max(axis=0) + 0.35
+    # Texts lie at places in inches, so the whole drawing grows as they do.
+    width, height = (high - low) * scale()
+    figure = Figure(figsize=(width, height + 0.2 * scale()), layout="constrained")
+    ax = figure.subplots()
+    ax.set_axis_off()
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    if known:
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0, 1), _REPRODUCIBILITY), ax=ax, location="bottom",
+            shrink=min(1.0, 4.2 * scale() / width), aspect=35, pad=0.02, label=_SCALE,
+            extend="min" if min(known.values()) < 0 else "neither",
+        )  # fmt: skip
+        bar.ax.tick_params(length=2)
+        figure.set_figheight(figure.get_figheight() + 0.55 * scale())
+    if cell.inputs == 2:
+        for node in range(2, _nodes(cell)):
+            bend = 0.0 if node >= _nodes(cell) - 2 else -0.33 * np.sign(places[node][1])
+            _arrow(ax, places[node], places[_nodes(cell)], bend, arrowstyle="-", linewidth=1.2,
+                   color=PALE, zorder=1)  # fmt: skip
+    for route in routes:
+        inner = route.edge.source >= cell.inputs
+        colour = text = operation_colour(route.edge.operation)
         if known:
-            _colour_bar(figure, min(known.values()))
-        for route in routes:
-            inner = route.edge.source >= cell.inputs
-            colour = operation_colour(route.edge.operation)
-            if known:
-                value = known.get((route.edge.source, route.edge.target)) if inner else None
-                colour = _GREY if value is None else to_hex(_REPRODUCIBILITY(value))
-            _draw_edge(ax, route, places, inner, colour, bool(known))
-        for node, place in places.items():
-            ax.text(
-                place[0],
-                place[1],
-                _node_name(node, cell),
-                ha="center",
-                va="center",
-                fontsize=10,
-                zorder=5,
-                bbox={
-                    "boxstyle": "circle,pad=0.35",
-                    "facecolor": "#f2f2f2",
-                    "edgecolor": "#444444",
-                },
-            )
-        figure.text(
-            0.5, 1 - 0.15 / full, wrapped(title, 100, 2), ha="center", va="top", fontsize=10.5
-        )
-        handles = [
-            Line2D([], [], color="#444444", linestyle="--", label="outer edge (from an input)"),
-            Line2D([], [], color="#444444", label="inner edge (from an inner node)"),
-        ]
-        if darts:
-            handles.append(Line2D([], [], color="#c4c4c4", label="concatenation to the output"))
-        figure.legend(handles=handles, loc="lower center", ncols=3)
-    return figure
+            value = known.get((route.edge.source, route.edge.target)) if inner else None
+            colour = _GREY if value is None else to_hex(_REPRODUCIBILITY(value))
+            text = DARK
+        start, end = places[route.edge.source], places[route.edge.target]
+        _arrow(ax, start, end, route.bend, arrowstyle="-|>", mutation_scale=13 * scale(),
+               linewidth=2.4 if inner and known else 1.8, color=colour, zorder=2,
+               linestyle="solid" if inner else (0, (5, 3)))  # fmt: skip
+        _text(ax, route.label, operation_name(route.edge.operation), 4, "round,pad=0.15",
+              color=text, fontweight="bold", edge="none")  # fmt: skip
+    for node, place in places.items():
+        _text(ax, place, _node_name(node, cell), 5, "circle,pad=0.35", edge="#444444")
+    entries = [
+        entry("outer edge (from an input)", linestyle="--"),
+        entry("inner edge (from an inner node)", linestyle="-"),
+    ]
+    if cell.inputs == 2:
+        entries.append(entry("concatenation to the output", color=PALE, linestyle="-"))
+    return finish(figure, entries, title)
 
 
-def _known(
-    reproducibility: Mapping[tuple[int, int], float | None],
-) -> dict[tuple[int, int], float]:
-    return {e: float(v) for e, v in reproducibility.items() if v is not None and np.isfinite(v)}
+def _arrow(ax: Axes, start: Point, end: Point, bend: float, **style: Any) -> None:
+    shrink = {"shrinkA": 15 * scale(), "shrinkB": 16 * scale()}
+    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), connectionstyle=f"arc3,rad={bend}",
+                                 **shrink, **style))  # fmt: skip
 
 
-def _colour_bar(figure: Figure, least: float) -> None:
-    """The scale of reproducibility, drawn beneath the cell; below 0 all is chance."""
-    width, height = figure.get_size_inches()
-    scale = ScalarMappable(Normalize(0, 1), _REPRODUCIBILITY)
-    length = min(4.2, width - 1)
-    bar = figure.add_axes(
-        ((width - length) / 2 / width, 0.68 / height, length / width, 0.12 / height)
-    )
-    extend = "min" if least < 0 else "neither"
-    figure.colorbar(scale, cax=bar, orientation="horizontal", extend=extend)
-    bar.set_title(_SCALE, fontsize=9, pad=3)
-    bar.tick_params(labelsize=9, length=2, pad=2)
+def _text(
+    ax: Axes, at: Point, text: str, zorder: int, box: str, *, edge: str, **style: Any
+) -> None:
+    face = "white" if edge == "none" else "#f2f2f2"
+    ax.text(at[0], at[1], text, ha="center", va="center", zorder=zorder, fontsize="small",
+            bbox={"boxstyle": box, "facecolor": face, "edgecolor": edge}, **style)  # fmt: skip
 
 
 def _nodes(cell: Cell) -> int:
@@ -220,63 +208,3 @@ def _crowding(route: _Route, placed: list[_Route], places: dict[int, Point]) -> 
         touching = gaps.min(axis=1) < 0.12
         cost += 1.5 * float(touching.any()) + 6 * float(touching.mean())
     return cost
-
-
-def _draw_edge(
-    ax: Axes,
-    route: _Route,
-    places: dict[int, Point],
-    inner: bool,
-    colour: str,
-    plain_label: bool,
-) -> None:
-    """plain_label: dark, because the colour does not stand for the operation."""
-    ax.add_patch(
-        FancyArrowPatch(
-            tuple(places[route.edge.source]),
-            tuple(places[route.edge.target]),
-            connectionstyle=f"arc3,rad={route.bend}",
-            arrowstyle="-|>",
-            mutation_scale=13,
-            shrinkA=15,
-            shrinkB=16,
-            linewidth=2.6 if inner and plain_label else 1.8,
-            color=colour,
-            zorder=2,
-            linestyle="solid" if inner else (0, (5, 3)),
-        )
-    )
-    ax.text(
-        route.label[0],
-        route.label[1],
-        operation_name(route.edge.operation),
-        ha="center",
-        va="center",
-        fontsize=9,
-        color="#222222" if plain_label else colour,
-        zorder=4,
-        fontweight="bold",
-        parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
-    )
-
-
-def _draw_concatenation(ax: Axes, cell: Cell, places: dict[int, Point]) -> None:
-    output = places[_nodes(cell)]
-    for node in range(2, _nodes(cell)):
-        start = places[node]
-        last = node >= _nodes(cell) - 2
-        rad = 0.0 if last else (-0.33 if start[1] > 0 else 0.33)
-        ax.add_patch(
-            FancyArrowPatch(
-                tuple(start),
-                tuple(output),
-                connectionstyle=f"arc3,rad={rad}",
-                arrowstyle="-",
-                shrinkA=15,
-                shrinkB=16,
-                linewidth=1.2,
-                color="#c4c4c4",
-                zorder=1,
-            )
-        )

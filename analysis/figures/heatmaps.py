@@ -1,7 +1,8 @@
-"""Draw: transition matrices over seeds, their mean and their standard deviation, link by link.
+"""Draw: transition matrices over seeds: mean, start and standard deviation, link by link.
 
-Panels are placed by hand, in inches: an entry then has the same readable size in every figure,
-whatever the shapes of the matrices, and no layout engine has to measure hundreds of numbers.
+Rows are the predecessor's operation, columns the inner edge's, so rows of means sum to 1. All
+panels of a figure have the limits of its largest matrix: an entry has one size whatever the
+shapes of the matrices, as where edges have lists of operations of their own.
 """
 
 from __future__ import annotations
@@ -9,291 +10,213 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from analysis.compute.stability import SettingStability
-from analysis.compute.transitions import Link, Transitions
-from analysis.errors import ResultsError
-from analysis.figures.palette import drawing, operation_name, wrapped
-from analysis.statistics.matrices import LinkStability
-from analysis.statistics.metrics import Array
+from analysis.figures.layout import Study, Tables, entry, finish, grid, rows
+from analysis.figures.palette import PALE, operation_name, wrapped
 
 ANNOTATED = 5
 """Rows and columns up to which the numbers are written into the entries of a matrix."""
+
 SIGNIFICANT = 0.05
+MOST_LINKS = 4
+"""Links in the figure of the first screen."""
 
-ENTRY = (0.5, 0.4)  # inches of an entry with two lines of digits
-SMALL = 0.145  # inches of an entry without
-GAP = 0.6  # of such entries between mean and sd
-TITLE = 1.6  # inches of the width of a link's title
-WIDEST, NARROWEST = 11.6, 6.4  # inches
-HEAD, FOOT = 1.36, 0.5  # inches: title and colour bars above, the meaning of marks beneath
-ABOVE = 0.52  # inches of its height
-EDGE_OF_FIGURE = 0.15  # inches
+WIDEST = 11.0  # inches
+ENTRY, SMALL = (0.46, 0.36), 0.15  # inches of an entry with two lines of digits, and without
+GAP = 0.6  # of entries between mean and sd
 
-# Set for all panels at once: panel by panel, every call would make ticks of its own.
-_PANELS: dict[Any, Any] = {
-    "axes.grid": False,
-    "axes.edgecolor": "#999999",
-    "axes.linewidth": 0.6,
-} | {
-    f"{axis}tick.{name}": value
-    for axis in "xy"
-    for name, value in (("labelsize", 8.5), ("major.size", 0), ("major.pad", 2))
+NODES = ["predecessor_source", "predecessor_target", "source", "target"]
+MARKS = {
+    "dependence_stability": ("●", "○", "rows are reproducible"),
+    "learned_dependence_stability": ("◆", "◇", "what was learned is reproducible"),
 }
 
 
-class Marks(NamedTuple):
-    """Whether a link's rows, and what was learned of them, are reproducible beyond chance.
+class Link(NamedTuple):
+    """One link's matrices (rows, columns); `sd` and `start` hold NaN where they are not known."""
 
-    None: not tested.
-    """
-
-    dependence: bool | None
-    learned: bool | None
-
-    def __str__(self) -> str:
-        return " ".join(mark for mark, found in zip("●◆", self, strict=True) if found)
-
-
-Nodes = tuple[int, int, int, int]
-"""predecessor_source, predecessor_target, source, target of a link."""
+    nodes: tuple[int, int, int, int]
+    rows: list[str]
+    columns: list[str]
+    mean: np.ndarray
+    sd: np.ndarray
+    start: np.ndarray
+    weight: float
 
 
-class _Places(NamedTuple):
-    """Inches: the figure's size, and of every link the left and upper end of its matrix."""
-
-    width: float
-    height: float
-    corners: tuple[tuple[float, float], ...]
-    across: int
-
-
-def marks_of(item: SettingStability, cell: str) -> dict[Nodes, Marks]:
-    """The marks of every link of a cell kind, by the link's nodes.
-
-    p-values are Holm's, over the distinct matrices of the cell.
-    """
-    return {
-        link.sample.nodes: Marks(
-            _significant(link.dependence, link.index), _significant(link.learned, link.index)
+def links_of(tables: Tables, setting: str, cell: str) -> list[Link]:
+    """The links of a setting's cell kind, with their operations in the order of the table."""
+    frame = rows(tables, "transition_matrices", "start_mean", "sd", "attention_weight_mean",
+                 setting=setting, cell=cell)  # fmt: skip
+    found = []
+    for nodes, group in frame.groupby(NODES, sort=False):
+        names, others = list(group["row"].unique()), list(group["column"].unique())
+        wide = group.pivot(index="row", columns="column", values=["mean", "sd", "start_mean"])
+        mean, sd, start = (
+            wide[part].reindex(index=names, columns=others).to_numpy(float)
+            for part in ("mean", "sd", "start_mean")
         )
-        for link in item.links
-        if link.sample.cell == cell
-    }
+        weight = float(group["attention_weight_mean"].iloc[0])
+        found.append(Link(nodes, names, others, mean, sd, start, weight))
+    return found
 
 
-def _significant(found: LinkStability | None, index: int) -> bool | None:
-    p_value = np.nan if found is None else found.corrected[index]
-    return None if np.isnan(p_value) else bool(p_value < SIGNIFICANT)
+def link_name(nodes: Sequence[int]) -> str:
+    """`edge 0→1 to 1→2`."""
+    return "edge {}→{} to {}→{}".format(*nodes)
 
 
-def transition_heatmaps(
-    transitions: Transitions, cell: str, marks: Mapping[Nodes, Marks] | None = None
-) -> Figure:
-    """The transition matrices of a cell kind over seeds, link by link: mean and spread.
+def transitions(tables: Tables, setting: str, cell: str) -> Figure:
+    """Mean and spread of the matrices of a cell kind at the end, link by link.
 
-    Rows are the predecessor's operation, columns the inner edge's, so rows of means sum to 1.
     Small matrices have one panel with mean ± sd in each entry. Where one is larger than
-    `ANNOTATED`, every link has two panels, its mean and its sd, each with one scale for all
-    links; of a single seed only the first. marks: see `marks_of`; None leaves out what they mean.
+    `ANNOTATED`, every link has two maps, its mean and its sd, each with one scale for all links;
+    of a single seed only the first.
     """
-    links = [link for link in transitions.links if link.cell == cell]
-    if not links:
-        raise ResultsError(f"{transitions.setting}: no links in a cell called {cell!r}")
-    titles = [_title(link, (marks or {}).get((*link.predecessor, *link.edge))) for link in links]
-    large = max(size for link in links for size in link.matrix.mean.shape) > ANNOTATED
-    with drawing(), matplotlib.rc_context(_PANELS):
-        figure = (_maps if large else _annotated)(links, titles)
-        width, height = figure.get_size_inches()
-        name = wrapped(transitions.setting, int((width - 0.3) / 0.085), 2)
-        what = "rows: operation of the first edge, columns: of the second"
-        figure.text(
-            EDGE_OF_FIGURE / width,
-            1 - 0.12 / height,
-            f"{name}\n{cell} cell · n={links[0].matrix.n} · {what}",
-            ha="left",
-            va="top",
-            fontsize=10,
-        )
-        if marks:
-            figure.text(
-                EDGE_OF_FIGURE / width,
-                0.12 / height,
-                _meaning([marks[key] for key in marks]),
-                ha="left",
-                va="bottom",
-                fontsize=9.5,
-                linespacing=1.3,
-            )
-    return figure
+    links = links_of(tables, setting, cell)
+    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
+    small, several = max(down, across) <= ANNOTATED, any(np.isfinite(k.sd).any() for k in links)
+    maps = 1 if small or not several else 2
+    total = maps * across + (maps - 1) * GAP
+    size = (across * ENTRY[0], down * ENTRY[1]) if small else (max(1.3, total * SMALL), down * SMALL)
+    alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
+    beside = 0.15 if alike else 0.65
+    columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
+    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
+    figure, axes = grid(len(links), columns, size, left=0.9,
+                        between=(beside, 0.5 if alike else 1.05))  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + 0.9)
+    marks, entries = _marks(tables, setting, cell)
+    highest = max([0.01, *(np.nanmax(k.sd) for k in links if several)])
+    images: dict[str, AxesImage] = {}
+    for index, (ax, link) in enumerate(zip(axes, links, strict=True)):
+        images["mean over seeds" + " (± sd)" * (small and several)] = _map(ax, link.mean, "Blues", 1)
+        if maps == 2:
+            images["sd over seeds"] = _map(ax, link.sd, "Oranges", highest, across + GAP)
+        elif small:
+            _write(ax, link.mean, link.sd)
+        _frame(ax, link, down, total, [k * (across + GAP) for k in range(maps)])
+        if alike and index % columns:
+            ax.set_yticks([])
+        if alike and index + columns < len(links):
+            ax.set_xticks([])
+        title = f"{link_name(link.nodes)}\nw {link.weight:.2f} {marks.get(link.nodes, '')}"
+        ax.set_title(title.rstrip(), fontsize="small")
+    for name, image in images.items():
+        _bar(figure, image, axes, name)
+    n = int(rows(tables, "transition_matrices", "n", setting=setting, cell=cell)["n"].max())
+    remark = f"{setting} · {cell} cell · n={n} · rows: operation of the first edge, columns: of the second"
+    return finish(figure, entries, remark)
 
 
-def _meaning(marks: Sequence[Marks]) -> str:
-    lines = (
-        f"● rows reproducible beyond chance (Holm p < {SIGNIFICANT:g})",
-        "◆ what was learned is",
-    )
-    parts = []
-    for line, found in zip(lines, zip(*marks, strict=True), strict=True):
-        tested = [f for f in found if f is not None]
-        count = f"{sum(tested)} of {len(tested)} links" if tested else "not tested"
-        parts.append(f"{line}: {count}")
-    return "\n".join(parts)
+def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], list[Artist]]:
+    """Marks of links by their nodes, and the entries that say what they mean.
 
-
-def _title(link: Link, marks: Marks | None) -> str:
-    (a, b), (c, d) = link.predecessor, link.edge
-    weight = f"w {link.attention.mean:.2f}"
-    if link.attention.n > 1:
-        weight += f" ± {link.attention.sd:.2f}"
-    return f"edge {a}→{b} to {c}→{d}\n{weight}  {marks or ''}".rstrip()
-
-
-def _places(
-    shapes: Sequence[tuple[float, float]], around: tuple[float, float], margin: tuple[float, float]
-) -> _Places:
-    """Links in rows of nearly equal length.
-
-    shapes: inches (width, height) of each link's panels. around: inches left of and beneath
-    each of them, margin: left of and beneath all of them.
+    Filled where the test over permutations says so (Holm's p over the links), hollow where it
+    does while the link's own 95% interval holds 0.
     """
-    widest = max(TITLE, *(width for width, _ in shapes))
-    wide = around[0] + widest
-    high = around[1] + ABOVE + max(height for _, height in shapes)
-    room = WIDEST - margin[0] - EDGE_OF_FIGURE
-    down = -(-len(shapes) // max(1, int(room / wide)))
-    across = -(-len(shapes) // down)
-    width = max(margin[0] + across * wide + EDGE_OF_FIGURE, NARROWEST)
-    height = HEAD + down * high + margin[1] + FOOT
-    corners = []
-    for index, (own, _) in enumerate(shapes):
-        row, column = divmod(index, across)
-        left = margin[0] + column * wide + around[0] + (widest - own) / 2
-        corners.append((left, height - HEAD - row * high - ABOVE))
-    return _Places(width, height, tuple(corners), across)
+    frame = rows(tables, "links", setting=setting, cell=cell)
+    marks: dict[Any, str] = dict.fromkeys(frame[NODES].itertuples(index=False, name=None), "") if len(frame) else {}
+    entries: list[Artist] = []
+    for quantity, (filled, hollow, meaning) in MARKS.items():
+        if frame.get(f"{quantity}_p_holm", pd.Series(dtype=float)).notna().any():
+            found = frame[frame[f"{quantity}_p_holm"] < SIGNIFICANT]
+            for nodes, low in zip(found[NODES].itertuples(index=False, name=None), found[f"{quantity}_low"], strict=True):
+                marks[nodes] += hollow if low <= 0 else filled
+            text = f"{filled} {meaning} beyond chance (permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
+            entries.append(entry(text))
+            if (found[f"{quantity}_low"] <= 0).any():
+                entries.append(entry(f"{hollow} the same, though its own 95% interval holds 0"))
+    return marks, entries
 
 
-def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    of_width, of_height = figure.get_size_inches()
-    where = (left / of_width, (top - height) / of_height, width / of_width, height / of_height)
-    return figure.add_axes(where)
+def matrices(tables: Tables) -> Figure:
+    """Mean matrices at the end beneath their start, of the links that moved most.
+
+    Of the primary setting of the verdict, else of the first transition setting that has any.
+    """
+    study = Study(tables)
+    setting = primary(tables, study)
+    cell = min(rows(tables, "transition_matrices", "cell", setting=setting)["cell"])
+    every = links_of(tables, setting, cell)
+    moved = [float(np.abs(k.mean - k.start).sum(axis=1).mean()) for k in every]
+    chosen = sorted(np.argsort(-np.nan_to_num(moved), kind="stable")[:MOST_LINKS])
+    links = [every[k] for k in chosen]
+    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
+    inch = 0.25 if max(down, across) <= ANNOTATED else 0.165
+    figure, axes = grid(2 * len(links), len(links), (inch * across, inch * down), left=1.2,
+                        between=(0.1, 0.3))  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + 0.45)
+    for k, link in enumerate(links):
+        for row, values in enumerate((link.start, link.mean)):
+            ax = axes[row * len(links) + k]
+            image = _map(ax, values, "Blues", 1)
+            _frame(ax, link, down, across, [0])
+            if inch > 0.2:
+                _write(ax, values)
+            if row == 0:
+                ax.set_xticks([])
+                ax.set_title("{}→{} to {}→{}".format(*link.nodes), fontsize="small")
+            if k:
+                ax.set_yticks([])
+            else:
+                ax.set_ylabel(("start", "end")[row], fontsize="medium")
+    figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
+                    label="mean over seeds (0..1)")  # fmt: skip
+    which = f"the {len(links)} of {len(every)} links that moved most" if len(every) > len(links) else "all links"
+    remark = f"{study.name(setting)} · {cell} cell · {which} · rows: operation of the first edge, columns: of the second"
+    return finish(figure, remark=remark)
 
 
-def _bar(figure: Figure, image: AxesImage, number: int, label: str) -> None:
-    """One of the colour bars beneath the title."""
-    top = figure.get_figheight() - 0.94
-    bar = _panel(figure, EDGE_OF_FIGURE + 0.15 + number * 3.1, top, 2.4, 0.13)
-    figure.colorbar(image, cax=bar, orientation="horizontal")
-    bar.set_title(label, fontsize=9, pad=3)
-    bar.tick_params(labelsize=9, length=2, pad=2)
+def primary(tables: Tables, study: Study) -> str | None:
+    """The setting of the primary endpoint, else the first transition setting with matrices."""
+    drawn = set(rows(tables, "transition_matrices", "setting")["setting"])
+    chosen = [*rows(tables, "verdict", "setting", primary=True)["setting"], *study.looks]
+    transition = [s for s in chosen if s in drawn and study.model.get(s) == "transition"]
+    return next(iter([*transition, *(s for s in chosen if s in drawn)]), None)
 
 
-def _image(ax: Axes, values: Array, colours: str, highest: float, start: float = 0) -> AxesImage:
+def _map(ax: Axes, values: np.ndarray, colours: str, highest: float, start: float = 0) -> AxesImage:
     """start: where in the panel the first column is."""
-    rows, columns = values.shape
-    extent = (start - 0.5, start + columns - 0.5, rows - 0.5, -0.5)
+    down, across = values.shape
+    extent = (start - 0.5, start + across - 0.5, down - 0.5, -0.5)
     return ax.imshow(values, cmap=colours, vmin=0, vmax=highest, aspect="auto", extent=extent)
 
 
-def _annotated(links: Sequence[Link], titles: Sequence[str]) -> Figure:
-    sizes = [(len(k.column_operations) * ENTRY[0], len(k.row_operations) * ENTRY[1]) for k in links]
-    places = _places(sizes, (0.8, 0.72), (0, 0))
-    figure = Figure(figsize=(places.width, places.height))
-    for link, size, title, corner in zip(links, sizes, titles, places.corners, strict=True):
-        ax = _panel(figure, *corner, *size)
-        image = _image(ax, link.matrix.mean, "Blues", 1)
-        ax.set_title(title, fontsize=9.5, pad=4)
-        _write(ax, link)
-        _name_rows(ax, link)
-        columns = [operation_name(o) for o in link.column_operations]
-        ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    several = links[0].matrix.n > 1
-    _bar(figure, image, 0, "mean over seeds" + " (± sd over seeds)" * several)
-    return figure
+def _frame(ax: Axes, link: Link, down: int, across: float, starts: Sequence[float]) -> None:
+    """Limits, names of operations, and a thin frame around each matrix."""
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
+    height, width = link.mean.shape
+    for start in starts:
+        ax.add_patch(Rectangle((start - 0.5, -0.5), width, height, fill=False, clip_on=False,
+                               edgecolor=PALE, linewidth=0.7))  # fmt: skip
+    names = list(map(operation_name, link.columns))
+    ax.set_xticks([s + i for s in starts for i in range(width)], names * len(starts), rotation=90)
+    ax.set_yticks(range(height), list(map(operation_name, link.rows)))
+    ax.tick_params(length=0, pad=2, labelsize="small")
 
 
-def _write(ax: Axes, link: Link) -> None:
-    mean, sd = link.matrix.mean, link.matrix.sd
-    for row, column in np.ndindex(mean.shape):
-        value, deviation = float(mean[row, column]), float(sd[row, column])
-        ax.text(
-            column,
-            row,
-            _digits(value) + ("" if np.isnan(deviation) else f"\n±{_digits(deviation)}"),
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            linespacing=1.1,
-            color="white" if value > 0.55 else "#111111",
-            parse_math=False,
-        )
+def _write(ax: Axes, mean: np.ndarray, sd: np.ndarray | None = None) -> None:
+    for (row, column), value in np.ndenumerate(mean):
+        spread = np.nan if sd is None else sd[row, column]
+        text = _digits(value) + ("" if np.isnan(spread) else f"\n±{_digits(spread)}")
+        ax.text(column, row, text, ha="center", va="center", fontsize="small", linespacing=1.1,
+                color="white" if value > 0.55 else "#111111", parse_math=False)  # fmt: skip
 
 
 def _digits(value: float) -> str:
     """Two decimals without the leading zero, so that an entry stays small."""
-    text = f"{value:.2f}"
-    return text[1:] if text.startswith("0") else text
+    return f"{value:.2f}".removeprefix("0") if np.isfinite(value) else ""
 
 
-def _name_rows(ax: Axes, link: Link) -> None:
-    rows = [operation_name(o) for o in link.row_operations]
-    ax.set_yticks(range(len(rows)), rows)
-
-
-def _maps(links: Sequence[Link], titles: Sequence[str]) -> Figure:
-    """Mean and sd of each link side by side; operations are named once where all are the same."""
-    several = links[0].matrix.n > 1
-    highest = max([0.01, *(float(k.matrix.sd.max()) for k in links if several)])
-    sizes = [
-        (
-            SMALL * (2 * len(k.column_operations) + GAP if several else len(k.column_operations)),
-            SMALL * len(k.row_operations),
-        )
-        for k in links
-    ]
-    beside, beneath = _room_for_names(links)
-    alike = len({(k.row_operations, k.column_operations) for k in links}) == 1
-    places = _places(
-        sizes,
-        (0.28, 0.12) if alike else (beside, beneath),
-        (beside - 0.28, beneath) if alike else (0, 0),
-    )
-    figure = Figure(figsize=(places.width, places.height))
-    for index, link in enumerate(links):
-        ax = _panel(figure, *places.corners[index], *sizes[index])
-        names = [operation_name(o) for o in link.column_operations]
-        rows, columns = link.matrix.mean.shape
-        images = [_image(ax, link.matrix.mean, "Blues", 1)]
-        starts = [0.0]
-        if several:
-            starts.append(columns + GAP)
-            images.append(_image(ax, link.matrix.sd, "Oranges", highest, starts[1]))
-        ax.set(xlim=(-0.5, starts[-1] + columns - 0.5), ylim=(rows - 0.5, -0.5))
-        ax.spines[:].set_visible(False)
-        for start in starts:
-            frame = Rectangle((start - 0.5, -0.5), columns, rows, fill=False, clip_on=False)
-            frame.set(edgecolor="#999999", linewidth=0.6)
-            ax.add_patch(frame)
-        ax.set_title(titles[index], fontsize=9.5, pad=4)
-        ax.set(xticks=[], yticks=[])
-        if not alike or index + places.across >= len(links):
-            at = [start + i for start in starts for i in range(columns)]
-            ax.set_xticks(at, names * len(starts), rotation=90)
-        if not alike or index % places.across == 0:
-            _name_rows(ax, link)
-    for number, image in enumerate(images):
-        _bar(figure, image, number, ("mean over seeds", "sd over seeds")[number])
-    return figure
-
-
-def _room_for_names(links: Sequence[Link]) -> tuple[float, float]:
-    """Inches that the longest names need, of rows and of columns."""
-    rows = max(len(operation_name(o)) for link in links for o in link.row_operations)
-    columns = max(len(operation_name(o)) for link in links for o in link.column_operations)
-    return 0.075 * rows + 0.2, 0.075 * columns + 0.2
+def _bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], name: str) -> None:
+    figure.colorbar(image, ax=list(axes), location="bottom", shrink=0.4, aspect=30, pad=0.02, label=name)

@@ -1,39 +1,34 @@
-"""Draw: seeds needed, similarity of runs, performance profiles and chosen operations."""
+"""Draw: runs one by one: their genotypes, similarity, accuracies, and the trials of a tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import Bbox
-from scipy.cluster.hierarchy import linkage
+from matplotlib.ticker import MaxNLocator
+from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from analysis.compute.profiles import Profile
-from analysis.compute.seeds_needed import WidthCurve
-from analysis.compute.similarity import Similarity
-from analysis.compute.stability import ALL, HEADLINE, SettingStability, choices_of
-from analysis.figures.palette import drawing, grid, operation_name, setting_style, wrapped
-from analysis.figures.panels import (
-    MOST,
-    cell_kinds,
-    first_of,
-    foot,
-    head_line,
-    legend_of,
-    nothing,
-    quantity_name,
-    setting_label,
-    style_of,
+from analysis.figures.layout import (
+    Study,
+    Tables,
+    clipped,
+    entry,
+    finish,
+    grid,
+    label,
+    letters,
+    rows,
+    said,
+    span,
 )
+from analysis.figures.palette import DARK, GREY, WARNING, operation_name
 
 MOST_FREQUENCIES = 6
 """Settings in a figure of operation frequencies."""
@@ -41,227 +36,222 @@ MOST_FREQUENCIES = 6
 MOST_PROFILES = 4
 """Profiles in one figure that have their bands; more bands hide each other."""
 
-WIDTHS = (HEADLINE, "dependence_stability", "operation_agreement", "edge_agreement")
+
+def genotype_counts(tables: Tables) -> Figure:
+    """One bar a setting, split into its distinct genotypes, the most frequent first."""
+    study = Study(tables)
+    frame = rows(tables, "genotypes", "setting", "count", part="whole")
+    shown, remark = study.shown(frame)
+    figure, (ax,) = grid(1, 1, (5.2, 0.2 + 0.3 * len(shown)), left=2.3)
+    for row, setting in enumerate(shown):
+        counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
+        lefts = np.cumsum(counts) - counts
+        bars = ax.barh(row, counts, left=lefts, height=0.6, color=study.looks[setting].color, edgecolor="white")
+        for bar, count in zip(bars, counts, strict=True):
+            bar.set_alpha(1.0 if count > 1 else 0.4)
+        ax.bar_label(bars, [str(c) if c > 1 else "" for c in counts], label_type="center",
+                     color="white", fontsize="small")  # fmt: skip
+        ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", va="center",
+                fontsize="small")  # fmt: skip
+    ax.set_yticks(range(len(shown)), [study.name(s, 36, 2) for s in shown], fontsize="small")
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlim(0, 1.35 * max([1, *frame.groupby("setting")["count"].sum()]))
+    ax.set_xlabel("runs (full colour: a genotype that several runs derived; pale: derived once)")
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.grid(axis="y", visible=False)
+    return finish(figure, remark=remark)
 
 
-def seeds_needed(curves: Sequence[WidthCurve]) -> Figure:
-    """Interval width against the number of seeds: measured solid, projected dashed.
-
-    Each setting's first cell kind; a curve that is 0 everywhere has nothing to narrow.
-    """
-    every = list(dict.fromkeys(c.setting for c in curves))
-    settings = every[:MOST]
-    first: dict[tuple[str, str], WidthCurve] = {}
-    for c in curves:
-        if c.setting in settings and (c.width > 0).any():
-            first.setdefault((c.quantity, c.setting), c)
-    accuracies = [
-        n for n in ("benchmark_test", "derived_accuracy") if any(n == q for q, _ in first)
-    ]
-    names = [n for n in (*WIDTHS, *accuracies[:1]) if any(n == q for q, _ in first)]
-    runs = {s: max(c.now for c in curves if c.setting == s) for s in settings}
-    cells = cell_kinds(c.cell for c in curves if c.cell != ALL)
-    remark = "; ".join(filter(None, [
-        first_of(settings, every), f"{cells[0]} cell" if len(cells) > 1 else "",
-    ]))  # fmt: skip
-    with drawing():
-        figure, axes = grid(
-            max(1, len(names)), 3, (2.9, 2.1), top=0.55 if remark else 0.35,
-            bottom=foot(len(settings) + 4), gap=(0.7, 0.85),
-        )  # fmt: skip
-        for ax, name in zip(axes, names, strict=False):
-            ax.set(xscale="log", yscale="log", xlabel="seeds")
-            for index, setting in enumerate(settings):
-                if (name, setting) in first:
-                    _widths(ax, first[name, setting], index)
-            ticks = [3, 5, 10, 20, 50, 100, 200]
-            ax.set_xticks(ticks, list(map(str, ticks)))
-            ax.minorticks_off()
-            low, high = ax.get_ylim()
-            marks = [m * 10.0**e for e in range(-5, 4) for m in (1, 2, 5)]
-            marks = [m for m in marks if low <= m <= high]
-            ax.set_yticks(marks, [f"{m:g}" for m in marks])
-            unit = {"benchmark_test": " (points)", "derived_accuracy": " (0..1)"}.get(name, "")
-            ax.set_title(f"{name.replace('_', ' ')}{unit}", fontsize=8.5)
-        if not names:
-            nothing(axes[0], "no quantity has the four seeds that this takes")
-        else:
-            for ax in axes[::3]:
-                ax.set_ylabel("width of the 95% interval")
-        entries: list[Any] = [
-            Line2D([], [], label=setting_label(s, runs[s]), markersize=5, **style_of(k, True))
-            for k, s in enumerate(settings)
-        ]
-        if names:
-            grey: dict[str, Any] = {"color": "#555555"}
-            entries += [
-                Line2D([], [], linewidth=1.8, label="measured: median over subsamples", **grey),
-                Patch(alpha=0.2, linewidth=0, label="their quartiles", **grey),
-                Line2D([], [], linestyle="--", linewidth=1.2, label="projected", **grey),
-                Line2D([], [], linestyle="", marker="o", label="the seeds there are", **grey),
-            ]
-        head_line(figure, remark)
-        if entries:
-            legend_of(figure, entries)
-    return figure
-
-
-def _widths(ax: Axes, c: WidthCurve, index: int) -> None:
-    style = style_of(index, True)
-    marker = style.pop("marker")
-    width, low, high = (np.where(x > 0, x, np.nan) for x in (c.width, c.low, c.high))
-    known, rest = c.measured, ~c.measured | (c.seeds == c.now)
-    ax.plot(c.seeds[known], width[known], linewidth=1.8, **style)
-    ax.plot(c.seeds[rest], width[rest], "--", linewidth=1.2, **style)
-    ax.fill_between(c.seeds[known], low[known], high[known], alpha=0.15, linewidth=0, **style)
-    ax.plot([c.now], width[c.seeds == c.now], marker, markersize=5, **style)
-
-
-def similarity_clustermap(similarity: Similarity) -> Figure:
-    """Similarity of every two runs, clustered (average linkage), with colours of settings."""
-    counts = {s: similarity.settings.count(s) for s in dict.fromkeys(similarity.settings)}
-    settings = list(counts)
-    light, dark = (seaborn.husl_palette(len(settings), l=x) for x in (0.72, 0.45))
-    colours = {s: (light, dark)[k % 2][k] for k, s in enumerate(settings)}  # neighbours differ
-    rows = [colours[s] for s in similarity.settings]
-    count = len(rows)
-    matrix = np.clip(similarity.matrix, 0, 1)
-    tree = linkage(squareform(1 - matrix, checks=False), "average")
-    least = float(np.floor(10 * matrix.min()) / 10)
-    open_before = plt.get_fignums()
-    with drawing():
-        try:
-            drawn = seaborn.clustermap(
-                matrix, row_linkage=tree, col_linkage=tree, row_colors=rows, col_colors=rows,
-                cmap="mako_r", vmin=min(least, 0.9), vmax=1, xticklabels=False,
-                yticklabels=[f"seed {s}" for s in similarity.seeds] if count <= 40 else False,
-                figsize=(1, 1),
-                cbar_kws={"orientation": "horizontal", "ticks": [min(least, 0.9), 1]},
-            )  # fmt: skip
-        finally:  # out of pyplot's state; the figure itself stays
-            for number in set(plt.get_fignums()) - set(open_before):
-                plt.close(number)
-        figure = drawn.figure
-        handles = [
-            Patch(color=colours[s], label=setting_label(s, n))
-            for s, n in list(counts.items())[:MOST]
-        ]
-        if len(settings) > MOST:
-            handles.append(Patch(alpha=0, label=f"and {len(settings) - MOST} settings more"))
-        foot = 0.35 + 0.19 * -(-len(handles) // 2)
-        side = float(np.clip(0.17 * count, 3.6, 7.2))
-        left, tree_width, bar, right, top = 0.15, 0.95, 0.18, 0.85, 0.4
-        width = max(7.0, left + tree_width + bar + side + right)
-        left = max(left, (width - tree_width - bar - side - right) / 2)
-        height = foot + side + bar + tree_width + top
-        figure.set_size_inches(width, height)
-        x, y = left + tree_width + bar, foot
-        places = {
-            drawn.ax_heatmap: (x, y, side, side),
-            drawn.ax_row_colors: (x - bar, y, bar - 0.03, side),
-            drawn.ax_col_colors: (x, y + side + 0.03, side, bar - 0.03),
-            drawn.ax_row_dendrogram: (left, y, tree_width, side),
-            drawn.ax_col_dendrogram: (x, y + side + bar, side, tree_width),
-            drawn.ax_cbar: (x - bar - 0.95, y + side + bar + 0.3, 0.85, 0.12),
-        }
-        for ax, (x0, y0, wide, high) in places.items():
-            bounds = Bbox.from_bounds(x0 / width, y0 / height, wide / width, high / height)
-            # A locator holds where `subplots_adjust` would put the axes back on seaborn's grid.
-            ax.set_axes_locator(lambda ax, renderer, bounds=bounds: bounds)
-        drawn.ax_heatmap.tick_params(labelsize=7, length=0)
-        drawn.ax_cbar.set_title("similarity\n(1 − bits)", fontsize=8)
-        drawn.ax_cbar.tick_params(labelsize=7, length=2, pad=1)
-        title = f"n={count} runs of {len(settings)} settings"
-        if similarity.left_out:
-            title += f"; {len(similarity.left_out)} with other edges left out"
-        head_line(figure, title)
-        legend_of(figure, handles)
-    return figure
-
-
-def performance_profiles(profiles: Sequence[Profile]) -> Figure:
-    """Share of runs above each accuracy, one step line per setting; bands where they are few."""
-    shown = list(profiles)[:MOST]
-    remark = first_of(shown, profiles)
-    with drawing():
-        figure, (ax,) = grid(
-            1, 1, (6.4, 2.8), top=0.35 if remark else 0.15, bottom=foot(len(shown))
-        )
-        for index, p in enumerate(shown):
-            style = setting_style(index)
-            label = setting_label(p.setting, p.n)
-            ax.step(p.thresholds, p.share, where="post", linewidth=1.6, label=label, **style)
-            if len(shown) <= MOST_PROFILES:
-                ax.fill_between(p.thresholds, p.low, p.high, step="post", alpha=0.12,
-                                color=style["color"], linewidth=0)  # fmt: skip
-        if shown:
-            ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
-            ax.set_xlabel(quantity_name(shown[0].quantity) if shown[0].quantity else "score")
-            legend_of(figure, ax.get_legend_handles_labels()[0])
-        else:
-            nothing(ax, "no run has it")
-        head_line(figure, remark)
-    return figure
-
-
-def operation_frequencies(
-    items: Sequence[SettingStability], cell: str, exclude: tuple[str, ...] = ()
-) -> Figure:
-    """How often each operation is chosen on each edge over the seeds; at most six settings.
-
-    exclude: operations that no genotype keeps. Grey: no candidate of this edge.
-    """
-    every = [i for i in items if i.sample.edges_of(cell)]
-    shown = every[:MOST_FREQUENCIES]
-    edges = [i.sample.edges_of(cell) for i in shown]
-    operations = list(
-        dict.fromkeys(o for es in edges for e in es for o in e.operations if o not in exclude)
+def similarity(tables: Tables) -> Figure:
+    """Similarity of every two runs, ordered by average linkage, beside their settings' colours."""
+    study = Study(tables)
+    frame = rows(tables, "similarity")
+    ends = [["setting", "seed"], ["other_setting", "other_seed"]]
+    runs = pd.MultiIndex.from_frame(
+        pd.concat([frame[e].set_axis(["setting", "seed"], axis=1) for e in ends]).drop_duplicates()
     )
-    names = [[f"{e.source}→{e.target}{' inner' if e.inner else ''}" for e in es] for es in edges]
-    same = all(n == names[0] for n in names)
+    first, second = (runs.get_indexer(pd.MultiIndex.from_frame(frame[e])) for e in ends)
+    matrix = np.eye(len(runs))
+    matrix[first, second] = matrix[second, first] = np.clip(frame["similarity"], 0, 1)
+    tree = linkage(squareform(1 - matrix, checks=False), "average")
+    drawn = dendrogram(tree, no_plot=True)
+    order, count = drawn["leaves"], len(runs)
+    side = float(np.clip(0.15 * count, 3.2, 6.5))
+    figure, (left, strip, ax) = grid(
+        3, 3, (side / 2.2, side), width_ratios=[0.3, 0.03, 1.0], between=(0.1, 0.3),
+    )  # fmt: skip
+    # scipy's leaves are 10 apart, the first at 5
+    left.add_collection(
+        LineCollection([np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)], colors=DARK, linewidths=0.7)
+    )
+    left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
+    left.set_axis_off()
+    colours = [study.looks[runs[k][0]].color for k in order]
+    extent = (0, 1, 10 * count, 0)
+    strip.imshow(matplotlib.colors.to_rgb_array(colours)[:, None] if False else np.array([[matplotlib.colors.to_rgb(c)] for c in colours]), aspect="auto", extent=extent)
+    strip.set_axis_off()
+    least = float(np.floor(10 * matrix.min()) / 10)
+    image = ax.imshow(matrix[np.ix_(order, order)], cmap="mako_r", vmin=min(least, 0.9), vmax=1,
+                      aspect="auto", extent=(0, 10 * count, 10 * count, 0))  # fmt: skip
+    ax.grid(visible=False)
+    ax.set_xticks([])
+    names = [runs[k][1] for k in order] if count <= 40 else []
+    ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize="x-small")
+    ax.yaxis.tick_right()
+    figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30,
+                    label="similarity of two runs (1 − bits between their edges' probabilities)")  # fmt: skip
+    settings = list(dict.fromkeys(s for s in study.looks if s in set(runs.get_level_values(0))))
+    n = runs.get_level_values(0).value_counts()
+    shown = settings[:24]
+    entries = [Patch(color=study.looks[s].color, label=f"{study.name(s)}") for s in shown]
+    more = f"the legend has the first {len(shown)}" if len(settings) > len(shown) else ""
+    return finish(figure, entries, said(f"n={n.sum()} runs of {len(settings)} settings", more))
+
+
+def profiles(tables: Tables) -> Figure:
+    """Share of runs above each accuracy, one step line a setting; bands where they are few."""
+    study = Study(tables)
+    frame = rows(tables, "profiles")
+    shown, remark = study.shown(frame)
+    figure, (ax,) = grid(1, 1, (6.0, 2.5), left=0.5)
+    for setting in shown:
+        own, look = frame[frame["setting"] == setting], study.looks[setting].line()
+        ax.step(own["threshold"], own["share"], where="post", linewidth=1.6, markevery=10, **look)
+        if len(shown) <= MOST_PROFILES:
+            ax.fill_between(own["threshold"], own["low"], own["high"], step="post", alpha=0.12,
+                            color=look["color"], linewidth=0)  # fmt: skip
+    ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
+    ax.set_xlabel(label(str(frame["quantity"].iloc[0])))
+    bands = "bands: 95% intervals" if len(shown) <= MOST_PROFILES else ""
+    return finish(figure, study.entries(shown), said(remark, bands))
+
+
+def accuracy_stability(tables: Tables) -> Figure:
+    """Accuracy against two stabilities: a cross of two intervals a setting, a point a seed."""
+    study = Study(tables)
+    table = rows(tables, "stability", "estimate", "low", "high", "cell").dropna(subset="estimate")
+    present = set(table["quantity"])
+    accuracy = "benchmark_test" if "benchmark_test" in present else "derived_accuracy"
+    agreements = ("operation_agreement", "dependence_transfer", "dependence_stability")
+    names = [q for q in agreements if q in present][:2]
+    cell = min(table.loc[table["cell"] != "all", "cell"])
+    found = table[table["quantity"].eq(accuracy) | table["cell"].eq(cell)].set_index(["quantity", "setting"])
+    shown, remark = study.shown(table[table["quantity"] == accuracy])
+    seeds = rows(tables, "seed_values", "run_id", "setting", "value", "cell", "collapsed",
+                 quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
+    if seeds.empty:
+        values, collapsed = pd.DataFrame(), set()
+    else:
+        values = seeds.pivot_table(index=["setting", "run_id"], columns="quantity", values="value")
+        collapsed = set(seeds.loc[seeds["collapsed"].eq(True), "run_id"])
+    figure, axes = grid(len(names), 2, (3.3, 2.4), sharey=True)
+    for ax, name in zip(axes, names, strict=True):
+        both = [s for s in shown if (name, s) in found.index]
+        x, y = (found.loc[[(q, s) for s in both]] for q in (name, accuracy))
+        points = values.reindex(columns=[name, accuracy]).dropna()
+        limits = [
+            span(e["estimate"], clipped(q, e["low"]), clipped(q, e["high"]), points.get(q, []))
+            for e, q in ((x, name), (y, accuracy))
+        ]
+        ax.set(xlim=limits[0], ylim=limits[1])
+        for s in both:
+            look, own = study.looks[s], points[points.index.get_level_values(0) == s]
+            hollow = [run in collapsed for _, run in own.index]
+            ax.scatter(np.clip(own[name], *limits[0]), np.clip(own[accuracy], *limits[1]), s=14,
+                       facecolors=["none" if h else look.color for h in hollow], alpha=0.7,
+                       edgecolors=look.color, linewidths=0.8, clip_on=False, label="one seed")  # fmt: skip
+            centre = [float(e.loc[(q, s), "estimate"]) for e, q in ((x, name), (y, accuracy))]
+            arms = [
+                np.abs(clipped(q, e.loc[(q, s), ["low", "high"]]) - c)[:, None]
+                for (e, q), c in zip(((x, name), (y, accuracy)), centre, strict=True)
+            ]
+            ax.errorbar([centre[0]], [centre[1]], xerr=arms[0], yerr=arms[1], label=s,
+                        fmt=look.marker or "o", color=look.color, markeredgecolor=DARK,
+                        markersize=6, linewidth=1.4)  # fmt: skip
+        ax.set_xlabel(label(name, 3.3))
+    axes[0].set_ylabel(label(accuracy, 2.4))
+    entries = study.entries(shown, linestyle="", marker="o", markersize=6)
+    entries += [entry("large: mean of a setting, 95% intervals; small: one seed")]
+    entries += [entry("hollow: a seed that collapsed")] if collapsed else []
+    cells = f"stability of the {cell} cell; " if len(set(table["cell"])) > 2 else ""
+    return finish(figure, entries, said(remark, f"{cells}seeds are pseudo-values of the jackknife"))
+
+
+def frequencies(tables: Tables, cell: str) -> Figure:
+    """How often each operation is chosen on each edge over the seeds; at most six settings."""
+    study = Study(tables)
+    frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
+    shown, remark = study.shown(frame, MOST_FREQUENCIES)
+    used = list(frame["operation"].unique())
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
-    remark = first_of(shown, every)
-    with drawing():
-        most = max([5, *map(len, edges)])
-        size = (0.3 * max(4, len(operations)) + 0.4, 0.19 * most)
-        figure, axes = grid(
-            max(1, len(shown)), 3, size, left=0.9, top=0.85 if remark else 0.6, bottom=1.2,
-            gap=(0.3 if same else 0.9, 1.2),
-        )  # fmt: skip
-        for index, (ax, item) in enumerate(zip(axes, shown, strict=False)):
-            own = edges[index]
-            choices = choices_of(item.sample, cell, exclude)
-            share = np.full((len(own), len(operations)), np.nan)
-            for row, edge in enumerate(own):
-                for k, operation in enumerate(edge.operations):
-                    if operation in operations:
-                        column = operations.index(operation)
-                        share[row, column] = (choices[:, row] == k).mean()
-            image = ax.imshow(share, cmap=colours, vmin=0, vmax=1, aspect="auto")
-            ax.grid(visible=False)
-            # lines between the cells, so that a row can be followed
-            ax.set_xticks(np.arange(len(operations) - 1) + 0.5, minor=True)
-            ax.set_yticks(np.arange(len(own) - 1) + 0.5, minor=True)
-            ax.grid(which="minor", color="white", linewidth=0.8)
-            ax.tick_params(which="minor", length=0)
-            named = names[index] if index % 3 == 0 or not same else []
-            ax.set_yticks(range(len(named)), named, fontsize=7.5)
-            ax.set_xticks(range(len(operations)), list(map(operation_name, operations)),
-                          rotation=45, ha="right", rotation_mode="anchor", fontsize=8)  # fmt: skip
-            ax.tick_params(length=0, pad=2)
-            title = wrapped(f"{item.setting} (n={item.sample.n})", round(11.5 * size[0]), 3)
-            ax.set_title(title, fontsize=8.5)
-            if index % 3 == 0:
-                ax.set_ylabel("edge")
-        if shown:
-            width, height = figure.get_size_inches()
-            bar = figure.add_axes((0.5 - 1.0 / width, 0.38 / height, 2.0 / width, 0.12 / height))
-            figure.colorbar(image, cax=bar, orientation="horizontal")
-            grey = any(len(e.operations) < len(operations) for es in edges for e in es)
-            note = "; grey: no candidate" if grey else ""
-            bar.set_xlabel(f"share of seeds that choose it ({cell} cell{note})", fontsize=8)
-            bar.tick_params(labelsize=8, length=2)
-        else:
-            nothing(axes[0], f"no setting has edges of a {cell} cell")
-        head_line(figure, remark)
-    return figure
+    edges = frame.groupby("setting").apply(lambda f: len(f.drop_duplicates(["source", "target"])))
+    size = (0.3 * max(5, len(used)), 0.2 * max(5, edges.max()))
+    figure, axes = grid(len(shown), 3, size, between=(0.6, 1.0))
+    for ax, setting in zip(axes, shown, strict=True):
+        own = frame[frame["setting"] == setting]
+        shares = own.pivot_table(index=["target", "source", "inner"], columns="operation",
+                                 values="share").reindex(columns=used)  # fmt: skip
+        image = ax.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
+        _separated(ax, *shares.shape)
+        names = [f"{source}→{target}{' inner' if inner else ''}" for target, source, inner in shares.index]
+        ax.set_yticks(range(len(names)), names, fontsize="small")
+        ax.set_xticks(range(len(used)), list(map(operation_name, used)), rotation=45, ha="right",
+                      rotation_mode="anchor", fontsize="small")  # fmt: skip
+        ax.set_title(study.name(setting, letters(size[0] + 0.5), 3), fontsize="small")
+    figure.supylabel("edge", fontsize="small")
+    bad = "; grey: no candidate" if frame.groupby(["setting", "source", "target"]).size().nunique() > 1 else ""
+    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30,
+                    label=f"share of seeds that choose it ({cell} cell{bad})")  # fmt: skip
+    return finish(figure, remark=remark)
+
+
+def _separated(ax: Axes, down: int, across: int) -> None:
+    """White lines between the entries of an image, so that a row can be followed."""
+    ax.grid(visible=False)
+    ax.set_xticks(np.arange(across - 1) + 0.5, minor=True)
+    ax.set_yticks(np.arange(down - 1) + 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=0.8)
+    ax.tick_params(which="both", length=0, pad=2)
+
+
+OBJECTIVE = "mean derived accuracy (0..1)"
+
+
+def tuning_history(tables: Tables) -> Figure:
+    """Objective of every trial and the best so far."""
+    frame = rows(tables, "tuning")
+    figure, (ax,) = grid(1, 1, (6.0, 2.2))
+    trials = _trials(ax, frame, frame["trial"])
+    (best,) = ax.step(frame["trial"], frame["best_so_far"], where="post", color=DARK,
+                      linewidth=1.6, label="best so far")  # fmt: skip
+    ax.set(xlabel="trial", ylabel=OBJECTIVE)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    return finish(figure, [*trials, best])
+
+
+def tuning_rates(tables: Tables) -> Figure:
+    """Objective against each learning rate, on a logarithmic axis."""
+    frame = rows(tables, "tuning")
+    names = [c for c in frame if c not in ("trial", "objective", "best_so_far", "n", "diverged")]
+    figure, axes = grid(len(names), 3, (2.6, 2.1), sharey=True)
+    for ax, rate in zip(axes, names, strict=True):
+        entries = _trials(ax, frame, frame[rate])
+        if frame["objective"].notna().any():
+            best = frame.loc[frame["objective"].idxmax()]
+            entries += ax.plot([best[rate]], [best["objective"]], "o", markersize=10, color=DARK,
+                               fillstyle="none", label=f"best (trial {int(best['trial'])})")  # fmt: skip
+        ax.set(xscale="log", xlabel=f"{rate} (logit per step)")
+    axes[0].set_ylabel(OBJECTIVE)
+    return finish(figure, entries)
+
+
+def _trials(ax: Axes, frame: pd.DataFrame, x: pd.Series) -> list:
+    """Trials as points, those with a diverged run as crosses at the foot."""
+    n = sorted(set(frame["n"]))
+    text = f"one trial (mean of n={n[0]}{f' to {n[-1]}' if len(n) > 1 else ''})"
+    found = ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5, label=text)
+    failed = x[frame["objective"].isna()]
+    if len(failed):
+        found += ax.plot(failed, np.full(len(failed), 0.03), "x", color=WARNING, clip_on=False,
+                         transform=ax.get_xaxis_transform(), label="a run diverged")  # fmt: skip
+    return found
