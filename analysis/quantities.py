@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from analysis.compute.transfer import quantity_of
 from analysis.statistics import agreement, matrices
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
-    from analysis.statistics.quantities import Quantity
+    from analysis.statistics.inference import Quantity
 
 ALL = "all"
 """In place of the cell kind for quantities of a whole run."""
 
 HEADLINE = "dependence_transfer"
 
-Limits = tuple[float, float] | None
+Limits = tuple[float, float]
 SHARE: Limits = (0.0, 1.0)
 UP_TO_ONE: Limits = (-float("inf"), 1.0)
 POSITIVE: Limits = (0.0, float("inf"))
@@ -71,6 +72,13 @@ def _links(
     compute: Callable[[Cell], Quantity] | None, traced: bool = True,
 ) -> Definition:  # fmt: skip
     return Definition(name, label, unit, "setting", limits, meaning, compute, traced, True)
+
+
+def _transfer(name: str, label: str, unit: str, limits: Limits, meaning: str) -> Definition:
+    def compute(cell: Cell) -> Quantity:
+        return quantity_of(cell, name)
+
+    return _links(name, label, unit, limits, meaning, compute, traced=False)
 
 
 def _operation_agreement(part: str) -> Callable[[Cell], Quantity]:
@@ -153,6 +161,20 @@ _ALL = (
            SHARE, _BITS, _probability_divergence("inner"), traced=False),
     _edges("probability_divergence_outer", "probability divergence of outer edges", "bits",
            SHARE, _BITS, _probability_divergence("outer"), traced=False),
+    # of a setting: what other seeds know of this one's flows
+    _transfer("dependence_transfer", "dependence transfer", "", UP_TO_ONE,
+              "(D(columns) - D(full)) / D(start): what the rows of other seeds' matrices add to "
+              "all that their columns, the start and the optimiser tell of a seed's flow"),
+    _transfer("column_transfer", "column transfer", "", UP_TO_ONE,
+              "1 - D(columns) / D(start): what other seeds learned wherever one comes from"),
+    _transfer("learned_effect", "learned effect", "bits", SHARE,
+              "D(start): divergence of the flow from what the start alone would give"),
+    _transfer("flow_effect", "flow effect", "bits", SHARE,
+              "divergence to the flow with every matrix replaced by the mean of its rows"),
+    _transfer("choice_transfer", "choice transfer", "0..1", SHARE,
+              "share of inner edges whose operation is the same under other seeds' tables"),
+    _transfer("dependence_transfer_own", "dependence transfer of a placebo's own p", "",
+              UP_TO_ONE, "what an optimiser builds into rows that nothing flows through"),
     # of a setting: its links
     _links("transition_divergence", "transition divergence", "bits", SHARE,
            "mean divergence of two seeds' matrices, rows weighted by the predecessor's "

@@ -12,7 +12,7 @@ from analysis.compute.setting import MOST_COMPARED, SettingResult
 from analysis.quantities import ALL
 from analysis.statistics.divergence import matched_divergences
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import proportion_interval
+from analysis.statistics.inference import rate
 
 
 def similarity(items: Sequence[SettingResult], most: int = MOST_COMPARED) -> pd.DataFrame:
@@ -72,6 +72,7 @@ def performance_profile(values: ArrayLike, thresholds: ArrayLike) -> pd.DataFram
     """The share of finite values above each threshold, one row each."""
     x, at = np.asarray(values, dtype=float), np.asarray(thresholds, dtype=float)
     above = (x[None, :] > at[:, None]).sum(axis=1)
-    intervals = {k: proportion_interval(int(k), x.size) for k in np.unique(above)}
-    rows = [(t, *intervals[k][:3], x.size) for t, k in zip(at, above, strict=True)]
+    rates = {k: rate(np.arange(x.size) < k) for k in np.unique(above)}
+    found = [(t, rates[k]) for t, k in zip(at, above, strict=True)]
+    rows = [(t, q.estimate, q.low, q.high, q.n) for t, q in found]
     return pd.DataFrame(rows, columns=["threshold", "share", "low", "high", "runs"])

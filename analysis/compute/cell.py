@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.compute.transfer import flow_cell
 from analysis.data import genotypes
 from analysis.data.samples import EdgeSample, LinkSample, Sample
 from analysis.errors import ResultsError
@@ -22,7 +23,9 @@ from analysis.statistics.agreement import chosen_operations
 from analysis.statistics.divergence import DRAWS
 from analysis.statistics.matrices import LinkStability
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import Quantity, missing
+from analysis.statistics.inference import Quantity
+from analysis.statistics.quantities import missing
+from analysis.statistics.transfer import Transfer, transfer
 
 TRANSITION_MOVED = 0.02
 """Mean transition_displacement under which trainable matrices hardly moved."""
@@ -147,10 +150,8 @@ class Cell:
 
     @property
     def why_no_links(self) -> str:
-        model = str(self.runs["model"].iloc[0])
-        return "no rows of links" if model != "independent" else (
-            f"no transition matrices under {model}"
-        )  # fmt: skip
+        known = self.model == "independent"
+        return "no transition matrices under independent" if known else "no rows of links"
 
     @cached_property
     def learned(self) -> list[Array] | None:
@@ -158,6 +159,20 @@ class Cell:
         if self.why_nothing_learned or self.starts is None:
             return None
         return matrices.learned(self.matrices, self.starts)
+
+    @property
+    def model(self) -> str:
+        return str(self.runs["model"].iloc[0])
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """What other seeds know of this one's flows."""
+        return transfer(flow_cell(self), None if self.draws else 0)
+
+    @cached_property
+    def transfer_own(self) -> Transfer:
+        """The same of a placebo's own p_q, which nothing flowed from: the control."""
+        return transfer(flow_cell(self, own=True), None if self.draws else 0)
 
     @cached_property
     def dependence(self) -> tuple[Quantity, LinkStability | None]:

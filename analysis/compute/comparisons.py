@@ -122,8 +122,8 @@ def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tupl
         places = [{seed: i for i, seed in enumerate(x.seeds[cell])} for x in (item, reference)]
         common = [seed for seed in places[0] if seed in places[1]]
         a, b = (
-            q.statistic.take([place[seed] for seed in common])
-            for q, place in zip((first, second), places, strict=True)
+            statistic.take([place[seed] for seed in common])
+            for statistic, place in zip((first.statistic, second.statistic), places, strict=True)
         )
         d = difference(a, b)
         better = NAN

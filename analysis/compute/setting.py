@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.compute import links, seeds_needed, trajectories
+from analysis.compute import links, seeds_needed, trajectories, transfer, verdict
 from analysis.compute.cell import Cell, of_cell
 from analysis.data import genotypes
+from analysis.data.benchmark import Accuracies
 from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import Quantity, missing, of_rate, of_runs, of_runs_iqm
+from analysis.statistics.inference import Quantity, interval
+from analysis.statistics.quantities import missing, of_rate, of_runs, of_runs_iqm
 
 Tables = dict[str, pd.DataFrame]
 Seeds = list[tuple[int, ...]]
@@ -57,7 +59,8 @@ class SettingResult:
 
 
 def compute_setting(
-    results: Results, runs: pd.DataFrame, chosen: pd.DataFrame, note: str, with_trajectories: bool
+    results: Results, runs: pd.DataFrame, chosen: pd.DataFrame, note: str,
+    with_trajectories: bool, benchmark: Accuracies,
 ) -> SettingResult:
     """Every quantity of one setting.
 
@@ -100,6 +103,8 @@ def compute_setting(
         "reliability": seeds_needed.reliability_table(cells),
         "seeds_needed": seeds_needed.table(found),
         "operation_choices": _operation_choices(cells),
+        "transfer": transfer.transfer_table(cells, benchmark),
+        "verdict": verdict.evidence(cells),
     }
     if with_trajectories:
         few = {e: by_epoch[e] for e in shown if e in by_epoch}
@@ -119,9 +124,10 @@ def compute_setting(
 
 
 def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
-    found = {
-        name: of_runs(runs[name].to_numpy(float), DEFINITIONS[name].limits) for name in PER_RUN
-    }
+    found: dict[str, Quantity] = {}
+    for name in PER_RUN:
+        of, values = DEFINITIONS[name], runs[name].to_numpy(float)
+        found[name] = of_runs(values, limits=of.limits, unit=float(of.unit == "edges"))
     for name in WITH_IQM:
         found[f"{name}_iqm"] = of_runs_iqm(runs[name].to_numpy(float))
     found["collapse_rate"] = of_rate(_collapsed(runs))
@@ -158,7 +164,8 @@ def _without_collapsed(
     for (cell, name), q in found.items():
         kept = [i for i, run_id in enumerate(members[cell]) if not collapsed[run_id]]
         if q.statistic is not None and 0 < len(kept) < len(members[cell]):
-            rows.append(((cell, name), q.of_seeds(kept)))
+            limits = DEFINITIONS[name].limits
+            rows.append(((cell, name), interval(q.statistic.take(kept), limits)))
     return _rows(rows)
 
 

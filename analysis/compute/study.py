@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.compute import across, comparisons, settings, trajectories, tuning, variance, verdict
 from analysis.compute.setting import SettingResult, Tables, compute_setting
 from analysis.contract import data_dictionary_table
+from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
 from analysis.quantities import OVER_EPOCHS
 from analysis.workers import mapped
@@ -60,11 +61,13 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     about = settings.settings_table(replicated)
     names = about.loc[about["n"] > 0, "setting"].tolist()
 
+    benchmark = test_accuracies(results.study)
+
     def one(name: str) -> SettingResult:
         group, note = groups[name]
         of_setting = good[good["setting"] == name]
         chosen = group[group["status"] != "diverged"]
-        return compute_setting(results, of_setting, chosen, note, with_trajectories)
+        return compute_setting(results, of_setting, chosen, note, with_trajectories, benchmark)
 
     parallel = results.is_local and len(good) >= MANY_RUNS
     items = mapped(one, names, parallel)
@@ -79,7 +82,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
         tables["trajectories"] = _joined([of_runs, tables.get("trajectories")])
     has_benchmark = (about["benchmark_test_n"] > 0).any()
     tables |= {
-        "verdict": verdict.verdict_table(items, about),
+        "verdict": verdict.verdict_table(tables.get("verdict", pd.DataFrame()), about),
         "comparisons": comparisons.comparisons_table(items, replicates),
         "variance": variance.variance_table(good, {i.setting: i.sample for i in items}),
         "genotypes": settings.genotypes_table(replicated),

@@ -55,7 +55,7 @@ def render(
     stability, marked = html.stability(tables)
     context = {
         "name": results.name,
-        "verdicts": sentences.verdict(tables["verdict"]),
+        "verdicts": sentences.verdict(tables),
         "summary": _summary(study, coverage, results),
         "design": _design(results),
         "software": text.plain((results.study or {}).get("software") or {}),

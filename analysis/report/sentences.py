@@ -6,7 +6,7 @@ reservations, which are named, and an interval that holds 0 is never turned into
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.compute.cell import TRANSITION_MOVED
 from analysis.compute.settings import ARCHITECTURE_MOVED
+from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of
 from analysis.report import text
 from analysis.statistics.inference import detectable_difference, holm
@@ -432,6 +433,37 @@ def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     ]
 
 
-def verdict(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
-    """The verdict's rows, the primary one first."""
-    return _rows(table.sort_values("primary", ascending=False, kind="stable")) if len(table) else []
+def verdict(tables: Frames) -> Rows:
+    """What is to be said first, setting by setting: primary, headline and sentence of each."""
+    return [
+        {"primary": row["primary"], "headline": _headline(row), "sentence": _reasons(row)}
+        for row in _rows(tables["verdict"])
+    ]
+
+
+def _headline(row: dict[str, Any]) -> str:
+    said = {
+        ROWS: "rows come out again: which operation the predecessor chose matters, in the same "
+        "way in other seeds",
+        COLUMNS: "only columns come out again: other seeds foretell where this one goes, but not "
+        "from which predecessor operation",
+        NOTHING: "nothing comes out again in other seeds",
+        UNKNOWN: "these seeds cannot tell whether a dependence comes out again",
+    }[row["verdict"]]
+    return f"“{row['setting']}”: {said}."
+
+
+def _reasons(row: dict[str, Any]) -> str:
+    found = []
+    if np.isfinite(row["dependence_transfer"]):
+        p = text.p_value(row["p_holm"])
+        corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
+        rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
+        columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
+        found.append(
+            f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
+            f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
+        )
+    if row["missing"]:
+        found.append(f"What is missing: {row['missing']}.")
+    return " ".join(found)

@@ -18,7 +18,7 @@ from analysis import figures
 from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
 from analysis.errors import ResultsError
-from analysis.figures.rendering import known_style, png, svg
+from analysis.figures.rendering import png, svg
 from analysis.report.output import Output, Slugs, beside
 from analysis.report.page import Detail, Picture, render
 from analysis.workers import mapped
@@ -56,7 +56,7 @@ def write_report(
     ResultsError, one line, where the style is unknown, the folder cannot be analysed or the
     report cannot be written.
     """
-    known_style(style)
+    figures.known_style(style)
     results = load(path)
     output = Output(out if out is not None else beside(path, "report"))
     study = compute_study(results, trajectories)

@@ -1,0 +1,144 @@
+"""Transfer of one setting's cells: from samples to flows, from shares to quantities and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.benchmark import Accuracies
+from analysis.data.samples import SEEDS, seed_label
+from analysis.statistics.agreement import TIED
+from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
+from analysis.statistics.inference import Quantity, interval
+from analysis.statistics.predicted_flows import FORMS
+from analysis.statistics.quantities import missing
+from analysis.statistics.seeds import Ratio, Values
+from analysis.statistics.transfer import Transfer
+
+if TYPE_CHECKING:
+    from analysis.compute.cell import Cell
+
+LEAST_SEEDS = 5
+"""Seeds from which on a share has an interval."""
+
+KNOWN_BY = ("full", "columns", "start", "row_means")
+"""With what the inner edges' choices are derived again."""
+
+SHARES = ("dependence_transfer", "column_transfer")
+
+
+def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
+    """The inner edges and links of a cell, as flows are derived of them.
+
+    own: of a placebo, with its own p_q instead of the uniform ones that it derives edges from.
+    Without epoch -1 the matrices are their own start.
+    """
+    inner = [e for e in cell.edges if e.inner]
+    place = {(e.source, e.target): i for i, e in enumerate(inner)}
+    shared = cell.shared or list(range(len(cell.links)))
+    starts = cell.starts or cell.matrices
+    weight = cell.runs["own_weight"].iloc[0]
+    found = FlowCell(
+        tuple(FlowEdge(e.probabilities, e.operations) for e in inner),
+        tuple(
+            FlowLink(
+                place[link.nodes[2:]], start, link.matrices, link.predecessor.probabilities,
+                link.attention, number,
+            )
+            for link, start, number in zip(cell.links, starts, shared, strict=True)
+        ),
+        0.0 if pd.isna(weight) else float(weight),
+        cell.never_kept,
+    )  # fmt: skip
+    return found if own or cell.model != "placebo" else found.uniform()
+
+
+def share_of(found: Transfer, name: str) -> Quantity:
+    """`dependence_transfer` or `column_transfer` with its interval, for a study of this n."""
+    if found.note:
+        return missing(found.note, found.n)
+    q = interval(Ratio(*found.parts(name)), (-np.inf, 1.0))
+    p_value = found.p_value if name == "dependence_transfer" else np.nan
+    low, high, note = q.low, q.high, q.note
+    if found.n < LEAST_SEEDS:
+        low = high = np.nan
+        note = f"fewer than {LEAST_SEEDS} seeds leave no interval"
+    return Quantity(q.estimate, low, high, q.n, 0.0, p_value, note, q.statistic)
+
+
+def quantity_of(cell: Cell, name: str) -> Quantity:
+    """One of the registry's quantities of transfer."""
+    if name == "flow_effect":
+        return interval(Values(cell.transfer.flow_effect), (0.0, 1.0))
+    if cell.why_nothing_learned:
+        return missing(cell.why_nothing_learned, cell.n)
+    if name == "dependence_transfer_own":
+        if cell.model != "placebo":
+            return missing("a placebo's alone", cell.n)
+        return share_of(cell.transfer_own, "dependence_transfer")
+    if name in SHARES:
+        return share_of(cell.transfer, name)
+    if name == "learned_effect":
+        return interval(Values(cell.transfer.d_start), (0.0, 1.0))
+    return interval(Values(cell.transfer.choice_transfer()), (0.0, 1.0))
+
+
+def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame:
+    """One row per cell kind and seed: divergences in bits, effects, choices.
+
+    With a benchmark table, `benchmark_by_*` is the change (points) of the genotype's tabular test
+    accuracy where its inner edges' choices are derived with another's tables.
+    """
+    parts = []
+    for cell in cells:
+        if not cell.links:
+            continue
+        t, known = cell.transfer, not cell.why_nothing_learned
+        seeds = cell.runs[list(SEEDS)]
+        values = {
+            "cell": cell.kind, "run_id": list(cell.last.run_ids),
+            "seed_weights": seeds["seed_weights"].to_numpy(),
+            "seed": [seed_label(s) for s in seeds.itertuples(index=False)],
+        }  # fmt: skip
+        values |= {n: getattr(t, n) if known else np.nan for n in ("d_start", "d_columns", "d_full")}
+        values["flow_effect"] = t.flow_effect
+        values["choice_transfer"] = t.choice_transfer() if known else np.nan
+        values["flow_effect_start"] = t.flow_effect_start if known else np.nan
+        values["exchange_effect"] = t.exchange_effect
+        for by in ("columns", "start"):
+            values[f"choice_{by}"] = t.choice_transfer(by) if known else np.nan
+        values["form"] = [FORMS[i] if i >= 0 else "" for i in t.forms[:, 0]] if known else ""
+        values["factor"] = t.factors[:, 0] if known else np.nan
+        if benchmark:
+            values |= _accuracies(cell, t, benchmark)
+        parts.append(pd.DataFrame(values))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _accuracies(cell: Cell, found: Transfer, benchmark: Accuracies) -> dict[str, list[float]]:
+    """Changes of tabular accuracy: (n,) by what the inner edges' choices are derived with."""
+    own = [benchmark.get(text, np.nan) for text in cell.runs["genotype"]]
+    inner = cell.part("inner")
+    changes = {}
+    for by in KNOWN_BY:
+        changed = []
+        for run, before in enumerate(own):
+            chosen = cell.choices[run].copy()
+            if by in found.chosen:
+                chosen[inner] = found.chosen[by][run]
+            known = by in found.chosen and (chosen != TIED).all()
+            after = benchmark.get(_architecture(cell, chosen), np.nan) if known else np.nan
+            changed.append(after - before)
+        changes[f"benchmark_by_{by}"] = changed
+    return changes
+
+
+def _architecture(cell: Cell, chosen: Sequence[int] | np.ndarray) -> str:
+    """NAS-Bench-201's string of these choices."""
+    nodes: dict[int, list[str]] = {}
+    for edge, k in zip(cell.edges, chosen, strict=True):
+        nodes.setdefault(edge.target, []).append(f"{edge.operations[k]}~{edge.source}")
+    return "+".join(f"|{'|'.join(nodes[t])}|" for t in sorted(nodes))

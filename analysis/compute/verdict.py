@@ -1,0 +1,121 @@
+"""The verdict on the headline: do the rows that other seeds learned help to derive a seed's cell?
+
+One row per setting that learns transition matrices, its cell kinds pooled. The first in the study
+file's order is the primary endpoint and stands at 5% by itself; the others' p-values are
+Holm-corrected.
+
+- *rows come out again*: p < 0.05, and the interval of `dependence_transfer` is above 0.
+- *only columns do*: the interval of `column_transfer` is above 0, that of `dependence_transfer`
+  below `NEGLIGIBLE`, and rows planted as strong as the seeds' noise, at these very p_q, would have
+  been found in `POWER` of studies.
+- *nothing does*: both intervals within +-`NEGLIGIBLE`, under the same condition.
+- *cannot tell*: else, with what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.compute.cell import Cell
+from analysis.compute.transfer import LEAST_SEEDS, flow_cell, share_of
+from analysis.statistics.inference import holm
+from analysis.statistics.planted_rows import share_found
+from analysis.statistics.transfer import pooled
+
+NEGLIGIBLE = 0.05
+"""A share of the learned effect that would not matter."""
+
+POWER = 0.8
+SIGNIFICANT = 0.05
+
+ROWS, COLUMNS, NOTHING, UNKNOWN = (
+    "rows come out again", "only columns do", "nothing does", "cannot tell",
+)  # fmt: skip
+
+
+def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
+    """What the verdict on one setting is made of, one row; none where it learns no matrices.
+
+    found_if_planted: see `planted_rows`. entropy: of the predecessors' choices, mean, and the
+    most it could be (bits): rows cannot be told apart where every operation is as likely.
+    """
+    learning = [c for c in cells if c.links and c.model == "transition"]
+    if not learning or not _learns(learning[0]):
+        return pd.DataFrame()
+    row: dict[str, Any] = {"cell": "pooled", "seeds": learning[0].n}
+    why = next((c.why_nothing_learned for c in learning if c.why_nothing_learned), "")
+    if not why:
+        found = pooled([c.transfer for c in learning])
+        row |= {"d_start": found.d_start.mean(), "d_columns": found.d_columns.mean()}
+        row["d_full"] = found.d_full.mean()
+        for name, short in (("dependence_transfer", ""), ("column_transfer", "column_")):
+            q = share_of(found, name)
+            row |= {name: q.estimate, f"{short}low": q.low, f"{short}high": q.high}
+        row["p_value"] = share_of(found, "dependence_transfer").p_value
+        row["found_if_planted"] = share_found([flow_cell(c) for c in learning])
+        why = found.note
+    p = [link.predecessor.probabilities for c in learning for link in c.links]
+    row["entropy"] = np.mean([-(x * np.log2(np.maximum(x, 1e-30))).sum(1).mean() for x in p])
+    row["entropy_most"] = np.mean([np.log2(x.shape[1]) for x in p])
+    return pd.DataFrame([row | {"missing": why}])
+
+
+def _learns(cell: Cell) -> bool:
+    trainable = cell.runs["trainable"].iloc[0]
+    return bool(pd.isna(trainable) or trainable)
+
+
+def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts on all settings, in the study's order.
+
+    found: the settings' `evidence`, with a column `setting`. settings: the table, for its
+    reservations. p_holm: the p-value itself of the primary setting, corrected over the others.
+    """
+    if found.empty:
+        return found
+    found = found.reset_index(drop=True)
+    for name in ("d_start", "d_columns", "d_full", "dependence_transfer", "low", "high",
+                 "column_transfer", "column_low", "column_high", "p_value", "found_if_planted"):
+        found[name] = found[name] if name in found else np.nan  # fmt: skip
+    found["primary"] = found.index == 0
+    found["p_holm"] = np.where(found["primary"], found["p_value"], np.nan)
+    found.loc[~found["primary"], "p_holm"] = holm(found.loc[~found["primary"], "p_value"])
+    held = settings.set_index("setting")["reservations"]
+    found["missing"] = [
+        held[setting] or why for setting, why in zip(found["setting"], found["missing"], strict=True)
+    ]
+    both = [_verdict(row) for row in found.to_dict("records")]
+    found["verdict"], found["missing"] = zip(*both, strict=True)
+    return found
+
+
+def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
+    """The verdict, and what is missing where it is that nothing can be told."""
+    if row["missing"]:
+        return UNKNOWN, row["missing"]
+    if row["seeds"] < LEAST_SEEDS:
+        return UNKNOWN, f"seeds: {row['seeds']} of at least {LEAST_SEEDS}"
+    if row["p_holm"] < SIGNIFICANT and row["low"] > 0:
+        return ROWS, ""
+    if row["found_if_planted"] >= POWER:
+        if row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
+            return COLUMNS, ""
+        bounds = (row["low"], row["high"], row["column_low"], row["column_high"])
+        if np.abs(bounds).max() <= NEGLIGIBLE:
+            return NOTHING, ""
+        return UNKNOWN, "seeds: the intervals are too wide to rule rows in or out"
+    seen = (
+        f"rows as strong as the seeds' noise would have been found in {row['found_if_planted']:.0%} "
+        f"of studies like this one (asked: {POWER:.0%})"
+    )
+    if row["entropy"] > 0.85 * row["entropy_most"]:
+        sharper = (
+            f"sharper predecessors' choices: their entropy is {row['entropy']:.1f} of at most "
+            f"{row['entropy_most']:.1f} bits; "
+        )
+        return UNKNOWN, sharper + seen
+    return UNKNOWN, f"seeds: {seen}"
