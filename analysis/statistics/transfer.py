@@ -41,14 +41,12 @@ from analysis.statistics.flow import (
     flow_effects,
 )
 from analysis.statistics.metrics import Array
-from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows
+from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows, permuted, total
 
 DRAWS_OF_MANY = 99
 
 LEAST_EFFECT = 0.002
 """Bits; of a smaller mean D(start) no share is told."""
-
-_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,7 @@ class Transfer:
     @property
     def p_value(self) -> float:
         """(1 + draws with a mean D at most as large) / (draws + 1); approximate."""
-        observed, drawn = self.drawn[:1], self.drawn[1:]
-        if not len(drawn):
-            return float("nan")
-        # In float32; a tie counts as at least as good.
-        return float(1 + (drawn <= observed + 1e-7).sum()) / (len(drawn) + 1)
+        return p_value(self.drawn)
 
     def choice_transfer(self, by: str = "full") -> Array:
         """(n,) share of inner edges whose choice is the same `by` another flow.
@@ -130,8 +124,15 @@ class Transfer:
         return np.divide(same, count, out=np.full(self.n, np.nan), where=count > 0)
 
 
+def p_value(drawn: Array) -> float:
+    """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
+    if len(drawn) < 2:
+        return float("nan")
+    return float((drawn <= drawn[0] + 1e-7).sum()) / len(drawn)
+
+
 def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:
-    """Transfer of one cell kind.
+    """Transfer of one cell kind; give every kind of one setting a seed of its own.
 
     draws: permutations behind the p-value (0: none is taken); None is `DRAWS`, or `DRAWS_OF_MANY`
     beyond `ONCE` seeds. Without at least three seeds there is nobody to choose by: only what
@@ -147,7 +148,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         "row_means": [b.flow(b.means(b.table)) for b in found],
     }
     none = np.full(n, np.nan)
-    d_start = _total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
+    d_start = total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
     d_columns, d_full, drawn, note = none, none, np.zeros(0), ""
     forms, factors = np.full(n, -1), none
     if n < 3:
@@ -156,11 +157,11 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         jobs = Jobs.of(n)
         job = np.arange(len(jobs.target))
         columns = [Columns(b, jobs) for b in found]
-        d_forms = _total([c.divergences() for c in columns])  # (forms, H)
+        d_forms = total([c.divergences() for c in columns])  # (forms, H)
         forms, tables = jobs.choose(d_forms), jobs.choose(d_forms[:-1])
         rows = [Rows(c, jobs.of_seeds(tables), job, float) for c in columns]
         by_rows = [r.flows(r.unpermuted(), len(FACTORS) - 1)[0] for r in rows]
-        d_rows = _total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
+        d_rows = total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
         d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_rows]) / edges
         picked = jobs.choose(d)
         factors = np.array(FACTORS)[picked]
@@ -173,7 +174,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         if draws is None:
             draws = DRAWS if n <= ONCE else DRAWS_OF_MANY
         light = [Rows(c, tables, jobs.own, np.float32) for c in columns]
-        drawn = _permuted(light, draws, edges, np.random.default_rng(seed))
+        drawn = permuted(light, draws, np.random.default_rng(seed)) / edges
         if d_start.mean() < LEAST_EFFECT:
             note = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
     effect, effect_start = flow_effects(cell)
@@ -227,17 +228,3 @@ def _by_edge(found: Sequence[Block], flows: Sequence[Array], edges: int) -> list
         for place, edge in enumerate(block.edges):
             out[edge] = flow[..., place]
     return out
-
-
-def _permuted(rows: Sequence[Rows], draws: int, edges: int, rng: np.random.Generator) -> Array:
-    """(1 + draws,) mean D with a quarter of the rows: as they are, then permuted in every seed."""
-    out = [_total([r.divergences(r.flows(r.unpermuted(), 1)) for r in rows])]
-    step = max(1, _WORK // sum(r.table.size for r in rows))
-    for begin in range(0, draws, step):
-        count = min(step, draws - begin)
-        out.append(_total([r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows]))
-    return np.concatenate(out).mean(axis=(1, 2), dtype=float) / edges
-
-
-def _total(arrays: Sequence[NDArray]) -> NDArray:
-    return np.sum(arrays, axis=0)
