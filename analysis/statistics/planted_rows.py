@@ -15,7 +15,15 @@ import numpy as np
 
 from analysis.statistics.flow import FLOOR, Block, FlowCell, blocks
 from analysis.statistics.metrics import Array
-from analysis.statistics.predicted_flows import Columns, Jobs, Rows, permuted, softmax, total
+from analysis.statistics.predicted_flows import (
+    ONCE,
+    Columns,
+    Jobs,
+    Rows,
+    permuted,
+    softmax,
+    total,
+)
 from analysis.statistics.transfer import p_value
 
 
@@ -30,11 +38,13 @@ def share_found(
 
     strength: of the planted rows, in standard deviations of the seeds' noise, matrix by matrix; 0
     simulates the test's size. Forms are chosen once a study, which costs little and changes
-    little. NaN where n < 3.
+    little; of more than `ONCE` seeds the first ones are taken, which find less than all would.
+    NaN where n < 3.
     """
-    n = cells[0].n
+    n = min(cells[0].n, ONCE)
     if n < 3:
         return float("nan")
+    cells = [cell.of(range(n)) for cell in cells]
     rng = np.random.default_rng(seed)
     jobs = Jobs.of(n, pairs=False)
     worlds = [_World(block) for cell in cells for block in blocks(cell)]

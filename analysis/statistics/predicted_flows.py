@@ -64,6 +64,15 @@ class Jobs(NamedTuple):
         """(n,) what was chosen for every seed to (H,), what its jobs use."""
         return np.repeat(chosen, len(self.own)) if self.pairs else chosen
 
+    def left_out(self, x: Array) -> Array:
+        """(H,) values to means over the other seeds with each left out: (1 or 2, n).
+
+        The others' own values; and, with pairs, those predicted without the seed that is left out.
+        """
+        n, own = len(self.own), x[self.own]
+        sums = [own.sum(), x.reshape(n, n).sum(axis=1)] if self.pairs else [own.sum()]
+        return np.stack([total_of - own for total_of in sums]) / (n - 1)
+
 
 class Columns:
     """One block's predictions without rows.

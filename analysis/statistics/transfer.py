@@ -40,10 +40,13 @@ from analysis.statistics.flow import (
     flow_divergence,
     flow_effects,
 )
-from analysis.statistics.metrics import Array
+from analysis.statistics.inference import NAN, Interval
+from analysis.statistics.metrics import Array, t_quantile
 from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows, permuted, total
 
 DRAWS_OF_MANY = 99
+
+SHARES = ("column_transfer", "dependence_transfer")
 
 LEAST_EFFECT = 0.002
 """Bits; of a smaller mean D(start) no share is told."""
@@ -58,7 +61,9 @@ class Transfer:
     chosen for each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations
     chosen with the real flow and with those of "full", "columns", "start" and "row_means"; TIED
     where two are equal. drawn: (1 + draws,), the test's mean D, observed and permuted. note: why
-    something is NaN. Shares are ratios of means over seeds, `parts` both parts of each.
+    something is NaN. left_out: by name of a share, (ways, n), the mean of its numerator over the
+    other seeds with each seed left out: as they are; predicted again without it, where that was
+    done; and both with the smallest step (a quarter of the rows; form a) instead of the chosen one.
     """
 
     edges: int
@@ -72,6 +77,7 @@ class Transfer:
     factors: Array
     chosen: dict[str, NDArray[np.int64]]
     drawn: Array
+    left_out: dict[str, Array]
     note: str = ""
 
     @property
@@ -81,19 +87,31 @@ class Transfer:
 
     def parts(self, name: str) -> tuple[Array, Array]:
         """(n,) numerator and (n,) denominator of column_transfer or dependence_transfer."""
-        ends = {
-            "column_transfer": (self.d_start, self.d_columns),
-            "dependence_transfer": (self.d_columns, self.d_full),
-        }
-        first, second = ends[name]
-        return first - second, self.d_start
+        if name == "column_transfer":
+            return self.d_start - self.d_columns, self.d_start
+        return self.d_columns - self.d_full, self.d_start
 
     def share(self, name: str) -> float:
         """The ratio of both parts' means; NaN where mean D(start) is under `LEAST_EFFECT`."""
         above, below = self.parts(name)
         if not (self.n and below.mean() >= LEAST_EFFECT):
-            return float("nan")
+            return NAN
         return float(above.mean() / below.mean())
+
+    def interval(self, name: str) -> Interval:
+        """A share with its plain 95% jackknife-t interval; none where n < 5.
+
+        Of the standard errors of all ways of leaving a seed out the largest is taken: values kept
+        as they are forget that seeds are predicted by each other; chosen steps that are 0 in all
+        seeds, and so have no error, may have been chosen by luck.
+        """
+        estimate, n = self.share(name), self.n
+        if n < 5 or not np.isfinite(estimate):
+            return Interval(estimate, NAN, NAN, n)
+        start = (self.d_start.sum() - self.d_start) / (n - 1)
+        error = ((n - 1) * (self.left_out[name] / start).var(axis=1).max()) ** 0.5
+        half = float(t_quantile(n - 1)) * error
+        return Interval(estimate, estimate - half, estimate + half, n)
 
     @property
     def dependence_transfer(self) -> float:
@@ -127,7 +145,7 @@ class Transfer:
 def p_value(drawn: Array) -> float:
     """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
     if len(drawn) < 2:
-        return float("nan")
+        return NAN
     return float((drawn <= drawn[0] + 1e-7).sum()) / len(drawn)
 
 
@@ -151,6 +169,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
     d_start = total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
     d_columns, d_full, drawn, note = none, none, np.zeros(0), ""
     forms, factors = np.full(n, -1), none
+    left_out = dict.fromkeys(SHARES, none[None])
     if n < 3:
         note = "fewer than three seeds: nobody else to predict by"
     else:
@@ -166,6 +185,14 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         picked = jobs.choose(d)
         factors = np.array(FACTORS)[picked]
         d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
+        gains = {
+            "column_transfer": (
+                d_start[jobs.target] - d[0],
+                d_start[jobs.target] - d_forms[1] / edges,
+            ),
+            "dependence_transfer": (d[0] - d[jobs.of_seeds(picked), job], d[0] - d[1]),
+        }
+        left_out = {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()}
         flows["columns"] = [c.flows[forms, jobs.own] for c in columns]
         flows["full"] = [
             np.concatenate([c.flows[None, jobs.of_seeds(forms), job], f])[picked, jobs.own]
@@ -191,6 +218,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         factors[:, None],
         {name: choices(cell, each) for name, each in by_edge.items()},
         drawn,
+        left_out,
         note,
     )
 
@@ -215,6 +243,9 @@ def pooled(cells: Sequence[Transfer]) -> Transfer:
         chosen={
             name: np.concatenate([c.chosen[name] for c in cells], axis=1)
             for name in cells[0].chosen
+        },
+        left_out={
+            k: sum(f * c.left_out[k] for f, c in zip(share, cells, strict=True)) for k in SHARES
         },
         note=note,
         **of_all,
