@@ -6,6 +6,7 @@ predicted is a job: a seed, and the others whose mean it is predicted by.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ ONCE = 20
 """Seeds beyond which form and factor are chosen once a setting and `DRAWS_OF_MANY` draws do."""
 
 
+_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
+
+
 class Jobs(NamedTuple):
     """What is predicted: H times a seed (`target`) by others (`keep`: (H, n), their shares).
 
@@ -38,10 +42,10 @@ class Jobs(NamedTuple):
     pairs: bool
 
     @classmethod
-    def of(cls, n: int) -> Jobs:
-        """The jobs of n seeds, 3 or more."""
+    def of(cls, n: int, pairs: bool = True) -> Jobs:
+        """The jobs of n seeds, 3 or more; with more than `ONCE` there are no pairs."""
         seeds = np.arange(n)
-        pairs = n <= ONCE
+        pairs = pairs and n <= ONCE
         without, target = np.divmod(np.arange(n * n), n) if pairs else (seeds, seeds)
         keep = np.ones((len(target), n))
         keep[np.arange(len(target)), target] = keep[np.arange(len(target)), without] = 0
@@ -59,6 +63,15 @@ class Jobs(NamedTuple):
     def of_seeds(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) what was chosen for every seed to (H,), what its jobs use."""
         return np.repeat(chosen, len(self.own)) if self.pairs else chosen
+
+    def left_out(self, x: Array) -> Array:
+        """(H,) values to means over the other seeds with each left out: (1 or 2, n).
+
+        The others' own values; and, with pairs, those predicted without the seed that is left out.
+        """
+        n, own = len(self.own), x[self.own]
+        sums = [own.sum(), x.reshape(n, n).sum(axis=1)] if self.pairs else [own.sum()]
+        return np.stack([total_of - own for total_of in sums]) / (n - 1)
 
 
 class Columns:
@@ -178,6 +191,19 @@ class Rows:
         return np.asarray((plogp(q) + self.entropy) / 2 - plogp((q + self.real) / 2))
 
 
+def permuted(rows: Sequence[Rows], draws: int, rng: np.random.Generator) -> Array:
+    """(1 + draws,) with a quarter of the rows: as they are, then permuted in every seed.
+
+    The mean over jobs of the divergence (bits) summed over the edges of all blocks.
+    """
+    out = [total([r.divergences(r.flows(r.unpermuted(), 1)) for r in rows])]
+    step = max(1, _WORK // sum(r.table.size for r in rows))
+    for begin in range(0, draws, step):
+        count = min(step, draws - begin)
+        out.append(total([r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows]))
+    return np.concatenate(out).mean(axis=(1, 2), dtype=float)
+
+
 def plogp(p: NDArray) -> NDArray:
     """(..., C, E), all above 0, to the sum of p log2 p: (...)."""
     return np.asarray((p * np.log2(p)).sum(axis=(-1, -2)))
@@ -199,3 +225,8 @@ def _ratio(above: Array, below: Array) -> Array:
     """above / below, 0 where there is nothing to divide by."""
     above, below = np.broadcast_arrays(above, below)
     return np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
+
+
+def total(arrays: Sequence[NDArray]) -> NDArray:
+    """Sum of several arrays of one shape."""
+    return np.sum(arrays, axis=0)

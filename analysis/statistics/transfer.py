@@ -40,15 +40,16 @@ from analysis.statistics.flow import (
     flow_divergence,
     flow_effects,
 )
-from analysis.statistics.metrics import Array
-from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows
+from analysis.statistics.inference import NAN, Interval
+from analysis.statistics.metrics import Array, t_quantile
+from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows, permuted, total
 
 DRAWS_OF_MANY = 99
 
+SHARES = ("column_transfer", "dependence_transfer")
+
 LEAST_EFFECT = 0.002
 """Bits; of a smaller mean D(start) no share is told."""
-
-_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Transfer:
     chosen for each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations
     chosen with the real flow and with those of "full", "columns", "start" and "row_means"; TIED
     where two are equal. drawn: (1 + draws,), the test's mean D, observed and permuted. note: why
-    something is NaN. Shares are ratios of means over seeds, `parts` both parts of each.
+    something is NaN. left_out: by name of a share, (ways, n), the mean of its numerator over the
+    other seeds with each seed left out: as they are; predicted again without it, where that was
+    done; and both with the smallest step (a quarter of the rows; form a) instead of the chosen one.
     """
 
     edges: int
@@ -74,6 +77,7 @@ class Transfer:
     factors: Array
     chosen: dict[str, NDArray[np.int64]]
     drawn: Array
+    left_out: dict[str, Array]
     note: str = ""
 
     @property
@@ -83,19 +87,31 @@ class Transfer:
 
     def parts(self, name: str) -> tuple[Array, Array]:
         """(n,) numerator and (n,) denominator of column_transfer or dependence_transfer."""
-        ends = {
-            "column_transfer": (self.d_start, self.d_columns),
-            "dependence_transfer": (self.d_columns, self.d_full),
-        }
-        first, second = ends[name]
-        return first - second, self.d_start
+        if name == "column_transfer":
+            return self.d_start - self.d_columns, self.d_start
+        return self.d_columns - self.d_full, self.d_start
 
     def share(self, name: str) -> float:
         """The ratio of both parts' means; NaN where mean D(start) is under `LEAST_EFFECT`."""
         above, below = self.parts(name)
         if not (self.n and below.mean() >= LEAST_EFFECT):
-            return float("nan")
+            return NAN
         return float(above.mean() / below.mean())
+
+    def interval(self, name: str) -> Interval:
+        """A share with its plain 95% jackknife-t interval; none where n < 5.
+
+        Of the standard errors of all ways of leaving a seed out the largest is taken: values kept
+        as they are forget that seeds are predicted by each other; chosen steps that are 0 in all
+        seeds, and so have no error, may have been chosen by luck.
+        """
+        estimate, n = self.share(name), self.n
+        if n < 5 or not np.isfinite(estimate):
+            return Interval(estimate, NAN, NAN, n)
+        start = (self.d_start.sum() - self.d_start) / (n - 1)
+        error = ((n - 1) * (self.left_out[name] / start).var(axis=1).max()) ** 0.5
+        half = float(t_quantile(n - 1)) * error
+        return Interval(estimate, estimate - half, estimate + half, n)
 
     @property
     def dependence_transfer(self) -> float:
@@ -110,11 +126,7 @@ class Transfer:
     @property
     def p_value(self) -> float:
         """(1 + draws with a mean D at most as large) / (draws + 1); approximate."""
-        observed, drawn = self.drawn[:1], self.drawn[1:]
-        if not len(drawn):
-            return float("nan")
-        # In float32; a tie counts as at least as good.
-        return float(1 + (drawn <= observed + 1e-7).sum()) / (len(drawn) + 1)
+        return p_value(self.drawn)
 
     def choice_transfer(self, by: str = "full") -> Array:
         """(n,) share of inner edges whose choice is the same `by` another flow.
@@ -130,8 +142,15 @@ class Transfer:
         return np.divide(same, count, out=np.full(self.n, np.nan), where=count > 0)
 
 
+def p_value(drawn: Array) -> float:
+    """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
+    if len(drawn) < 2:
+        return NAN
+    return float((drawn <= drawn[0] + 1e-7).sum()) / len(drawn)
+
+
 def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:
-    """Transfer of one cell kind.
+    """Transfer of one cell kind; give every kind of one setting a seed of its own.
 
     draws: permutations behind the p-value (0: none is taken); None is `DRAWS`, or `DRAWS_OF_MANY`
     beyond `ONCE` seeds. Without at least three seeds there is nobody to choose by: only what
@@ -147,24 +166,33 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         "row_means": [b.flow(b.means(b.table)) for b in found],
     }
     none = np.full(n, np.nan)
-    d_start = _total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
+    d_start = total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
     d_columns, d_full, drawn, note = none, none, np.zeros(0), ""
     forms, factors = np.full(n, -1), none
+    left_out = dict.fromkeys(SHARES, none[None])
     if n < 3:
         note = "fewer than three seeds: nobody else to predict by"
     else:
         jobs = Jobs.of(n)
         job = np.arange(len(jobs.target))
         columns = [Columns(b, jobs) for b in found]
-        d_forms = _total([c.divergences() for c in columns])  # (forms, H)
+        d_forms = total([c.divergences() for c in columns])  # (forms, H)
         forms, tables = jobs.choose(d_forms), jobs.choose(d_forms[:-1])
         rows = [Rows(c, jobs.of_seeds(tables), job, float) for c in columns]
         by_rows = [r.flows(r.unpermuted(), len(FACTORS) - 1)[0] for r in rows]
-        d_rows = _total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
+        d_rows = total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
         d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_rows]) / edges
         picked = jobs.choose(d)
         factors = np.array(FACTORS)[picked]
         d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
+        gains = {
+            "column_transfer": (
+                d_start[jobs.target] - d[0],
+                d_start[jobs.target] - d_forms[1] / edges,
+            ),
+            "dependence_transfer": (d[0] - d[jobs.of_seeds(picked), job], d[0] - d[1]),
+        }
+        left_out = {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()}
         flows["columns"] = [c.flows[forms, jobs.own] for c in columns]
         flows["full"] = [
             np.concatenate([c.flows[None, jobs.of_seeds(forms), job], f])[picked, jobs.own]
@@ -173,7 +201,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         if draws is None:
             draws = DRAWS if n <= ONCE else DRAWS_OF_MANY
         light = [Rows(c, tables, jobs.own, np.float32) for c in columns]
-        drawn = _permuted(light, draws, edges, np.random.default_rng(seed))
+        drawn = permuted(light, draws, np.random.default_rng(seed)) / edges
         if d_start.mean() < LEAST_EFFECT:
             note = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
     effect, effect_start = flow_effects(cell)
@@ -190,6 +218,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         factors[:, None],
         {name: choices(cell, each) for name, each in by_edge.items()},
         drawn,
+        left_out,
         note,
     )
 
@@ -215,6 +244,9 @@ def pooled(cells: Sequence[Transfer]) -> Transfer:
             name: np.concatenate([c.chosen[name] for c in cells], axis=1)
             for name in cells[0].chosen
         },
+        left_out={
+            k: sum(f * c.left_out[k] for f, c in zip(share, cells, strict=True)) for k in SHARES
+        },
         note=note,
         **of_all,
     )
@@ -227,17 +259,3 @@ def _by_edge(found: Sequence[Block], flows: Sequence[Array], edges: int) -> list
         for place, edge in enumerate(block.edges):
             out[edge] = flow[..., place]
     return out
-
-
-def _permuted(rows: Sequence[Rows], draws: int, edges: int, rng: np.random.Generator) -> Array:
-    """(1 + draws,) mean D with a quarter of the rows: as they are, then permuted in every seed."""
-    out = [_total([r.divergences(r.flows(r.unpermuted(), 1)) for r in rows])]
-    step = max(1, _WORK // sum(r.table.size for r in rows))
-    for begin in range(0, draws, step):
-        count = min(step, draws - begin)
-        out.append(_total([r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows]))
-    return np.concatenate(out).mean(axis=(1, 2), dtype=float) / edges
-
-
-def _total(arrays: Sequence[NDArray]) -> NDArray:
-    return np.sum(arrays, axis=0)
