@@ -7,6 +7,7 @@ chance level over different lists, coin flips would seem to agree (facts of spac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,7 +86,7 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     if all(len(group) == 1 for group in groups):
         note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
     kappa = Agreement(1 - agreement, 1 - chance, with_self=True, unit=1 / edges)
-    return of_setting(kappa, 0.0, permutation_test(samples, draws, gini=True).p_value, note)
+    return of_setting(kappa, 0.0, permutation_test(samples, draws).p_value, note)
 
 
 def edge_agreement(
@@ -102,16 +103,16 @@ def edge_agreement(
     n = len(kept)
     if n < 2:
         return missing("one seed only" if n else "no seed", n)
-    matched = np.eye(n)
+    differs, size = np.zeros((n, n)), max(float(np.mean([len(items) for items in kept])), 1.0)
     for s in range(n):
         for t in range(s):
             union = len(kept[s] | kept[t])
-            matched[s, t] = matched[t, s] = len(kept[s] & kept[t]) / union if union else 0.0
+            differs[s, t] = differs[t, s] = 1 - (len(kept[s] & kept[t]) / union if union else 0.0)
     by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
-    # Of size kept edges k / (2 size - k) are alike; so much it moves with k at the mean index.
-    size = max(float(np.mean([len(items) for items in kept])), 1.0)
-    one = (1 + Agreement(matched).estimate) ** 2 / (2 * size)
-    return of_setting(Agreement(matched, unit=one), by_chance)
+    index = Agreement(differs, np.ones((n, n)))
+    # k of `size` kept edges in common are k / (2 size - k): so much it moves with k.
+    one = (1 + index.estimate) ** 2 / (2 * size)
+    return of_setting(replace(index, unit=one), by_chance, least=0.0)
 
 
 def _jaccard_by_chance(

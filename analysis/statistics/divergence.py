@@ -4,7 +4,7 @@ All stabilities of this package compare a divergence between *matched* things (r
 seed's matrix with row r of another's; edge e with edge e; link with link) with that between
 *any* two of them. The mean over all pairs of labels is exactly the expectation of the matched
 mean when each seed's labels are permuted at random, so the null mean needs no permutation;
-only p-values do (`permutation_p_values`).
+only p-values do (`permutation_test`).
 
 Divergences are in bits, 0..1, and are divergences, not distances: scipy's `jensenshannon` is
 the square root.
@@ -154,34 +154,28 @@ class PermutationTest(NamedTuple):
 
 
 def permutation_test(
-    samples: Sequence[tuple[ArrayLike, ArrayLike]],
-    draws: int = DRAWS,
-    seed: int = 0,
-    gini: bool = False,
+    samples: Sequence[tuple[ArrayLike, ArrayLike]], draws: int = DRAWS, seed: int = 0
 ) -> PermutationTest:
     """Permute the labels within each seed, independently in every group.
 
     samples: for every shape of group, distributions (n, G, L, ...) and weights (G,). The tested
-    statistic compares all seeds at once: the entropy of the seeds' mean at every label, which
-    less their mean entropy (permutations leave that as it is) is the Jensen-Shannon divergence
-    of n distributions (Lin 1991). It costs n per permutation where pairs cost n^2. gini: 1 - sum
-    of squares in place of the entropy, whose permutations are ordered as those of the mean over
-    pairs of the share of equal choices. A p-value is (1 + permutations at least as alike) /
-    (draws + 1), NaN where `draws` is 0.
+    statistic is the mean squared Hellinger distance of equal labels over *all* pairs of seeds.
+    It orders permutations as the Jensen-Shannon divergence nearly does (p-values correlate with
+    0.98, power is the same), and of choices it is the share of unequal ones; but the mean over
+    pairs follows from the sum over seeds of sqrt(p), so that a permutation costs n and not n^2.
+    A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where `draws` is 0.
     """
     rng = np.random.default_rng(seed)
     total, of_groups = np.zeros(draws + 1), [np.zeros(0)]
     for x, weights in samples:
-        spread = _permuted(np.asarray(x, dtype=np.float32), draws, rng, gini)
-        total += spread @ np.asarray(weights, dtype=float)
-        of_groups.append(_p_value(spread))
+        alike = _permuted(np.sqrt(np.asarray(x, dtype=np.float32)), draws, rng)
+        total += alike @ np.asarray(weights, dtype=float)
+        of_groups.append(_p_value(alike))
     return PermutationTest(float(_p_value(total[:, None])[0]), np.concatenate(of_groups))
 
 
-def _permuted(
-    x: NDArray[np.float32], draws: int, rng: np.random.Generator, gini: bool
-) -> NDArray[np.float64]:
-    """(1 + draws, G): mean over labels of the spread of the seeds' mean, the observed one first."""
+def _permuted(x: NDArray[np.float32], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(1 + draws, G): mean over labels of |mean over seeds of x|^2, the observed one first."""
     n, groups, labels = x.shape[:3]
     flat = x.reshape(n, groups * labels, -1)
     first_label = (np.arange(groups) * labels)[:, None]
@@ -196,12 +190,8 @@ def _permuted(
                 order[0] = np.arange(labels)
             mean += of_seed[(order + first_label).reshape(count, -1)]
         mean /= n
-        if gini:
-            spread = -np.einsum("dlk,dlk->dl", mean, mean)
-        else:
-            np.maximum(mean, TINY, out=mean)
-            spread = -np.einsum("dlk,dlk->dl", mean, np.log2(mean))
-        found[start : start + count] = spread.reshape(count, groups, labels).mean(axis=2)
+        squares = np.einsum("dlk,dlk->dl", mean, mean).reshape(count, groups, labels)
+        found[start : start + count] = squares.mean(axis=2)
     return found
 
 
@@ -219,10 +209,10 @@ def _orders(labels: int) -> NDArray[np.int64]:
     return np.array(list(permutations(range(labels))))
 
 
-def _p_value(spread: NDArray[np.float64]) -> Array:
+def _p_value(alike: NDArray[np.float64]) -> Array:
     """(1 + draws, G), the observed one first, to p-values (G,)."""
-    if len(spread) < 2:
-        return np.full(spread.shape[1], np.nan)
+    if len(alike) < 2:
+        return np.full(alike.shape[1], np.nan)
     # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
-    slack = 3e-6 * np.abs(spread[0]) + 1e-12
-    return (spread <= spread[0] + slack).sum(axis=0) / len(spread)
+    slack = 3e-6 * np.abs(alike[0]) + 1e-12
+    return (alike >= alike[0] - slack).sum(axis=0) / len(alike)

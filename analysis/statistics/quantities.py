@@ -19,11 +19,15 @@ def missing(note: str, n: int = 0) -> Quantity:
 
 
 def of_setting(
-    agreement: Agreement, null_mean: float = NAN, p_value: float = NAN, note: str = ""
+    agreement: Agreement,
+    null_mean: float = NAN,
+    p_value: float = NAN,
+    note: str = "",
+    least: float = -np.inf,
 ) -> Quantity:
-    """A quantity of a whole setting: an agreement is at most 1, a mean divergence 0..1."""
-    limits = (0.0 if agreement.chance is None else -np.inf, 1.0)
-    return replace(interval(agreement, limits, note), null_mean=null_mean, p_value=p_value)
+    """A quantity of a whole setting: at most 1, and a mean divergence at least 0."""
+    found = interval(agreement, (least, 1.0), note)
+    return replace(found, null_mean=null_mean, p_value=p_value)
 
 
 def of_runs(

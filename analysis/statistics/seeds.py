@@ -76,6 +76,13 @@ class Statistic(ABC):
         """How far the number moves where one of the n seeds chooses differently once, if known."""
         return 0.0
 
+    def divergence(self, x: float | Array) -> Array:
+        """The divergence that a value x of the number stands for, and back; NaN if it is of none.
+
+        Divergences are positive and skewed: their intervals are taken on a logarithmic scale.
+        """
+        return np.full(np.shape(x), NAN)
+
 
 @dataclass(frozen=True)
 class Values(Statistic):
@@ -191,6 +198,9 @@ class Agreement(Statistic):
         if not self.chance_mean > 0:
             return np.zeros_like(self.matched)
         return ((1 - self.estimate) * self.chance - self.matched) / self.chance_mean
+
+    def divergence(self, x: float | Array) -> Array:
+        return np.asarray(x if self.chance is None else 1.0 - np.asarray(x))
 
     @property
     def step(self) -> float:

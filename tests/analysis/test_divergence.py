@@ -1,13 +1,14 @@
-"""Divergences against scipy, closed-form nulls against every permutation."""
+"""Divergences against scipy, closed-form nulls and p-values against every permutation."""
 
-from itertools import permutations, product
+from collections.abc import Callable
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
 from analysis.statistics import divergence
-from analysis.statistics.divergence import cross_divergences, jensen_shannon, pairs_to_test
+from analysis.statistics.divergence import cross_divergences, jensen_shannon, permutation_test
 
 
 def oracle(p: np.ndarray, q: np.ndarray) -> float:
@@ -38,9 +39,6 @@ def test_every_pair_of_labels_agrees_with_scipy() -> None:
         if s != t:
             assert got.matched[g, s, t] == pytest.approx(np.diag(every).mean(), abs=1e-12)
             assert got.anyhow[g, s, t] == pytest.approx(every.mean(), abs=1e-12)
-    for sample, (s, t) in zip(got.sample, got.pairs, strict=True):
-        want = [oracle(x[s, 1, 2, r], x[t, 1, 3, r]) for r in range(2)]
-        assert sample[1, 2, 3] == pytest.approx(np.mean(want), abs=1e-6)
 
 
 def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +47,15 @@ def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(divergence, "_WORK", 1)
     for a, b in zip(whole, cross_divergences(x), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_permutations_in_pieces_have_the_same_distribution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.random.default_rng(2).dirichlet(np.ones(4), (4, 1, 3, 1))
+    whole = permutation_test([(x, [1.0])], draws=1999).p_value
+    monkeypatch.setattr(divergence, "_WORK", 1)
+    assert permutation_test([(x, [1.0])], draws=1999).p_value == pytest.approx(whole, abs=0.05)
 
 
 @pytest.mark.parametrize("size", [1.0, 0.05, 1e-4, 0.0])
@@ -78,45 +85,73 @@ def test_the_null_mean_is_that_of_all_permutations() -> None:
     assert cross_divergences(x).anyhow[0, 0, 1] == pytest.approx(np.mean(drawn), abs=1e-12)
 
 
+def of_all_permutations(x: np.ndarray, statistic: Callable[[np.ndarray], float]) -> float:
+    """Exact p-value of (n, L, ...): the share of all permutations at least as alike."""
+    orders = [list(o) for o in permutations(range(x.shape[1]))]
+    observed = statistic(x)
+    found = [
+        statistic(np.stack([seed[order] for seed, order in zip(x, chosen, strict=True)]))
+        for chosen in product(orders, repeat=len(x))
+    ]
+    return float(np.mean(np.array(found) <= observed + 1e-9))
+
+
+def hellinger(x: np.ndarray) -> float:
+    """Mean squared Hellinger distance of equal labels over all pairs of seeds."""
+    return float(np.mean([(1 - np.sqrt(a * b).sum(axis=-1)).mean() for a, b in combinations(x, 2)]))
+
+
 def test_the_p_value_is_that_of_all_permutations() -> None:
     rng = np.random.default_rng(4)
-    x = 0.6 * rng.dirichlet(np.ones(3), (3, 1, 3, 1)) + 0.4 * np.eye(3)[:, None]
-    x[0] = x[0][:, rng.permutation(3)]
-    cross = cross_divergences(x)
-    orders = list(permutations(range(3)))
-    pairs = [(0, 1), (0, 2), (1, 2)]
-
-    def statistic(chosen: tuple) -> float:
-        return float(
-            np.mean(
-                [
-                    oracle(x[s, 0, chosen[s][r], 0], x[t, 0, chosen[t][r], 0])
-                    for s, t in pairs
-                    for r in range(3)
-                ]
-            )
-        )
-
-    observed = statistic((orders[0],) * 3)
-    exact = np.mean([statistic(c) <= observed + 1e-9 for c in product(orders, repeat=3)])
-    test = divergence.permutation_test([(cross.sample, np.ones(1))], cross.pairs, draws=4999)
+    x = 0.6 * rng.dirichlet(np.ones(3), (3, 3)) + 0.4 * np.eye(3)
+    x[0] = x[0][rng.permutation(3)]
+    exact = of_all_permutations(x, hellinger)
+    assert 0.02 < exact < 0.9
+    test = permutation_test([(x[:, None], np.ones(1))], draws=4999)
     assert test.p_value == pytest.approx(exact, abs=0.02)
     assert test.of_groups[0] == test.p_value
-    none = divergence.permutation_test([(cross.sample, np.ones(1))], cross.pairs, draws=0)
+    none = permutation_test([(x[:, None], np.ones(1))], draws=0)
     assert np.isnan(none.p_value)
 
 
-@pytest.mark.parametrize("n", [2, 9, 15, 16, 40, 300])
-def test_every_seed_is_in_as_many_tested_pairs(n: int) -> None:
-    pairs = pairs_to_test(n)
-    assert len({frozenset(p) for p in pairs.tolist()}) == len(pairs)
-    assert (pairs[:, 0] < pairs[:, 1]).all()  # as the divergences between labels are kept
-    counts = np.bincount(pairs.ravel(), minlength=n)
-    assert len(set(counts)) == 1
-    if n <= 15:
-        assert len(pairs) == n * (n - 1) // 2
-    elif n <= 105:
-        assert len(pairs) <= divergence.MOST_PAIRS
+def test_equal_choices_of_pairs_are_compared_over_all_pairs() -> None:
+    hot = np.eye(4)[np.random.default_rng(5).integers(4, size=(3, 4))]
+    hot[1] = hot[0]
+
+    def unlike(x: np.ndarray) -> float:
+        return float(np.mean([(a != b).any(axis=-1).mean() for a, b in combinations(x, 2)]))
+
+    exact = of_all_permutations(hot, unlike)
+    assert 0.001 < exact < 0.9
+    test = permutation_test([(hot[:, None], [1.0])], draws=4999)
+    assert test.p_value == pytest.approx(exact, abs=0.02)
+
+
+def test_groups_are_weighted_and_permuted_by_themselves() -> None:
+    rng = np.random.default_rng(6)
+    alike, unlike = np.tile(np.eye(4), (6, 1, 1)), rng.dirichlet(np.ones(4), (6, 4))
+    x = np.stack([alike, unlike], axis=1)
+    of_first = permutation_test([(x, [1.0, 0.0])], draws=199)
+    assert of_first.p_value == of_first.of_groups[0] == 1 / 200
+    of_second = permutation_test([(x, [0.0, 1.0])], draws=199)
+    assert of_second.p_value == of_second.of_groups[1] > 0.02
+
+
+def test_more_seeds_find_more() -> None:
+    """All seeds are in the test: what 15 miss as often as not, 60 find."""
+    truth = np.random.default_rng(7).normal(size=(4, 5, 5))
+
+    def found(n: int) -> float:
+        rejected = []
+        for i in range(40):
+            z = 0.15 * truth + np.random.default_rng([n, i]).normal(size=(n, 4, 5, 5))
+            p = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+            rejected.append(permutation_test([(p, np.full(4, 0.25))], draws=99).p_value <= 0.05)
+        return float(np.mean(rejected))
+
+    few, many = found(15), found(60)
+    assert many > few + 0.2
+    assert many > 0.8
 
 
 def test_another_number_of_axes_is_refused() -> None:

@@ -9,11 +9,9 @@ functions that `analyze` uses. The truth is that of 60 studies of 60 seeds each,
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +22,7 @@ from analysis.statistics.agreement import (
     operation_agreement,
     probability_divergence,
 )
-from analysis.statistics.inference import Quantity, difference, interquartile, interval, rate
+from analysis.statistics.inference import Quantity, interquartile, interval, rate
 from analysis.statistics.quantities import of_runs
 from analysis.statistics.seeds import Agreement, Ratio, Values
 
@@ -123,9 +121,9 @@ def draw(world: World, rng: np.random.Generator, n: int) -> Study:
         choices = np.where(wrong, (right + rng.integers(1, 5, (n, 6))) % 5, right)
     starts = softmax(2 * np.eye(5) + 1e-3 * rng.normal(size=(n, 4, 5, 5)))
     accuracy = 0.9 - 0.3 * mode + 0.02 * world.noise * scale * rng.normal(size=n)
-    d_start = 0.02 * scale * rng.gamma(4, 0.25, n)
-    d_columns = d_start * rng.beta(6, 4, n)
-    d_full = d_columns * rng.beta(8, 2, n)
+    d_start = 0.02 * scale * rng.gamma(9, 1 / 9, n)
+    d_columns = d_start * rng.beta(12, 8, n)
+    d_full = d_columns - d_start * (0.1 + 0.1 * rng.normal(size=n))  # rows may mislead
     return Study(
         edges, choices, part((4, 5, 5), 2), starts, part((2, 3), 3),
         accuracy, mode == 1, np.stack([d_start, d_columns, d_full], axis=1),
