@@ -89,13 +89,15 @@ def by_setting(tables: Tables, dashes: Mapping[str, str], what: str) -> Figure:
     shown, remark = study.shown(frame)
     frame = frame[frame["setting"].isin(shown)]
     figure, axes = grid(len(shown), 3, (2.7, 1.6), sharex=True, sharey=True)
+    # Limits first: shared axes would else be fitted anew at every line.
+    _ends(axes[0], frame["epoch"])
+    ends = (clipped(next(iter(dashes)), frame[end]) for end in ("low", "high"))
+    axes[0].set_ylim(*span(frame["estimate"], *ends))
     for ax, (setting, lines) in zip(axes, _groups(frame, "setting", shown), strict=True):
         color = study.looks[setting].color
         for quantity, line in _groups(lines, "quantity", dashes):
             _line(ax, line, {"color": color, "linestyle": dashes[quantity]}, band=True)
         ax.set_title(study.name(setting, letters(2.6), 2), fontsize="small")
-    _ends(axes[0], frame["epoch"])
-    axes[0].set_ylim(*span(frame["estimate"], *(clipped(next(iter(dashes)), frame[c]) for c in ("low", "high"))))
     _label_epochs(axes, 3, frame["epoch"])
     figure.supylabel(what, fontsize="small")
     entries = [
@@ -126,14 +128,14 @@ def together(tables: Tables, frame: pd.DataFrame, quantities: Sequence[str]) -> 
     figure, axes = grid(len(quantities), 3, (2.7, 1.8), between=(0.45, 0.6))
     banded = len(shown) * len(cells) <= MOST_BANDS
     for ax, (quantity, lines) in zip(axes, _groups(frame, "quantity", quantities), strict=True):
+        _ends(ax, frame["epoch"])
+        ends = [clipped(quantity, lines[c]) for c in ("low", "high")] if banded else [[], []]
+        ax.set_ylim(*span(lines["estimate"], *ends, lines["null_mean"]))
         for setting, of_setting in _groups(lines, "setting", shown):
             for cell, line in of_setting.groupby("cell"):
                 style = study.looks[setting].line() | {"linestyle": dashes[cell]}
                 _line(ax, line, style, banded)
-        ends = [clipped(quantity, lines[c]) for c in ("low", "high")] if banded else [[], []]
-        ax.set_ylim(*span(lines["estimate"], *ends, lines["null_mean"]))
         ax.set_title(label(quantity, 2.7), fontsize="small")
-        _ends(ax, frame["epoch"])
     _label_epochs(axes, 3, frame["epoch"])
     entries: list[Line2D] = study.entries(shown)
     if len(cells) > 1:
@@ -197,7 +199,7 @@ def ladder(tables: Tables) -> Figure:
     collapsed = rows(tables, "seed_values", "run_id", collapsed=True)["run_id"]
     frame = frame.groupby(["setting", "run_id"], sort=False)[list(STEPS)].mean().reset_index()
     shown, remark = study.shown(frame.dropna(), MOST_LADDERS)
-    figure, axes = grid(len(shown), 3, (1.45, 1.9), sharex=True, sharey=True)
+    figure, axes = grid(len(shown), 3, (1.55, 1.7), sharey=True)
     for ax, setting in zip(axes, shown, strict=True):
         seeds = frame[frame["setting"] == setting].dropna()
         color = study.looks[setting].color
@@ -207,19 +209,16 @@ def ladder(tables: Tables) -> Figure:
                     markersize=3.5, markerfacecolor=face, label="one seed")  # fmt: skip
         mean = seeds[list(STEPS)].mean()
         ax.plot(range(3), mean, color=color, linewidth=3.2, zorder=3, label="mean over seeds")
-        for k, value in enumerate(mean):
-            ax.annotate(f"{value:.3f}", (k, value), (0, 7), textcoords="offset points", zorder=4,
-                        ha="center", fontsize="small",
-                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})  # fmt: skip
         name = wrapped(setting, letters(1.45), 3)
         ax.set_title(f"{name}\n(n={len(seeds)})", fontsize="small")
-        ax.set_xticks(range(3), list(STEPS.values()), fontsize="small")
+        steps = [f"{name}\n{value:.3f}" for name, value in zip(STEPS.values(), mean, strict=True)]
+        ax.set_xticks(range(3), steps, fontsize="small")
         ax.set_xlim(-0.4, 2.4)
         ax.grid(axis="x", visible=False)
     axes[0].set_ylim(0, 1.12 * float(frame.loc[frame["setting"].isin(shown), list(STEPS)].max().max()))
     figure.supylabel("D in bits to the seed's own flow\n(smaller is better)", fontsize="small")
     entries: list[Artist] = [
-        entry("mean over seeds", color=GREY, linestyle="-", linewidth=3.2),
+        entry("mean over seeds (its numbers beneath)", color=GREY, linestyle="-", linewidth=3.2),
         entry("one seed", color=GREY, linestyle="-", linewidth=0.8, marker="o", markersize=3.5),
     ]
     if frame["run_id"].isin(collapsed).any():

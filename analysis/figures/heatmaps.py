@@ -102,11 +102,10 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
             images["sd over seeds"] = _map(ax, link.sd, "Oranges", highest, across + GAP)
         elif small:
             _write(ax, link.mean, link.sd)
-        _frame(ax, link, down, total, [k * (across + GAP) for k in range(maps)])
-        if alike and index % columns:
-            ax.set_yticks([])
-        if alike and index + columns < len(links):
-            ax.set_xticks([])
+        _frame(
+            ax, link, down, total, [k * (across + GAP) for k in range(maps)],
+            named=(not alike or index + columns >= len(links), not alike or index % columns == 0),
+        )  # fmt: skip
         title = f"{link_name(link.nodes)}\nw {link.weight:.2f} {marks.get(link.nodes, '')}"
         ax.set_title(title.rstrip(), fontsize="small")
     for name, image in images.items():
@@ -158,15 +157,12 @@ def matrices(tables: Tables) -> Figure:
         for row, values in enumerate((link.start, link.mean)):
             ax = axes[row * len(links) + k]
             image = _map(ax, values, "Blues", 1)
-            _frame(ax, link, down, across, [0])
+            _frame(ax, link, down, across, [0], named=(row == 1, k == 0))
             if inch > 0.2:
                 _write(ax, values)
             if row == 0:
-                ax.set_xticks([])
                 ax.set_title("{}→{} to {}→{}".format(*link.nodes), fontsize="small")
-            if k:
-                ax.set_yticks([])
-            else:
+            if k == 0:
                 ax.set_ylabel(("start", "end")[row], fontsize="medium")
     figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
                     label="mean over seeds (0..1)")  # fmt: skip
@@ -190,19 +186,24 @@ def _map(ax: Axes, values: np.ndarray, colours: str, highest: float, start: floa
     return ax.imshow(values, cmap=colours, vmin=0, vmax=highest, aspect="auto", extent=extent)
 
 
-def _frame(ax: Axes, link: Link, down: int, across: float, starts: Sequence[float]) -> None:
-    """Limits, names of operations, and a thin frame around each matrix."""
+def _frame(
+    ax: Axes, link: Link, down: int, across: float, starts: Sequence[float],
+    named: tuple[bool, bool],
+) -> None:  # fmt: skip
+    """Limits, a thin frame around each matrix, and names of columns and rows where `named`."""
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
     height, width = link.mean.shape
     for start in starts:
         ax.add_patch(Rectangle((start - 0.5, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
-    names = list(map(operation_name, link.columns))
-    ax.set_xticks([s + i for s in starts for i in range(width)], names * len(starts), rotation=90)
-    ax.set_yticks(range(height), list(map(operation_name, link.rows)))
+    columns, names = (list(map(operation_name, x)) for x in (link.columns, link.rows))
+    at = [s + i for s in starts for i in range(width)]
+    ax.set_xticks(*((at, columns * len(starts)) if named[0] else ([],)))
+    ax.set_yticks(*((range(height), names) if named[1] else ([],)))
     ax.tick_params(length=0, pad=2, labelsize="small")
+    ax.tick_params(axis="x", labelrotation=90)
+    ax.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
 
 
 def _write(ax: Axes, mean: np.ndarray, sd: np.ndarray | None = None) -> None:

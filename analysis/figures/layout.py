@@ -36,7 +36,7 @@ MOST = 24
 """Settings in one figure; the tables have all of them."""
 
 _POINTS = 12 * 0.8 * 1.05  # of the text of seaborn's `paper` with our scale of fonts
-_LETTER = 0.072  # inches of a letter of small text in `paper`
+_LETTER = 0.063  # inches of a letter of small text in `paper`
 
 
 def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame:
@@ -65,7 +65,8 @@ def drawing(style: str) -> Iterator[None]:
     """seaborn's white grid in the style's context, for the figures made inside, nothing else."""
     context = seaborn.plotting_context(STYLES[known_style(style)], font_scale=1.05)
     ours = {"axes.titlesize": "medium", "legend.frameon": False, "legend.fontsize": "small",
-            "axes.labelsize": "small", "figure.titlesize": "medium"}  # fmt: skip
+            "axes.labelsize": "small", "figure.constrained_layout.w_pad": 0.06,
+            "text.hinting": "no_hinting"}  # fmt: skip
     with matplotlib.rc_context(seaborn.axes_style("whitegrid") | context | ours):
         yield
 
@@ -116,8 +117,7 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
         figure.suptitle(lines, fontsize="small")
         height += 0.2 * scale() * (1 + lines.count("\n"))
     if handles:
-        longest = max(len(str(h.get_label())) for h in handles)
-        columns = max(1, min(len(handles), int(room / (longest + 6)), 4))
+        columns = _columns([len(str(h.get_label())) + 7 for h in handles], room)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         height += 0.19 * scale() * -(-len(handles) // columns) + 0.1
     figure.set_size_inches(width, height)
@@ -125,11 +125,23 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
     return figure
 
 
+def _columns(widths: Sequence[int], room: float) -> int:
+    """How many columns of a legend, which fills column by column, fit into a room in letters."""
+    for columns in range(min(8, len(widths)), 1, -1):
+        down = -(-len(widths) // columns)
+        if sum(max(widths[k : k + down]) for k in range(0, len(widths), down)) <= room:
+            return columns
+    return 1
+
+
 def settle(figure: Figure) -> None:
-    """Work the layout out once, at a resolution at which a pixel is a point, and keep it."""
+    """Work the layout out once and keep it: without hinting it holds at every resolution."""
     engine = figure.get_layout_engine()
     if engine is not None:
-        figure.set_dpi(72)
+        # What is drawn inside axes needs no room around them, and takes long to measure.
+        for ax in figure.axes:
+            for artist in (*ax.lines, *ax.collections, *ax.patches, *ax.images, *ax.texts):
+                artist.set_in_layout(False)
         FigureCanvasAgg(figure)
         engine.execute(figure)
         figure.set_layout_engine("none")
@@ -164,7 +176,7 @@ class Study:
             remark = f"{most - 1} and a placebo, the first of {len(every)} settings"
         return chosen, remark
 
-    def name(self, setting: str, width: int = 40, lines: int = 1) -> str:
+    def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
         """A setting's name with its number of seeds."""
         n = f" (n={int(self.n.get(setting, 0))})"
         return wrapped(setting, max(8, width - len(n) * (lines == 1)), lines) + n

@@ -16,7 +16,8 @@ def png(figure: Figure, dpi: int = 144) -> bytes:
     figure.set_dpi(dpi)
     figure.set_facecolor("white")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with matplotlib.rc_context({"text.hinting": "no_hinting"}):  # widths as they were laid out
+        canvas.draw()
     size = canvas.get_width_height()
     image = Image.frombuffer("RGBA", size, canvas.buffer_rgba()).convert("RGB")
     buffer = io.BytesIO()

@@ -82,13 +82,13 @@ def similarity(tables: Tables) -> Figure:
     )  # fmt: skip
     # scipy's leaves are 10 apart, the first at 5
     left.add_collection(
-        LineCollection([np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)], colors=DARK, linewidths=0.7)
+        LineCollection([np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)], colors=DARK, linewidths=0.7 if count <= 100 else 0.3)
     )
     left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
     left.set_axis_off()
     colours = [study.looks[runs[k][0]].color for k in order]
     extent = (0, 1, 10 * count, 0)
-    strip.imshow(matplotlib.colors.to_rgb_array(colours)[:, None] if False else np.array([[matplotlib.colors.to_rgb(c)] for c in colours]), aspect="auto", extent=extent)
+    strip.imshow(np.array([[matplotlib.colors.to_rgb(c)] for c in colours]), aspect="auto", extent=extent)
     strip.set_axis_off()
     least = float(np.floor(10 * matrix.min()) / 10)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="mako_r", vmin=min(least, 0.9), vmax=1,
@@ -96,7 +96,7 @@ def similarity(tables: Tables) -> Figure:
     ax.grid(visible=False)
     ax.set_xticks([])
     names = [runs[k][1] for k in order] if count <= 40 else []
-    ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize="x-small")
+    ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize="small" if count <= 24 else "x-small")
     ax.yaxis.tick_right()
     figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30,
                     label="similarity of two runs (1 − bits between their edges' probabilities)")  # fmt: skip

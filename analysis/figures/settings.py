@@ -34,8 +34,13 @@ def of_stability(
         found.append(frame.assign(row=frame["setting"], panel=frame["quantity"]))
     shown, remark = study.shown(found[0])
     frames = [frame[frame["setting"].isin(shown)] for frame in found]
-    names = {s: study.name(s, 32, 2) for s in shown}
-    return Forest(*frames, names), remark
+    return Forest(*frames, names_of(study, shown)), remark
+
+
+def names_of(study: Study, shown: Sequence[str]) -> dict[str, str]:
+    """Names of rows: in two lines where there is room for them."""
+    few = len(shown) <= 12
+    return {s: study.name(s, 32 if few else 44, 1 + few) for s in shown}
 
 
 def accuracy(tables: Tables) -> Figure:
@@ -97,10 +102,10 @@ def controls(tables: Tables) -> Figure:
         ["kind", "setting"], key=lambda c: c.map(order) if c.name == "setting" else c, kind="stable"
     )
     frame = frame.assign(
-        row=frame["setting"] + " − " + frame["reference"], panel=frame["quantity"],
+        row=frame["setting"] + " − " + frame["reference"] + " (n=" + frame["seeds"].astype(str) + ")", panel=frame["quantity"],
         estimate=frame["difference"], null_mean=np.nan,
     )  # fmt: skip
-    names = {row: wrapped(row, 42, 2) for row in frame["row"].unique()}
+    names = {row: wrapped(row, 44, 2) for row in frame["row"].unique()}
     present = [q for q in CONTROLLED if q in set(frame["quantity"])]
     nothing = rows({}, "", "row", "panel", *NEEDED, "value", "collapsed")
     said = "right of 0: more in the setting than in its control"
@@ -139,7 +144,7 @@ def seeds_needed(tables: Tables) -> Figure:
         .drop_duplicates("panel").itertuples(index=False)
     }  # fmt: skip
     nothing = rows({}, "", "row", "panel", *NEEDED, "value", "collapsed")
-    names = {s: study.name(s, 32, 2) for s in shown}
+    names = names_of(study, shown)
     return panels_of(
         study, Forest(frame, nothing, nothing, names), list(labels), columns=3, wide=2.4,
         labels=labels, remark=remark, log=True, mark="the seeds there are",

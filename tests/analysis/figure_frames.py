@@ -162,8 +162,9 @@ def make(
                     "seeds_high": 4 * seeds_for if known else np.nan, "seeds_here": seeds,
                     "width_here": 0.4, "note": "",
                 })  # fmt: skip
-    for (name, model), (other, kind) in itertools.product(settings, settings):
-        if model == "transition" and kind in ("placebo", "independent"):
+    controls = {kind: other for other, kind in reversed(settings) if kind != "transition"}
+    for (name, model), (kind, other) in itertools.product(settings, controls.items()):
+        if model == "transition":
             for cell, q in itertools.product(cells, ("dependence_stability", "dependence_transfer")):
                 out["comparisons"].append({
                     "setting": name, "reference": other, "kind": kind, "cell": cell, "quantity": q,
