@@ -1,4 +1,4 @@
-"""Where a study's variance comes from: the setting and each of the three seeds.
+"""Where a study's variance comes from: the setting, each of the three seeds, and both together.
 
 It takes crossed seeds (`seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`); where they are
 always equal their shares cannot be told apart, and the report says so.
@@ -17,7 +17,7 @@ from analysis.data.samples import SEEDS, Sample, read_samples
 from analysis.statistics import variance
 from analysis.statistics.divergence import matched_divergences
 from analysis.statistics.metrics import Array
-from analysis.statistics.variance import Components, DistanceComponents
+from analysis.statistics.variance import Components
 
 SCALARS = (
     "valid_accuracy",
@@ -29,13 +29,15 @@ SCALARS = (
     "skip_connections",
     "inner_edges_kept",
 )
+FACTORS = ("setting", *SEEDS)
 
-MOST_RUNS = 1000
-"""Runs in a decomposition of matrices, which takes every pair of them; the first ones by seed."""
+MOST_RUNS = 500
+"""Runs in a decomposition of matrices, which takes every pair of them: fewer seeds beyond."""
 
 RESIDUAL_MEANS = (
-    "A run is deterministic given its setting and its three seeds, so the residual is what "
-    "these act together (their interactions), not noise of measurement."
+    "A run is deterministic given its setting and its three seeds, so the residual is not noise "
+    "of measurement but what two or three seeds do together, alike in all settings or not. The "
+    "settings' variance is of those at hand and says nothing of others."
 )
 
 
@@ -43,51 +45,64 @@ RESIDUAL_MEANS = (
 class StudyVariance:
     """Components of every per-run quantity, and of edges and matrices by cell kind.
 
-    reason: why there are none; empty where there are. Keys of `objects`: (cell, what), what
-    being `edge_probabilities` or `transition_matrices`.
+    reason: why there are none; empty where there are. Keys of `found`: (cell, quantity), the
+    cell being `all` for quantities of a run; of a cell there are `edge_probabilities` and
+    `transition_matrices`. note: which runs were left out.
     """
 
     reason: str
-    scalars: Mapping[str, Components] = field(default_factory=dict)
-    objects: Mapping[tuple[str, str], DistanceComponents] = field(default_factory=dict)
+    found: Mapping[tuple[str, str], Components] = field(default_factory=dict)
+    note: str = ""
 
 
 def study_variance(results: Results, runs: pd.DataFrame) -> StudyVariance:
     """The decomposition of all runs that did not diverge."""
-    names = ("setting", *SEEDS)
-    reason = variance.why_not_crossed({name: runs[name].to_numpy() for name in names})
+    reason = variance.why_not_crossed(_factors(runs))
     if reason:
         return StudyVariance(reason)
-    scalars = {}
+    common = runs[variance.in_every_setting(_factors(runs))]
+    left_out = len(runs) - len(common)
+    note = f"{left_out} runs left out: their seeds are not in every setting" if left_out else ""
+    found = {}
     for name in SCALARS:
-        values = runs[name].to_numpy(float)
-        keep = np.isfinite(values)
-        if keep.sum() > 2:
-            factors = {f: runs.loc[keep, f].to_numpy() for f in names}
-            scalars[name] = variance.components(values[keep], factors)
-    return StudyVariance("", scalars, _objects(results, runs))
+        known = common[np.isfinite(common[name].to_numpy(float))]
+        if len(known) and not variance.why_not_crossed(_factors(known)):
+            found["all", name] = variance.components(known[name], _factors(known))
+    return StudyVariance("", found | _objects(results, _fewer(common)), note)
 
 
-def _objects(results: Results, runs: pd.DataFrame) -> dict[tuple[str, str], DistanceComponents]:
-    per_setting = max(1, MOST_RUNS // runs["setting"].nunique())
-    samples = {
-        str(name): read_samples(results, group.sort_values(list(SEEDS)).head(per_setting))["last"]
-        for name, group in runs.groupby("setting")
-    }
+def _factors(runs: pd.DataFrame) -> dict[str, Array]:
+    return {name: runs[name].to_numpy() for name in FACTORS}
+
+
+def _fewer(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the first seeds of each kind: about `MOST_RUNS`, and as crossed as before."""
+    kept = {seed: sorted(runs[seed].unique()) for seed in SEEDS}
+    while len(runs) > MOST_RUNS:
+        longest = max(kept, key=lambda seed: len(kept[seed]))
+        if len(kept[longest]) <= variance.LEAST_CROSSED[0]:
+            break
+        runs = runs[runs[longest] != kept[longest].pop()]
+    return runs
+
+
+def _objects(results: Results, runs: pd.DataFrame) -> dict[tuple[str, str], Components]:
+    samples = {str(k): read_samples(results, g)["last"] for k, g in runs.groupby("setting")}
     found = {}
     for cell in sorted({c for s in samples.values() for c in s.cells}):
         for what in ("edge_probabilities", "transition_matrices"):
             arrays = {name: _arrays(sample, cell, what) for name, sample in samples.items()}
             arrays = {name: a for name, a in arrays.items() if a}
-            shapes = {tuple(x.shape[1:] for x in a) for a in arrays.values()}
-            if len(shapes) != 1:
+            if len({tuple(x.shape[1:] for x in a) for a in arrays.values()}) != 1:
                 continue  # no setting has any, or they are of different spaces
+            factors = {"setting": np.repeat(list(arrays), [samples[n].n for n in arrays])}
+            seeds = np.concatenate([samples[name].seeds for name in arrays])
+            factors |= dict(zip(SEEDS, seeds.T, strict=True))
+            if variance.why_not_crossed(factors):
+                continue
             joined = [np.concatenate(parts) for parts in zip(*arrays.values(), strict=True)]
             distances = sum(_mean_divergence(x) for x in joined) / len(joined)
-            seeds = np.concatenate([samples[name].seeds for name in arrays])
-            factors = {"setting": np.repeat(list(arrays), [samples[n].n for n in arrays])}
-            factors |= dict(zip(SEEDS, seeds.T, strict=True))
-            found[cell, what] = variance.distance_components(distances, factors)
+            found[cell, what] = variance.components(distances, factors)
     return found
 
 
@@ -99,34 +114,19 @@ def _arrays(sample: Sample, cell: str, what: str) -> list[Array]:
 
 def _mean_divergence(x: Array) -> Array:
     """(n, ...) to (n, n): the mean divergence of two runs, the square of a distance."""
-    between = matched_divergences(x)
-    return between.reshape(len(x), len(x), -1).mean(axis=-1)
+    return matched_divergences(x).reshape(len(x), len(x), -1).mean(axis=-1)
 
 
 def table(item: StudyVariance) -> pd.DataFrame:
     """The `variance` table: one row per quantity, cell kind and source of variance."""
-    rows = [
-        (
-            "all",
-            name,
-            source,
-            value,
-            c.shares[source],
-            *c.intervals.get(source, (np.nan, np.nan)),
-            c.n,
-        )
-        for name, c in item.scalars.items()
-        for source, value in c.variances.items()
-    ]
-    rows += [
-        (cell, what, source, value, c.shares[source], np.nan, np.nan, c.n)
-        for (cell, what), c in item.objects.items()
-        for source, value in c.variances.items()
-    ]
-    columns = ["cell", "quantity", "source", "variance", "share", "low", "high", "runs"]
-    frame = pd.DataFrame(rows, columns=columns)
+    columns = ["cell", "quantity", "source", "variance", "share", "low", "high", "runs", "note"]
     if item.reason:
-        frame = pd.DataFrame(
-            [{"quantity": "none", "note": item.reason}], columns=[*columns, "note"]
-        )
-    return frame
+        return pd.DataFrame([{"quantity": "none", "note": item.reason}], columns=columns)
+    negative = "estimated below 0, set to 0"
+    rows = [
+        (*key, source, value, c.shares[source], *c.intervals[source], c.n)
+        + ("; ".join(filter(None, [item.note, negative if source in c.below else ""])),)
+        for key, c in item.found.items()
+        for source, value in c.variances.items()
+    ]
+    return pd.DataFrame(rows, columns=columns)

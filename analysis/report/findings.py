@@ -282,11 +282,11 @@ def variance(item: StudyVariance) -> list[str]:
         return [item.reason]
     sentences = []
     for name in ("derived_accuracy", "benchmark_test", "dependence_strength"):
-        c = item.scalars.get(name)
+        c = item.found.get(("all", name))
         if c is None or not np.isfinite(list(c.shares.values())).any():
             continue
         parts = [
-            f"{s.removeprefix('seed_') + (' seed' if s.startswith('seed_') else '')} {v:.0%}"
+            f"{source(s)} {v:.0%}"
             for s, v in sorted(c.shares.items(), key=lambda x: -np.nan_to_num(x[1]))
             if np.isfinite(v)
         ]
@@ -294,3 +294,10 @@ def variance(item: StudyVariance) -> list[str]:
             f"Of the variance of {name.replace('_', ' ')} (n={c.n} runs): {listed(parts)}."
         )
     return [*sentences, RESIDUAL_MEANS]
+
+
+def source(name: str) -> str:
+    """A source of variance in words: `setting:seed_data` is `setting x data seed`."""
+    first, _, seed = name.rpartition(":")
+    words = f"{seed.removeprefix('seed_')} seed" if seed.startswith("seed_") else seed
+    return f"{first} x {words}" if first else words

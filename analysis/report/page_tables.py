@@ -187,9 +187,8 @@ MOST_ROWS = 60
 def variance_table(computed: Computed) -> Table | None:
     if computed.variance.reason:
         return None
-    found = [("all", name, c.shares, c.n) for name, c in computed.variance.scalars.items()]
-    found += [(cell, what, c.shares, c.n) for (cell, what), c in computed.variance.objects.items()]
-    sources = ["setting", *SEEDS, "residual"]
+    found = [(*key, c.shares, c.n) for key, c in computed.variance.found.items()]
+    sources = ["setting", *SEEDS, *(f"setting:{seed}" for seed in SEEDS), "residual"]
     rows = [
         [
             name.replace("_", " "),
@@ -200,12 +199,12 @@ def variance_table(computed: Computed) -> Table | None:
         for cell, name, shares, n in found
     ]
     return Table(
-        ["quantity", "cell", *(x.replace("_", " ") for x in sources), "n"],
+        ["quantity", "cell", *(findings.source(x) for x in sources), "n"],
         rows,
-        "Shares of variance. Of single runs: REML of a mixed model with crossed random effects "
-        "(intervals in tables/variance.csv; with four or five seeds of a kind they are wide). Of "
-        "edges and matrices: squared distances are mean Jensen-Shannon divergences, decomposed "
-        "as in a distance-based analysis of variance.",
+        "Shares of variance, by expected mean squares; estimates below 0 are set to 0. Intervals "
+        "are in tables/variance.csv: with four or five seeds of a kind they are wide. Of edges and "
+        "matrices: squared distances are mean Jensen-Shannon divergences. "
+        + " ".join(filter(None, [computed.variance.note])),
     )
 
 
