@@ -1,4 +1,4 @@
-"""Where a study's variance comes from: the setting and each of the three seeds.
+"""Where a study's variance comes from: the setting, each of the three seeds, and both together.
 
 It takes crossed seeds (`seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`); where they are
 always equal their shares cannot be told apart, and the report says so.
@@ -7,17 +7,15 @@ always equal their shares cannot be told apart, and the report says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from analysis.data.results import Results
-from analysis.data.samples import SEEDS, Sample, read_samples
+from analysis.data.samples import SEEDS, Sample
 from analysis.statistics import variance
 from analysis.statistics.divergence import matched_divergences
 from analysis.statistics.metrics import Array
-from analysis.statistics.variance import Components, DistanceComponents
+from analysis.statistics.variance import Components
 
 SCALARS = (
     "valid_accuracy",
@@ -29,65 +27,80 @@ SCALARS = (
     "skip_connections",
     "inner_edges_kept",
 )
+FACTORS = ("setting", *SEEDS)
 
-MOST_RUNS = 1000
-"""Runs in a decomposition of matrices, which takes every pair of them; the first ones by seed."""
+MOST_RUNS = 500
+"""Runs in a decomposition of matrices, which takes every pair of them: fewer seeds beyond."""
 
-RESIDUAL_MEANS = (
-    "A run is deterministic given its setting and its three seeds, so the residual is what "
-    "these act together (their interactions), not noise of measurement."
-)
+COLUMNS = ("cell", "quantity", "source", "variance", "share", "low", "high", "runs", "note")
+NEGATIVE = "estimated below 0, set to 0"
+
+Found = dict[tuple[str, str], Components]
 
 
-@dataclass(frozen=True)
-class StudyVariance:
-    """Components of every per-run quantity, and of edges and matrices by cell kind.
+def variance_table(runs: pd.DataFrame, samples: Mapping[str, Sample | None]) -> pd.DataFrame:
+    """One row per quantity, cell kind and source of variance, of all runs that did not diverge.
 
-    reason: why there are none; empty where there are. Keys of `objects`: (cell, what), what
-    being `edge_probabilities` or `transition_matrices`.
+    samples: each setting's architectures, read where its seeds are crossed. The cell is `all`
+    for quantities of a run; of a cell there are `edge_probabilities` and `transition_matrices`.
+    Where the design allows none, one row with the quantity `none` has the reason as its note.
     """
-
-    reason: str
-    scalars: Mapping[str, Components] = field(default_factory=dict)
-    objects: Mapping[tuple[str, str], DistanceComponents] = field(default_factory=dict)
-
-
-def study_variance(results: Results, runs: pd.DataFrame) -> StudyVariance:
-    """The decomposition of all runs that did not diverge."""
-    names = ("setting", *SEEDS)
-    reason = variance.why_not_crossed({name: runs[name].to_numpy() for name in names})
+    reason = variance.why_not_crossed(_factors(runs))
     if reason:
-        return StudyVariance(reason)
-    scalars = {}
+        return pd.DataFrame([{"quantity": "none", "note": reason}], columns=list(COLUMNS))
+    common = runs[variance.in_every_setting(_factors(runs))]
+    left_out = len(runs) - len(common)
+    note = f"{left_out} runs left out: their seeds are not in every setting" if left_out else ""
+    found: Found = {}
     for name in SCALARS:
-        values = runs[name].to_numpy(float)
-        keep = np.isfinite(values)
-        if keep.sum() > 2:
-            factors = {f: runs.loc[keep, f].to_numpy() for f in names}
-            scalars[name] = variance.components(values[keep], factors)
-    return StudyVariance("", scalars, _objects(results, runs))
+        known = common[np.isfinite(common[name].to_numpy(float))]
+        if len(known) and not variance.why_not_crossed(_factors(known)):
+            found["all", name] = variance.components(known[name], _factors(known))
+    chosen = {str(k): list(g["run_id"]) for k, g in _fewer(common).groupby("setting")}
+    found |= _objects({
+        name: sample.of_runs(chosen[name])
+        for name, sample in samples.items() if sample is not None and name in chosen
+    })  # fmt: skip
+    rows = [
+        (*key, source, value, c.shares[source], *c.intervals[source], c.n)
+        + ("; ".join(filter(None, [note, NEGATIVE if source in c.below else ""])),)
+        for key, c in found.items()
+        for source, value in c.variances.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _objects(results: Results, runs: pd.DataFrame) -> dict[tuple[str, str], DistanceComponents]:
-    per_setting = max(1, MOST_RUNS // runs["setting"].nunique())
-    samples = {
-        str(name): read_samples(results, group.sort_values(list(SEEDS)).head(per_setting))["last"]
-        for name, group in runs.groupby("setting")
-    }
-    found = {}
+def _factors(runs: pd.DataFrame) -> dict[str, Array]:
+    return {name: runs[name].to_numpy() for name in FACTORS}
+
+
+def _fewer(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the first seeds of each kind: about `MOST_RUNS`, and as crossed as before."""
+    kept = {seed: sorted(runs[seed].unique()) for seed in SEEDS}
+    while len(runs) > MOST_RUNS:
+        longest = max(kept, key=lambda seed: len(kept[seed]))
+        if len(kept[longest]) <= variance.LEAST_CROSSED[0]:
+            break
+        runs = runs[runs[longest] != kept[longest].pop()]
+    return runs
+
+
+def _objects(samples: Mapping[str, Sample]) -> Found:
+    found: Found = {}
     for cell in sorted({c for s in samples.values() for c in s.cells}):
         for what in ("edge_probabilities", "transition_matrices"):
             arrays = {name: _arrays(sample, cell, what) for name, sample in samples.items()}
             arrays = {name: a for name, a in arrays.items() if a}
-            shapes = {tuple(x.shape[1:] for x in a) for a in arrays.values()}
-            if len(shapes) != 1:
+            if len({tuple(x.shape[1:] for x in a) for a in arrays.values()}) != 1:
                 continue  # no setting has any, or they are of different spaces
+            factors = {"setting": np.repeat(list(arrays), [samples[n].n for n in arrays])}
+            seeds = np.concatenate([samples[name].seeds for name in arrays])
+            factors |= dict(zip(SEEDS, seeds.T, strict=True))
+            if variance.why_not_crossed(factors):
+                continue
             joined = [np.concatenate(parts) for parts in zip(*arrays.values(), strict=True)]
             distances = sum(_mean_divergence(x) for x in joined) / len(joined)
-            seeds = np.concatenate([samples[name].seeds for name in arrays])
-            factors = {"setting": np.repeat(list(arrays), [samples[n].n for n in arrays])}
-            factors |= dict(zip(SEEDS, seeds.T, strict=True))
-            found[cell, what] = variance.distance_components(distances, factors)
+            found[cell, what] = variance.components(distances, factors)
     return found
 
 
@@ -99,34 +112,4 @@ def _arrays(sample: Sample, cell: str, what: str) -> list[Array]:
 
 def _mean_divergence(x: Array) -> Array:
     """(n, ...) to (n, n): the mean divergence of two runs, the square of a distance."""
-    between = matched_divergences(x)
-    return between.reshape(len(x), len(x), -1).mean(axis=-1)
-
-
-def table(item: StudyVariance) -> pd.DataFrame:
-    """The `variance` table: one row per quantity, cell kind and source of variance."""
-    rows = [
-        (
-            "all",
-            name,
-            source,
-            value,
-            c.shares[source],
-            *c.intervals.get(source, (np.nan, np.nan)),
-            c.n,
-        )
-        for name, c in item.scalars.items()
-        for source, value in c.variances.items()
-    ]
-    rows += [
-        (cell, what, source, value, c.shares[source], np.nan, np.nan, c.n)
-        for (cell, what), c in item.objects.items()
-        for source, value in c.variances.items()
-    ]
-    columns = ["cell", "quantity", "source", "variance", "share", "low", "high", "runs"]
-    frame = pd.DataFrame(rows, columns=columns)
-    if item.reason:
-        frame = pd.DataFrame(
-            [{"quantity": "none", "note": item.reason}], columns=[*columns, "note"]
-        )
-    return frame
+    return matched_divergences(x).reshape(len(x), len(x), -1).mean(axis=-1)

@@ -363,8 +363,9 @@ def variance(frame: pd.DataFrame) -> list[str]:
             )
     return [
         *sentences,
-        "A run is deterministic given its setting and its three seeds, so the residual is what "
-        "the seeds do together, not noise of measurement.",
+        "A run is deterministic given its setting and its three seeds, so the residual is not "
+        "noise of measurement but what two or three seeds do together, alike in all settings or "
+        "not. The settings' variance is of those at hand and says nothing of others.",
     ]
 
 

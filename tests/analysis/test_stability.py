@@ -273,7 +273,7 @@ def test_variance_is_attributed_where_seeds_are_crossed(tmp_path: Path) -> None:
     crossed_study(tmp_path)
     study = computed(tmp_path)
     assert study.variance.reason == ""
-    shares = study.variance.scalars["derived_accuracy"].shares
+    shares = study.variance.found["all", "derived_accuracy"].shares
     assert shares["seed_data"] > 0.95
     table = frames(study)["variance"]
     assert {"edge_probabilities", "transition_matrices"} <= set(table["quantity"])

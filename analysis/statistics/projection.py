@@ -1,0 +1,92 @@
+"""How many seeds a goal takes, and how reliable means over seeds are. Arrays in, numbers out.
+
+What one seed and one pair of seeds add to the variance is estimated from the seeds there are, and
+few seeds know it badly: a variance of n seeds is off by a factor that follows a chi-square with
+n - 1 degrees of freedom. So the answer is a range, from the number that would do if the variance
+were as small as one study in twenty would have it, to that if it were as large; and under
+LEAST_SEEDS seeds there is none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from analysis.statistics.inference import NAN, Statistic, components
+from analysis.statistics.metrics import Array, t_quantile
+
+LEAST_SEEDS = 6
+MOST_SEEDS = 200
+
+Needed = tuple[int | None, int | None, int | None]
+"""Seeds that a goal takes: low, best, high; None: more than MOST_SEEDS."""
+
+
+def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+    of_seed, of_pair = components(statistic)
+    m = np.asarray(m, dtype=float)
+    variance = 4 * factor * (of_seed + of_pair / np.maximum(m - 2, 1)) / m
+    one_step = statistic.step * statistic.n / m
+    return 2 * t_quantile(m - 1) * np.maximum(np.sqrt(variance), one_step)
+
+
+def factors(n: int) -> tuple[float, float, float]:
+    """How much smaller, and larger, the variance may be than n seeds say (90%); 1 between."""
+    low, high = special.chdtri(n - 1, (0.05, 0.95))  # quantiles 95% and 5%
+    return (n - 1) / float(low), 1.0, (n - 1) / float(high)
+
+
+def for_width(statistic: Statistic, width: float) -> Needed:
+    """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
+    each = factors(statistic.n)
+    return _three(lambda m, k: float(projected_width(statistic, m, each[k])) <= width)
+
+
+def for_difference(
+    statistic: Statistic, difference: float | None = None, power: float = 0.8
+) -> Needed:
+    """The fewest seeds that tell a true `difference` from 0: low, best, high.
+
+    statistic: usually a paired difference. difference: the one to be seen, None for the one that
+    was; the range is of the noise alone, not of what the true difference may be.
+    """
+    from statsmodels.stats.power import TTestPower  # slow to import
+
+    effect = abs(statistic.estimate if difference is None else difference)
+    noise = standard_error(statistic) * statistic.n**0.5
+    each = [effect / (noise * factor**0.5) for factor in factors(statistic.n)]
+    test = TTestPower()
+    return _three(lambda m, k: test.power(each[k], m, 0.05) >= power)
+
+
+def _three(enough: Callable[[int, int], bool]) -> Needed:
+    found = []
+    for k in range(3):
+        m = 3 + bisect_left(range(3, MOST_SEEDS + 1), True, key=lambda m: enough(m, k))
+        found.append(m if m <= MOST_SEEDS else None)
+    return found[0], found[1], found[2]
+
+
+def split_half(matrices: Sequence[ArrayLike], splits: int = 64) -> tuple[Array, Array]:
+    """Correlations (splits,) between the mean matrices of two random halves of the seeds.
+
+    matrices: (n, R, C) per link, n >= 4. The second array is of their reliabilities at n seeds.
+    """
+    arrays = [np.asarray(m, dtype=float) for m in matrices]
+    flat = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
+    n = len(flat)
+    rng = np.random.default_rng(0)
+    found = np.zeros(splits)
+    for index in range(splits):
+        order = rng.permutation(n)
+        half = n // 2
+        first, second = flat[order[:half]].mean(axis=0), flat[order[half : 2 * half]].mean(axis=0)
+        first, second = first - first.mean(), second - second.mean()
+        size = float(np.sqrt((first**2).sum() * (second**2).sum()))
+        found[index] = float(first @ second) / size if size > 1e-12 else 0.0
+    return found, 2 * found / (1 + np.maximum(found, -0.999))

@@ -1,0 +1,202 @@
+"""How often the intervals of variance shares hold the truth, in simulated studies.
+
+    python -m tests.analysis.studies.variance_worlds [--studies 1000] [--markdown]
+
+Four intervals of a share are compared: `pivots` (that of `analysis.statistics.variance`),
+`bootstrap` (percentiles of studies drawn from the estimates), `jackknife` (leaving out each level
+of each seed, Student's t of the logit with the least freedom) and `satterthwaite` (F of the
+component over the rest, each with Satterthwaite's freedom).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import stats
+
+from analysis.statistics import variance
+from analysis.statistics.metrics import Array
+
+NAMES = ("setting", "seed_weights", "seed_data", "seed_architecture")
+SOURCES = (*NAMES, *(f"setting:{seed}" for seed in NAMES[1:]), "residual")
+# Which factors (setting, weights, data, architecture) an effect belongs to, and its variance.
+Effects = Mapping[tuple[int, ...], float]
+MIXED: Effects = {
+    (0,): 1.0, (1,): 0.5, (2,): 0.25, (3,): 0.25, (0, 1): 0.25, (0, 2): 0.25, (0, 3): 0.25,
+    (1, 2): 0.25, (1, 2, 3): 0.25, (0, 1, 2, 3): 0.5,
+}  # fmt: skip
+WORLDS: dict[str, tuple[Effects, bool, float]] = {
+    "normal": (MIXED, False, 0.0),
+    "heavy tails": (MIXED, True, 0.0),
+    "no setting, no weights": (MIXED | {(0,): 0.0, (1,): 0.0, (0, 1): 0.0}, False, 0.0),
+    "one seed decides": ({(1,): 4.0, (0,): 0.2, (0, 1): 0.2, (0, 1, 2, 3): 0.2}, False, 0.0),
+    "interactions only": ({(0, 1): 1.0, (0, 1, 2, 3): 0.2}, False, 0.0),
+    "seeds act together": ({(1, 2): 1.0, (1, 3): 1.0, (0, 1, 2, 3): 0.5}, False, 0.0),
+    "15% of runs missing": (MIXED, False, 0.15),
+}
+DESIGNS = ((3, 4, 4, 3), (3, 5, 5, 4), (1, 4, 4, 3), (1, 5, 5, 4))
+Labels = dict[str, np.ndarray]
+
+
+def crossing(*sizes: int) -> Labels:
+    """Labels of a full cross of settings and seeds."""
+    columns = np.array(list(itertools.product(*map(range, sizes)))).T
+    return dict(zip(NAMES, columns, strict=True))
+
+
+def study(
+    rng: np.random.Generator, sizes: tuple[int, ...], world: tuple[Effects, bool, float]
+) -> tuple[Array, Labels]:
+    """One study's values and labels; effects are normal or Student's t with 4 degrees."""
+    effects, heavy, missing = world
+    y = np.zeros(sizes)
+    for where, size in effects.items():
+        shape = [k if i in where else 1 for i, k in enumerate(sizes)]
+        drawn = rng.standard_t(4, shape) / 2**0.5 if heavy else rng.normal(size=shape)
+        if where == (0,):  # the settings are fixed: their variance is what it is said to be
+            drawn = (drawn - drawn.mean()) / (drawn.std(ddof=1) if sizes[0] > 1 else 1.0)
+        y = y + size**0.5 * drawn
+    kept = np.sort(rng.permutation(y.size)[: round(y.size * (1 - missing))])
+    return y.ravel()[kept], {k: x[kept] for k, x in crossing(*sizes).items()}
+
+
+def truth(effects: Effects, settings: int) -> dict[str, float]:
+    """True shares; with one setting its terms are part of the seeds' and of the residual."""
+    found = dict.fromkeys(SOURCES, 0.0)
+    for where, size in effects.items():
+        mine = tuple(i for i in where if i or settings > 1)
+        if not mine:
+            continue
+        name = ":".join(NAMES[i] for i in mine)
+        found[name if name in found else "residual"] += size
+    total = sum(found.values())
+    return {name: x / total for name, x in found.items()}
+
+
+def pivots(y: Array, labels: Labels) -> Array:
+    """(8, 2): the package's own."""
+    return np.array(list(variance.components(y, labels).intervals.values()))
+
+
+def _found(y: Array, labels: Labels) -> tuple[Array, Array, Array, list[int]]:
+    """Components and mean squares (16,), degrees of freedom, levels; by the package's formulas."""
+    seeds = np.array([labels[name] for name in NAMES[1:]])
+    halves = variance._half_differences(y, labels["setting"], seeds)
+    same = np.nanmean(np.diagonal(halves, axis1=-2, axis2=-1), axis=-1)
+    off = halves[..., ~np.eye(halves.shape[-1], dtype=bool)]
+    parts = np.array([np.nanmean(off, axis=-1) if off.size else same, same])
+    found = -variance._fold(parts, (0, 1, 2, 3), subset=-1.0)
+    levels = [int(x.max()) + 1 for x in labels.values()]
+    inside = np.array(list(itertools.product((False, True), repeat=4))).reshape(2, 2, 2, 2, 4)
+    each = np.where(inside, 1, levels).prod(axis=-1)
+    freedom = np.where(inside, np.array(levels) - 1, 1).prod(axis=-1)
+    own = found * each
+    own[0, 0, 0, 0] = 0
+    squares = np.maximum(variance._fold(own, (0, 1, 2, 3), superset=1.0), 0.0)
+    return each, squares, freedom, levels
+
+
+def bootstrap(y: Array, labels: Labels) -> Array:
+    """(8, 2): shares of studies whose mean squares are drawn about the estimates."""
+    each, squares, freedom, _ = _found(y, labels)
+    chi = np.random.default_rng(0).chisquare(np.maximum(freedom, 1), (2000, 2, 2, 2, 2))
+    drawn = variance._fold(squares * chi / np.maximum(freedom, 1), (1, 2, 3, 4), superset=-1.0)
+    shares = variance._shares(variance._sources(drawn / each))
+    return np.percentile(shares, (2.5, 97.5), axis=0).T
+
+
+def jackknife(y: Array, labels: Labels) -> Array:
+    """(8, 2): the sum over seeds of the delete-one-level jackknife variances of the logit."""
+
+    def logit(keep: np.ndarray) -> Array:
+        c = variance.components(y[keep], {k: x[keep] for k, x in labels.items()}, draws=0)
+        share = np.clip(list(c.shares.values()), 1e-3, 1 - 1e-3)
+        return np.log(share / (1 - share))
+
+    spread = np.zeros(8)
+    for name in NAMES[1:]:
+        column = labels[name]
+        without = np.array([logit(column != one) for one in np.unique(column)])
+        k = len(without)
+        spread += (k - 1) ** 2 / k * without.var(axis=0, ddof=1)
+    least = min(len(np.unique(labels[name])) for name in NAMES[1:]) - 1
+    half = stats.t.ppf(0.975, least) * spread**0.5
+    centre = logit(np.ones(y.size, bool))
+    return 1 / (1 + np.exp(-np.stack([centre - half, centre + half], axis=1)))
+
+
+def satterthwaite(y: Array, labels: Labels) -> Array:
+    """(8, 2): component over the sum of the others as a ratio of scaled chi-squares."""
+    each, squares, freedom, _ = _found(y, labels)
+    flat, df = squares.ravel(), freedom.ravel().astype(float)
+    # Each source as a linear combination of the mean squares.
+    basis = np.eye(16).reshape(16, 2, 2, 2, 2)
+    weights = variance._sources(variance._fold(basis, (1, 2, 3, 4), superset=-1.0) / each).T
+    used = (df > 0) & (np.arange(16) > 0)
+    bounds = []
+    for i in range(8):
+        mine, rest = weights[i], weights.sum(axis=0) - weights[i]
+        tops = []
+        for w in (mine, rest):
+            part = (w * flat)[used]
+            value = max(part.sum(), 1e-9 * flat[used].sum())
+            tops.append((value, max(value**2 / (part**2 / df[used]).sum(), 0.1)))
+        (a, p), (b, q) = tops
+        odds = a / b / np.array([stats.f.ppf(0.975, p, q), stats.f.ppf(0.025, p, q)])
+        bounds.append(odds / (1 + odds))
+    return np.nan_to_num(np.array(bounds), nan=1.0)
+
+
+METHODS: dict[str, Callable[[Array, Labels], Array]] = {
+    "pivots": pivots,
+    "bootstrap": bootstrap,
+    "jackknife": jackknife,
+    "satterthwaite": satterthwaite,
+}
+
+
+def coverage(
+    method: Callable[[Array, Labels], Array],
+    world: tuple[Effects, bool, float],
+    sizes: tuple[int, ...],
+    studies: int,
+) -> tuple[Array, Array]:
+    """(8,) how often the interval of each source holds the truth, and its median width."""
+    right = np.array(list(truth(world[0], sizes[0]).values()))
+    bounds = np.array(
+        [method(*study(np.random.default_rng([i, *sizes]), sizes, world)) for i in range(studies)]
+    )
+    low, high = np.moveaxis(bounds, -1, 0)
+    inside = (low <= right + 1e-9) & (high >= right - 1e-9)
+    covered = np.where(np.isnan(low).any(axis=0), np.nan, inside.mean(axis=0))
+    return covered, np.median(high - low, axis=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--methods", nargs="+", default=["pivots"], choices=METHODS)
+    chosen = parser.parse_args()
+    print("Coverage in percent (median width), the least covered source of each kind.\n")
+    print("| world | settings x seeds | interval | setting | a seed | setting:seed | residual |")
+    print("|---|---|---|---|---|---|---|")
+    groups = (slice(0, 1), slice(1, 4), slice(4, 7), slice(7, 8))
+    for name, world in WORLDS.items():
+        for sizes, method in itertools.product(DESIGNS, chosen.methods):
+            covered, width = coverage(METHODS[method], world, sizes, chosen.studies)
+            cells = []
+            for part in groups:
+                if np.isnan(covered[part]).all():
+                    cells.append("")
+                    continue
+                worst = int(np.nanargmin(covered[part]))
+                cells.append(f"{100 * covered[part][worst]:.1f} ({width[part][worst]:.2f})")
+            size = " x ".join(map(str, sizes))
+            print(f"| {name} | {size} | {method} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
