@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from analysis.compute.setting import MOST_COMPARED, SettingResult
 from analysis.quantities import ALL
 from analysis.statistics.divergence import matched_divergences
-from analysis.statistics.metrics import Array
 from analysis.statistics.inference import rate
+from analysis.statistics.metrics import Array
 
 
 def similarity(items: Sequence[SettingResult], most: int = MOST_COMPARED) -> pd.DataFrame:

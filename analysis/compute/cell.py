@@ -21,9 +21,9 @@ from analysis.quantities import of_cells
 from analysis.statistics import matrices
 from analysis.statistics.agreement import chosen_operations
 from analysis.statistics.divergence import DRAWS
+from analysis.statistics.inference import Quantity
 from analysis.statistics.matrices import LinkStability
 from analysis.statistics.metrics import Array
-from analysis.statistics.inference import Quantity
 from analysis.statistics.quantities import missing
 from analysis.statistics.transfer import Transfer, transfer
 

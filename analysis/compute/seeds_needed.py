@@ -34,7 +34,7 @@ COLUMNS = (
 
 def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
     """One row per quantity and width worth asking about: the seeds it takes, as a range."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for (cell, name), q in found.items():
         if name not in PROJECTED or q.statistic is None or not q.known:
             continue

@@ -105,7 +105,8 @@ def _reservations(row: Mapping[str, Any]) -> list[str]:
     moved = row["architecture_displacement_mean"]
     if not moved >= ARCHITECTURE_MOVED:
         found.append(
-            f"hardly moved: mean architecture displacement {moved:.3f}, under {ARCHITECTURE_MOVED:g}"
+            f"hardly moved: mean architecture displacement {moved:.3f}, "
+            f"under {ARCHITECTURE_MOVED:g}"
         )
     moved = row["transition_displacement_mean"]
     if row["trainable"] and moved < TRANSITION_MOVED:
@@ -137,9 +138,9 @@ def genotypes_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def in_order(names: Sequence[str], models: Mapping[str, str], known: Sequence[str]) -> list[str]:
-    """Settings in the study file's order, which `known` has; else by model and name."""
+def in_order(models: Mapping[str, str], known: Sequence[str]) -> list[str]:
+    """Settings (to their models) in the study file's order, which `known` has; else by model."""
     rank = {"independent": 0, "placebo": 1, "transition": 2}
     place = {name: index for index, name in enumerate(known)}
     end = len(place)
-    return sorted(names, key=lambda s: (place.get(s, end), rank.get(models[s], 3), s))
+    return sorted(models, key=lambda s: (place.get(s, end), rank.get(models[s], 3), s))

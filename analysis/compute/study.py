@@ -54,7 +54,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
         number = int(trials["trial"].iloc[-1]) if chosen is None else chosen
         runs = runs[runs["tune_trial"] == number]
     models = runs.groupby("setting")["model"].first()
-    order = settings.in_order(list(models.index), models.to_dict(), results.settings)
+    order = settings.in_order(dict(zip(models.index, models, strict=True)), results.settings)
     groups = {name: settings.replicates(runs[runs["setting"] == name]) for name in order}
     replicated = {name: group for name, (group, _) in groups.items()}
     good = runs[runs["status"] != "diverged"]

@@ -70,8 +70,8 @@ def operation_probabilities(samples: Mapping[int, Sample]) -> pd.DataFrame:
             parts.append(pd.DataFrame(keys | values))
     if not parts:
         return pd.DataFrame()
-    keys = ["cell", "target", "source", "epoch"]
-    return pd.concat(parts).sort_values(keys, kind="stable", ignore_index=True)
+    order = ["cell", "target", "source", "epoch"]
+    return pd.concat(parts).sort_values(order, kind="stable", ignore_index=True)
 
 
 def settling_epochs(runs: pd.DataFrame, samples: Mapping[int, Sample]) -> Array:

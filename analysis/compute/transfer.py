@@ -103,7 +103,9 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
             "seed_weights": seeds["seed_weights"].to_numpy(),
             "seed": [seed_label(s) for s in seeds.itertuples(index=False)],
         }  # fmt: skip
-        values |= {n: getattr(t, n) if known else np.nan for n in ("d_start", "d_columns", "d_full")}
+        values |= {
+            n: getattr(t, n) if known else np.nan for n in ("d_start", "d_columns", "d_full")
+        }
         values["flow_effect"] = t.flow_effect
         values["choice_transfer"] = t.choice_transfer() if known else np.nan
         values["flow_effect_start"] = t.flow_effect_start if known else np.nan

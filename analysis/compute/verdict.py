@@ -78,15 +78,27 @@ def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         return found
     found = found.reset_index(drop=True)
-    for name in ("d_start", "d_columns", "d_full", "dependence_transfer", "low", "high",
-                 "column_transfer", "column_low", "column_high", "p_value", "found_if_planted"):
-        found[name] = found[name] if name in found else np.nan  # fmt: skip
+    for name in (
+        "d_start",
+        "d_columns",
+        "d_full",
+        "dependence_transfer",
+        "low",
+        "high",
+        "column_transfer",
+        "column_low",
+        "column_high",
+        "p_value",
+        "found_if_planted",
+    ):
+        found[name] = found.get(name, np.nan)  # fmt: skip
     found["primary"] = found.index == 0
     found["p_holm"] = np.where(found["primary"], found["p_value"], np.nan)
     found.loc[~found["primary"], "p_holm"] = holm(found.loc[~found["primary"], "p_value"])
     held = settings.set_index("setting")["reservations"]
     found["missing"] = [
-        held[setting] or why for setting, why in zip(found["setting"], found["missing"], strict=True)
+        held[setting] or why
+        for setting, why in zip(found["setting"], found["missing"], strict=True)
     ]
     both = [_verdict(row) for row in found.to_dict("records")]
     found["verdict"], found["missing"] = zip(*both, strict=True)
@@ -109,8 +121,8 @@ def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
             return NOTHING, ""
         return UNKNOWN, "seeds: the intervals are too wide to rule rows in or out"
     seen = (
-        f"rows as strong as the seeds' noise would have been found in {row['found_if_planted']:.0%} "
-        f"of studies like this one (asked: {POWER:.0%})"
+        "rows as strong as the seeds' noise would have been found in "
+        f"{row['found_if_planted']:.0%} of studies like this one (asked: {POWER:.0%})"
     )
     if row["entropy"] > 0.85 * row["entropy_most"]:
         sharper = (

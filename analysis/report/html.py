@@ -58,9 +58,9 @@ def settings(tables: Frames) -> tuple[Markup, str]:
     """What distinguishes the settings as columns; what they share is said once."""
     frame = tables["settings"]
     texts = frame[["model", "trainable", *CHARACTERISTICS]].map(text.plain)
-    kinds = {c: sorted(set(texts[c]) - {text.DASH}) for c in texts}
+    kinds = {str(c): sorted(set(texts[c]) - {text.DASH}) for c in texts}
     shared = {c.replace("_", " "): k[0] for c, k in kinds.items() if len(k) == 1}
-    varied = [c for c in texts if len(kinds[c]) > 1]
+    varied = [c for c in map(str, texts) if len(kinds[c]) > 1]
     if len(frame) == 1:
         varied, shared = list(texts.columns), {}
     shown = pd.concat([frame["setting"], texts[varied], frame[["runs", "diverged"]]], axis=1)
@@ -141,7 +141,8 @@ def controls(tables: Frames) -> Markup:
         "difference": chosen["setting"] + " − " + chosen["reference"],
         "quantity": [label_of(q) for q in chosen["quantity"]], "cell": chosen["cell"],
         "estimate": _estimates(chosen, "difference"),
-        "p": chosen["p_value"].map(_p), "p (Holm over this table)": list(map(_p, holm(chosen["p_value"]))),
+        "p": chosen["p_value"].map(_p), 
+        "p (Holm over this table)": list(map(_p, holm(chosen["p_value"]))),
         "P(improvement)": chosen["probability_of_improvement"].map(text.number),
         "n": chosen["seeds"],
     })  # fmt: skip
@@ -159,21 +160,17 @@ def _p(p: float) -> str:
 
 def seeds(needed: pd.DataFrame) -> Markup:
     """Rough ranges of seeds for the quantities that are told."""
-    if needed.empty:
-        return Markup("")
-    told = needed[needed["told"]]
-    ranges = [
-        f"{text.plain(low)} to {'over 200' if pd.isna(high) else text.plain(high)}"
-        if pd.notna(low) else "over 200"
-        for low, high in zip(told["seeds_low"], told["seeds_high"], strict=True)
+    told = needed[needed["told"]] if len(needed) else needed
+    rows = [
+        {
+            "setting": row["setting"], "cell": row["cell"], "quantity": label_of(row["quantity"]),
+            "for": f"{row['goal']} {row['target']:.3g}",
+            "seeds, roughly": text.seed_range(row["seeds_low"], row["seeds_high"]),
+            "seeds here": row["seeds_here"],
+        }
+        for row in told.to_dict("records")
     ]  # fmt: skip
-    shown = pd.DataFrame({
-        "setting": told["setting"], "cell": told["cell"],
-        "quantity": [label_of(q) for q in told["quantity"]],
-        "for": told["goal"] + " " + told["target"].map("{:.3g}".format),
-        "seeds, roughly": ranges, "seeds here": told["seeds_here"],
-    })  # fmt: skip
-    return table(shown, "seeds_needed")
+    return table(pd.DataFrame(rows), "seeds_needed")
 
 
 def variance(frame: pd.DataFrame) -> Markup:

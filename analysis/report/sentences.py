@@ -18,7 +18,8 @@ from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of
 from analysis.report import text
-from analysis.statistics.inference import detectable_difference, holm
+from analysis.statistics.inference import holm
+from analysis.statistics.metrics import detectable_difference
 
 SIGNIFICANT = 0.05
 MOST_TOLD = 6
@@ -122,7 +123,8 @@ def movement(tables: Frames) -> list[str]:
         if len(moved) > 3:
             who = f"{len(moved)} of {len(settings)} settings"
         sentences.append(
-            f"{who} moved by at least {ARCHITECTURE_MOVED:g} on average (architecture displacement)."
+            f"{who} moved by at least {ARCHITECTURE_MOVED:g} on average (architecture "
+            "displacement)."
         )
     if held:
         sentences.append(f"No conclusion is drawn from {_held(held)}.")
@@ -325,14 +327,10 @@ def dependence(tables: Frames) -> list[str]:
 
 def seeds(needed: pd.DataFrame) -> list[str]:
     """How many seeds the headline and an agreement would take, as rough ranges."""
-    if needed.empty:
+    if needed.empty or not needed["told"].any():
         return ["Fewer than six seeds per setting: nothing can be projected from so few."]
     sentences = []
     for row in _rows(needed[needed["told"]])[:MOST_TOLD]:
-        low, high = (
-            "more than can be told" if pd.isna(row[k]) else f"{row[k]:.0f}"
-            for k in ("seeds_low", "seeds_high")
-        )
         goal = (
             f"An interval of width {row['target']:g} on"
             if row["goal"] == "width"
@@ -340,7 +338,8 @@ def seeds(needed: pd.DataFrame) -> list[str]:
         )
         sentences.append(
             f"{goal} {label_of(row['quantity'], unit=False)} (“{row['setting']}”) takes roughly "
-            f"{low} to {high} seeds; there are {row['seeds_here']}."
+            f"{text.seed_range(row['seeds_low'], row['seeds_high'])} seeds; there are "
+            f"{row['seeds_here']}."
         )
     return sentences
 
@@ -354,12 +353,14 @@ def variance(frame: pd.DataFrame) -> list[str]:
         own = frame[(frame["quantity"] == name) & frame["share"].notna()]
         if own["share"].any():
             parts = [
-                f"{row['source'].replace('seed_', 'seed of ').replace(':', ' x ')} {row['share']:.0%}"
+                row["source"].replace("seed_", "seed of ").replace(":", " x ")
+                + f" {row['share']:.0%}"
                 for row in _rows(own.sort_values("share", ascending=False))
             ]
             n = own["runs"].iloc[0]
             sentences.append(
-                f"Of the variance of {label_of(name, unit=False)} (n={n} runs): {text.listed(parts)}."
+                f"Of the variance of {label_of(name, unit=False)} (n={n} runs): "
+                f"{text.listed(parts)}."
             )
     return [
         *sentences,

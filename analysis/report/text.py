@@ -71,6 +71,12 @@ def span(values: Iterable[int]) -> str:
     return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
+def seed_range(low: Any, high: Any, most: int = 200) -> str:
+    """`9 to 40`, numbers of seeds; what is not known is more than `most`."""
+    known = [f"over {most}" if pd.isna(x) else f"{x:.0f}" for x in (low, high)]
+    return known[0] if pd.isna(low) else " to ".join(known)
+
+
 def plain(value: Any) -> str:
     """A value of the study file, or of a table's cell, in one line."""
     if isinstance(value, dict):
