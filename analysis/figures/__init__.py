@@ -197,7 +197,9 @@ def draw(
     if not found:
         of = "; ".join(" ".join(filter(None, pair)) for pair in every)
         known = f"there are {of}" if of else f"nothing in table {figure.tables[0]!r}"
-        raise ResultsError(f"no figure {name!r} of {setting or 'all settings'}, {cell or 'all cells'}: {known}")
+        raise ResultsError(
+            f"no figure {name!r} of {setting or 'all settings'}, {cell or 'all cells'}: {known}"
+        )
     arguments = [x for x in found[0] if x is not None]
     with drawing(style):
         return partial(figure.draw, tables)(*arguments)

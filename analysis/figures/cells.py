@@ -58,7 +58,9 @@ def cell(tables: Tables, setting: str, cell: str) -> Figure:
 
 def reproducibility(tables: Tables, setting: str, cell: str) -> dict[tuple[int, int], float]:
     """Of every inner edge (source, target) the mean dependence stability of its links."""
-    frame = rows(tables, "links", "source", "target", "dependence_stability", setting=setting, cell=cell)
+    frame = rows(
+        tables, "links", "source", "target", "dependence_stability", setting=setting, cell=cell
+    )
     known = frame.dropna(subset="dependence_stability")
     return known.groupby(["source", "target"])["dependence_stability"].mean().to_dict()
 

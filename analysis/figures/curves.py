@@ -15,6 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.layout import (
@@ -29,6 +30,7 @@ from analysis.figures.layout import (
     letters,
     rows,
     said,
+    scale,
     span,
 )
 from analysis.figures.palette import (
@@ -158,7 +160,9 @@ def stability_over_epochs(tables: Tables) -> Figure:
     return together(tables, frame, list(frame["quantity"].unique()))
 
 
-def _groups(frame: pd.DataFrame, column: str, order: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
+def _groups(
+    frame: pd.DataFrame, column: str, order: Sequence[str] | Mapping[str, Any]
+) -> list[tuple[str, pd.DataFrame]]:
     """Groups of rows in a given order; those without rows are left out."""
     groups = dict(list(frame.groupby(column)))
     return [(name, groups[name]) for name in order if name in groups]
@@ -198,7 +202,7 @@ def ladder(tables: Tables) -> Figure:
         frame = frame[frame["cell"] == "pooled"]
     collapsed = rows(tables, "seed_values", "run_id", collapsed=True)["run_id"]
     frame = frame.groupby(["setting", "run_id"], sort=False)[list(STEPS)].mean().reset_index()
-    shown, remark = study.shown(frame.dropna(), MOST_LADDERS)
+    shown, remark = study.shown(frame.dropna(), MOST_LADDERS, study.primary(tables, frame))
     figure, axes = grid(len(shown), 3, (1.55, 1.7), sharey=True)
     for ax, setting in zip(axes, shown, strict=True):
         seeds = frame[frame["setting"] == setting].dropna()
@@ -208,14 +212,17 @@ def ladder(tables: Tables) -> Figure:
             ax.plot(range(3), values, color=color, linewidth=0.8, alpha=0.6, marker="o",
                     markersize=3.5, markerfacecolor=face, label="one seed")  # fmt: skip
         mean = seeds[list(STEPS)].mean()
-        ax.plot(range(3), mean, color=color, linewidth=3.2, zorder=3, label="mean over seeds")
+        ax.plot(range(3), mean, color=color, linewidth=3.2, zorder=3, label="mean over seeds",
+                path_effects=[withStroke(linewidth=6 * scale(), foreground="white")])  # fmt: skip
         name = wrapped(setting, letters(1.45), 3)
         ax.set_title(f"{name}\n(n={len(seeds)})", fontsize="small")
         steps = [f"{name}\n{value:.3f}" for name, value in zip(STEPS.values(), mean, strict=True)]
         ax.set_xticks(range(3), steps, fontsize="small")
         ax.set_xlim(-0.4, 2.4)
         ax.grid(axis="x", visible=False)
-    axes[0].set_ylim(0, 1.12 * float(frame.loc[frame["setting"].isin(shown), list(STEPS)].max().max()))
+    axes[0].set_ylim(
+        0, 1.12 * float(frame.loc[frame["setting"].isin(shown), list(STEPS)].max().max())
+    )
     figure.supylabel("D in bits to the seed's own flow\n(smaller is better)", fontsize="small")
     entries: list[Artist] = [
         entry("mean over seeds (its numbers beneath)", color=GREY, linestyle="-", linewidth=3.2),

@@ -25,6 +25,7 @@ from analysis.figures.layout import (
     finish,
     grid,
     label,
+    of_text,
     span,
 )
 from analysis.figures.palette import DARK, GREY, WARNING
@@ -72,13 +73,13 @@ def panels_of(
     axis of numbers of seeds. In the legend, note, mark and estimate say what the lines, the
     `null_mean` and the estimates are.
     """
-    names, cells = forest.names, cells_of(forest.estimates)
+    names, cells = forest.names, [c for c in cells_of(forest.estimates) if c != "all"]
     strip = 0.4 if len(names) <= 8 else 0.31 if len(names) <= 12 else 0.23
     twice = any("\n" in name for name in names.values())
-    high = 0.1 + max(strip * (0.4 + 0.6 * len(cells)), 0.31 * twice) * len(names)
+    high = 0.1 + max(strip * (0.4 + 0.6 * max(1, len(cells))), 0.31 * twice) * len(names)
     longest = max(len(line) for name in names.values() for line in name.split("\n"))
     figure, axes = grid(
-        len(panels), columns, (wide, high), left=0.3 + 0.06 * longest, sharey=True,
+        len(panels), columns, (wide, of_text(high)), left=0.3 + 0.06 * longest, sharey=True,
         between=(0.15, 0.75),
     )  # fmt: skip
     axes[0].set_yticks(range(len(names)), list(names.values()))
@@ -97,8 +98,12 @@ def panels_of(
         if line is not None:
             style = {"color": DARK} if line == 0 else {"color": WARNING, "linestyle": "--"}
             ax.axvline(line, linewidth=1, zorder=1, **style)
-        for k, cell in enumerate(cells):
-            beyond |= _strip(ax, study, own, panel, at, cell, (k, len(cells)))
+        kinds = cells_of(own.estimates)
+        for k, cell in enumerate(kinds):
+            beyond |= _strip(ax, study, own, panel, at, cell, (k, len(kinds)))
+        for row in at.keys() - set(own.estimates.dropna(subset="estimate")["row"]):
+            ax.text(0.5, at[row], "n/a", transform=ax.get_yaxis_transform(), ha="center",
+                    va="center", color=GREY, fontsize="small")  # fmt: skip
         ax.set_xlabel(labels[panel] if labels else label(panel, wide))
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", labelsize="small")
@@ -140,9 +145,6 @@ def _strip(
     beyond |= _intervals(ax, known.assign(y=known["y"] + 0.34 * height), panel, "D", True)
     ax.plot(estimates["null_mean"], estimates["y"] + 0.14 * height, "|", color=GREY, markersize=9,
             markeredgewidth=2, clip_on=True, zorder=1.5)  # fmt: skip
-    for row in at.keys() - set(estimates.dropna(subset="estimate")["row"]):
-        ax.text(0.5, at[row] + middle, "n/a", transform=ax.get_yaxis_transform(), ha="center",
-                va="center", color=GREY, fontsize="small")  # fmt: skip
     return beyond
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from analysis.figures.layout import Study, Tables, entry, finish, grid, rows
+from analysis.figures.layout import Study, Tables, entry, finish, grid, of_text, rows, scale
 from analysis.figures.palette import PALE, operation_name, wrapped
 
 ANNOTATED = 5
@@ -34,8 +34,8 @@ GAP = 0.6  # of entries between mean and sd
 
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
 MARKS = {
-    "dependence_stability": ("●", "○", "rows are reproducible"),
-    "learned_dependence_stability": ("◆", "◇", "what was learned is reproducible"),
+    "dependence_stability": ("●", "○", "rows come out again"),
+    "learned_dependence_stability": ("◆", "◇", "what was learned does"),
 }
 
 
@@ -85,19 +85,22 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     small, several = max(down, across) <= ANNOTATED, any(np.isfinite(k.sd).any() for k in links)
     maps = 1 if small or not several else 2
     total = maps * across + (maps - 1) * GAP
-    size = (across * ENTRY[0], down * ENTRY[1]) if small else (max(1.3, total * SMALL), down * SMALL)
+    inches = ENTRY if small else (SMALL, SMALL)
+    size = (of_text(max(1.3, total * inches[0])), of_text(down * inches[1]))
     alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
     beside = 0.15 if alike else 0.65
     columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
     columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
     figure, axes = grid(len(links), columns, size, left=0.9,
                         between=(beside, 0.5 if alike else 1.05))  # fmt: skip
-    figure.set_figheight(figure.get_figheight() + 0.9)
+    figure.set_figheight(figure.get_figheight() + 0.55 * maps * scale())
     marks, entries = _marks(tables, setting, cell)
     highest = max([0.01, *(np.nanmax(k.sd) for k in links if several)])
     images: dict[str, AxesImage] = {}
     for index, (ax, link) in enumerate(zip(axes, links, strict=True)):
-        images["mean over seeds" + " (± sd)" * (small and several)] = _map(ax, link.mean, "Blues", 1)
+        images["mean over seeds" + " (± sd)" * (small and several)] = _map(
+            ax, link.mean, "Blues", 1
+        )
         if maps == 2:
             images["sd over seeds"] = _map(ax, link.sd, "Oranges", highest, across + GAP)
         elif small:
@@ -108,7 +111,7 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
         )  # fmt: skip
         title = f"{link_name(link.nodes)}\nw {link.weight:.2f} {marks.get(link.nodes, '')}"
         ax.set_title(title.rstrip(), fontsize="small")
-    for name, image in images.items():
+    for name, image in reversed(images.items()):  # from the foot up
         _bar(figure, image, axes, name)
     n = int(rows(tables, "transition_matrices", "n", setting=setting, cell=cell)["n"].max())
     remark = f"{setting} · {cell} cell · n={n} · rows: operation of the first edge, columns: of the second"
@@ -122,14 +125,20 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
     does while the link's own 95% interval holds 0.
     """
     frame = rows(tables, "links", setting=setting, cell=cell)
-    marks: dict[Any, str] = dict.fromkeys(frame[NODES].itertuples(index=False, name=None), "") if len(frame) else {}
+    marks: dict[Any, str] = (
+        dict.fromkeys(frame[NODES].itertuples(index=False, name=None), "") if len(frame) else {}
+    )
     entries: list[Artist] = []
     for quantity, (filled, hollow, meaning) in MARKS.items():
         if frame.get(f"{quantity}_p_holm", pd.Series(dtype=float)).notna().any():
             found = frame[frame[f"{quantity}_p_holm"] < SIGNIFICANT]
-            for nodes, low in zip(found[NODES].itertuples(index=False, name=None), found[f"{quantity}_low"], strict=True):
+            for nodes, low in zip(
+                found[NODES].itertuples(index=False, name=None),
+                found[f"{quantity}_low"],
+                strict=True,
+            ):
                 marks[nodes] += hollow if low <= 0 else filled
-            text = f"{filled} {meaning} beyond chance (permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
+            text = f"{filled} {meaning} (permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
             entries.append(entry(text))
             if (found[f"{quantity}_low"] <= 0).any():
                 entries.append(entry(f"{hollow} the same, though its own 95% interval holds 0"))
@@ -142,7 +151,7 @@ def matrices(tables: Tables) -> Figure:
     Of the primary setting of the verdict, else of the first transition setting that has any.
     """
     study = Study(tables)
-    setting = primary(tables, study)
+    setting = study.primary(tables, rows(tables, "transition_matrices", "setting", "mean"))
     cell = min(rows(tables, "transition_matrices", "cell", setting=setting)["cell"])
     every = links_of(tables, setting, cell)
     moved = [float(np.abs(k.mean - k.start).sum(axis=1).mean()) for k in every]
@@ -150,9 +159,10 @@ def matrices(tables: Tables) -> Figure:
     links = [every[k] for k in chosen]
     down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
     inch = 0.25 if max(down, across) <= ANNOTATED else 0.165
-    figure, axes = grid(2 * len(links), len(links), (inch * across, inch * down), left=1.2,
+    size = (of_text(inch * across), of_text(inch * down))
+    figure, axes = grid(2 * len(links), len(links), size, left=1.2,
                         between=(0.1, 0.3))  # fmt: skip
-    figure.set_figheight(figure.get_figheight() + 0.45)
+    figure.set_figheight(figure.get_figheight() + 0.45 * scale())
     for k, link in enumerate(links):
         for row, values in enumerate((link.start, link.mean)):
             ax = axes[row * len(links) + k]
@@ -166,17 +176,13 @@ def matrices(tables: Tables) -> Figure:
                 ax.set_ylabel(("start", "end")[row], fontsize="medium")
     figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
                     label="mean over seeds (0..1)")  # fmt: skip
-    which = f"the {len(links)} of {len(every)} links that moved most" if len(every) > len(links) else "all links"
+    which = (
+        f"the {len(links)} of {len(every)} links that moved most"
+        if len(every) > len(links)
+        else "all links"
+    )
     remark = f"{study.name(setting)} · {cell} cell · {which} · rows: operation of the first edge, columns: of the second"
     return finish(figure, remark=remark)
-
-
-def primary(tables: Tables, study: Study) -> str | None:
-    """The setting of the primary endpoint, else the first transition setting with matrices."""
-    drawn = set(rows(tables, "transition_matrices", "setting")["setting"])
-    chosen = [*rows(tables, "verdict", "setting", primary=True)["setting"], *study.looks]
-    transition = [s for s in chosen if s in drawn and study.model.get(s) == "transition"]
-    return next(iter([*transition, *(s for s in chosen if s in drawn)]), None)
 
 
 def _map(ax: Axes, values: np.ndarray, colours: str, highest: float, start: float = 0) -> AxesImage:
@@ -220,4 +226,6 @@ def _digits(value: float) -> str:
 
 
 def _bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], name: str) -> None:
-    figure.colorbar(image, ax=list(axes), location="bottom", shrink=0.4, aspect=30, pad=0.02, label=name)
+    figure.colorbar(
+        image, ax=list(axes), location="bottom", shrink=0.4, aspect=30, pad=0.02, label=name
+    )

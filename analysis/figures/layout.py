@@ -18,6 +18,7 @@ import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -85,6 +86,11 @@ def _growth() -> float:
     return scale() ** 0.7
 
 
+def of_text(inches: float) -> float:
+    """A part of a panel that is to grow as texts do, as a row with a name or an entry with digits."""
+    return inches * scale() / _growth()
+
+
 def grid(
     panels: int, columns: int, size: tuple[float, float], *, left: float = 0.6,
     between: tuple[float, float] = (0.2, 0.6), **options: Any,
@@ -110,14 +116,17 @@ def grid(
 
 def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> Figure:
     """Add remark and legend, for which the figure grows, and fix the layout."""
+    _thicken([*handles, *(a for ax in figure.axes for a in (*ax.lines, *ax.collections))])
     width, height = figure.get_size_inches()
+    longest = max([0, *(len(str(h.get_label())) + 9 for h in handles)])
+    width = max(width, 5.0 * _growth(), longest * _LETTER * scale())
     room = width / (_LETTER * scale())
     if remark:
         lines = wrapped(remark, int(room), 4)
         figure.suptitle(lines, fontsize="small")
         height += 0.2 * scale() * (1 + lines.count("\n"))
     if handles:
-        columns = _columns([len(str(h.get_label())) + 7 for h in handles], room)
+        columns = _columns([len(str(h.get_label())) + 9 for h in handles], room)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         height += 0.19 * scale() * -(-len(handles) // columns) + 0.1
     figure.set_size_inches(width, height)
@@ -125,11 +134,22 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
     return figure
 
 
+def _thicken(artists: Sequence[Artist]) -> None:
+    """Lines and markers, whose sizes are given in points of `paper`, in the context at hand."""
+    for artist in {id(a): a for a in artists}.values() if scale() != 1 else ():
+        if isinstance(artist, Line2D):
+            artist.set_linewidth(artist.get_linewidth() * scale())
+            artist.set_markersize(artist.get_markersize() * scale())
+        elif isinstance(artist, Collection):
+            artist.set_linewidth(np.asarray(artist.get_linewidth()) * scale())
+            if isinstance(artist, PathCollection):
+                artist.set_sizes(artist.get_sizes() * scale() ** 2)
+
+
 def _columns(widths: Sequence[int], room: float) -> int:
     """How many columns of a legend, which fills column by column, fit into a room in letters."""
     for columns in range(min(8, len(widths)), 1, -1):
-        down = -(-len(widths) // columns)
-        if sum(max(widths[k : k + down]) for k in range(0, len(widths), down)) <= room:
+        if sum(max(column) for column in np.array_split(widths, columns)) <= room:
             return columns
     return 1
 
@@ -149,7 +169,8 @@ def settle(figure: Figure) -> None:
 
 def entry(label: str, **style: Any) -> Line2D:
     """One entry of a legend: a marker without a line unless the style says otherwise."""
-    return Line2D([], [], label=label, **({"color": DARK, "linestyle": ""} | style))
+    usual = {"color": DARK, "linestyle": "", "linewidth": 1.6, "markersize": 5.5}
+    return Line2D([], [], label=label, **(usual | style))
 
 
 class Study:
@@ -161,20 +182,29 @@ class Study:
         self.model: dict[str, str] = dict(zip(settings["setting"], settings["model"], strict=True))
         self.n: dict[str, int] = dict(zip(settings["setting"], settings["n"], strict=True))
 
-    def shown(self, frame: pd.DataFrame, most: int = MOST) -> tuple[list[str], str]:
+    def shown(
+        self, frame: pd.DataFrame, most: int = MOST, also: str | None = None
+    ) -> tuple[list[str], str]:
         """The first settings of a frame in the study's order, and a remark if that is not all.
 
-        A placebo is always among them: what is told of a transition is told of its control.
+        `also` and a placebo are always among them: what is told of a transition is told of its
+        control.
         """
         present = set(frame["setting"])
         every = [s for s in self.looks if s in present]
-        chosen = every[:most]
         placebos = [s for s in every if self.model[s] == "placebo"]
-        remark = f"the first {most} of {len(every)} settings" if len(every) > most else ""
-        if placebos and placebos[0] not in chosen:
-            chosen[-1] = placebos[0]
-            remark = f"{most - 1} and a placebo, the first of {len(every)} settings"
-        return chosen, remark
+        wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
+        chosen = sorted(list(wanted)[:most], key=every.index)
+        if chosen == every:
+            return every, ""
+        first = chosen == every[:most]
+        return chosen, f"{'the first' if first else 'only'} {most} of {len(every)} settings"
+
+    def primary(self, tables: Tables, frame: pd.DataFrame) -> str:
+        """Of the settings of a frame the primary endpoint's, else the first transition, else any."""
+        present = [s for s in self.looks if s in set(frame["setting"])]
+        first = set(rows(tables, "verdict", "setting", primary=True)["setting"])
+        return min(present, key=lambda s: (s not in first, self.model[s] != "transition"))
 
     def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
         """A setting's name with its number of seeds."""

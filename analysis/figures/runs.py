@@ -46,7 +46,9 @@ def genotype_counts(tables: Tables) -> Figure:
     for row, setting in enumerate(shown):
         counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
         lefts = np.cumsum(counts) - counts
-        bars = ax.barh(row, counts, left=lefts, height=0.6, color=study.looks[setting].color, edgecolor="white")
+        bars = ax.barh(
+            row, counts, left=lefts, height=0.6, color=study.looks[setting].color, edgecolor="white"
+        )
         for bar, count in zip(bars, counts, strict=True):
             bar.set_alpha(1.0 if count > 1 else 0.4)
         ax.bar_label(bars, [str(c) if c > 1 else "" for c in counts], label_type="center",
@@ -82,13 +84,19 @@ def similarity(tables: Tables) -> Figure:
     )  # fmt: skip
     # scipy's leaves are 10 apart, the first at 5
     left.add_collection(
-        LineCollection([np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)], colors=DARK, linewidths=0.7 if count <= 100 else 0.3)
+        LineCollection(
+            [np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)],
+            colors=DARK,
+            linewidths=0.7 if count <= 100 else 0.3,
+        )
     )
     left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
     left.set_axis_off()
     colours = [study.looks[runs[k][0]].color for k in order]
     extent = (0, 1, 10 * count, 0)
-    strip.imshow(np.array([[matplotlib.colors.to_rgb(c)] for c in colours]), aspect="auto", extent=extent)
+    strip.imshow(
+        np.array([[matplotlib.colors.to_rgb(c)] for c in colours]), aspect="auto", extent=extent
+    )
     strip.set_axis_off()
     least = float(np.floor(10 * matrix.min()) / 10)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="mako_r", vmin=min(least, 0.9), vmax=1,
@@ -96,7 +104,9 @@ def similarity(tables: Tables) -> Figure:
     ax.grid(visible=False)
     ax.set_xticks([])
     names = [runs[k][1] for k in order] if count <= 40 else []
-    ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize="small" if count <= 24 else "x-small")
+    ax.set_yticks(
+        10 * np.arange(len(names)) + 5, names, fontsize="small" if count <= 24 else "x-small"
+    )
     ax.yaxis.tick_right()
     figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30,
                     label="similarity of two runs (1 − bits between their edges' probabilities)")  # fmt: skip
@@ -135,7 +145,9 @@ def accuracy_stability(tables: Tables) -> Figure:
     agreements = ("operation_agreement", "dependence_transfer", "dependence_stability")
     names = [q for q in agreements if q in present][:2]
     cell = min(table.loc[table["cell"] != "all", "cell"])
-    found = table[table["quantity"].eq(accuracy) | table["cell"].eq(cell)].set_index(["quantity", "setting"])
+    found = table[table["quantity"].eq(accuracy) | table["cell"].eq(cell)].set_index(
+        ["quantity", "setting"]
+    )
     shown, remark = study.shown(table[table["quantity"] == accuracy])
     seeds = rows(tables, "seed_values", "run_id", "setting", "value", "cell", "collapsed",
                  quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
@@ -158,7 +170,7 @@ def accuracy_stability(tables: Tables) -> Figure:
             look, own = study.looks[s], points[points.index.get_level_values(0) == s]
             hollow = [run in collapsed for _, run in own.index]
             ax.scatter(np.clip(own[name], *limits[0]), np.clip(own[accuracy], *limits[1]), s=14,
-                       facecolors=["none" if h else look.color for h in hollow], alpha=0.7,
+                       facecolors=["white" if h else look.color for h in hollow], alpha=0.7,
                        edgecolors=look.color, linewidths=0.8, clip_on=False, label="one seed")  # fmt: skip
             centre = [float(e.loc[(q, s), "estimate"]) for e, q in ((x, name), (y, accuracy))]
             arms = [
@@ -170,7 +182,10 @@ def accuracy_stability(tables: Tables) -> Figure:
                         markersize=6, linewidth=1.4)  # fmt: skip
         ax.set_xlabel(label(name, 3.3))
     axes[0].set_ylabel(label(accuracy, 2.4))
-    entries = study.entries(shown, linestyle="", marker="o", markersize=6)
+    entries = [
+        entry(study.name(s), color=study.looks[s].color, marker=study.looks[s].marker or "o")
+        for s in shown
+    ]
     entries += [entry("large: mean of a setting, 95% intervals; small: one seed")]
     entries += [entry("hollow: a seed that collapsed")] if collapsed else []
     cells = f"stability of the {cell} cell; " if len(set(table["cell"])) > 2 else ""
@@ -193,13 +208,20 @@ def frequencies(tables: Tables, cell: str) -> Figure:
                                  values="share").reindex(columns=used)  # fmt: skip
         image = ax.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
         _separated(ax, *shares.shape)
-        names = [f"{source}→{target}{' inner' if inner else ''}" for target, source, inner in shares.index]
+        names = [
+            f"{source}→{target}{' inner' if inner else ''}"
+            for target, source, inner in shares.index
+        ]
         ax.set_yticks(range(len(names)), names, fontsize="small")
         ax.set_xticks(range(len(used)), list(map(operation_name, used)), rotation=45, ha="right",
                       rotation_mode="anchor", fontsize="small")  # fmt: skip
         ax.set_title(study.name(setting, letters(size[0] + 0.5), 3), fontsize="small")
     figure.supylabel("edge", fontsize="small")
-    bad = "; grey: no candidate" if frame.groupby(["setting", "source", "target"]).size().nunique() > 1 else ""
+    bad = (
+        "; grey: no candidate"
+        if frame.groupby(["setting", "source", "target"]).size().nunique() > 1
+        else ""
+    )
     figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30,
                     label=f"share of seeds that choose it ({cell} cell{bad})")  # fmt: skip
     return finish(figure, remark=remark)
@@ -252,6 +274,6 @@ def _trials(ax: Axes, frame: pd.DataFrame, x: pd.Series) -> list:
     found = ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5, label=text)
     failed = x[frame["objective"].isna()]
     if len(failed):
-        found += ax.plot(failed, np.full(len(failed), 0.03), "x", color=WARNING, clip_on=False,
+        found += ax.plot(failed, np.full(len(failed), 0.03), "x", color=WARNING, markersize=5, clip_on=False,
                          transform=ax.get_xaxis_transform(), label="a run diverged")  # fmt: skip
     return found
