@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compute.setting import SettingResult
+from analysis.compute.transfer import from_least
 from analysis.quantities import ALL, DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, difference, holm, probability_of_improvement
 
@@ -125,7 +126,7 @@ def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tupl
             statistic.take([place[seed] for seed in common])
             for statistic, place in zip((first.statistic, second.statistic), places, strict=True)
         )
-        d = difference(a, b)
+        d = from_least(difference(a, b), definition.least)
         better = NAN
         if definition.level == "run":
             better = probability_of_improvement(a.pseudo_values(), b.pseudo_values())

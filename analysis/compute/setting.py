@@ -17,9 +17,9 @@ from analysis.data import genotypes
 from analysis.data.benchmark import Accuracies
 from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
-from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
+from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM, interval_of
 from analysis.statistics.agreement import TIED
-from analysis.statistics.inference import Quantity, interval
+from analysis.statistics.inference import Quantity
 from analysis.statistics.metrics import Array
 from analysis.statistics.quantities import missing, of_rate, of_runs, of_runs_iqm
 
@@ -168,8 +168,7 @@ def _without_collapsed(
     for (cell, name), q in found.items():
         kept = [i for i, run_id in enumerate(members[cell]) if not collapsed[run_id]]
         if q.statistic is not None and 0 < len(kept) < len(members[cell]):
-            limits = DEFINITIONS[name].limits
-            rows.append(((cell, name), interval(q.statistic.take(kept), limits)))
+            rows.append(((cell, name), interval_of(name, q.statistic.take(kept))))
     return _rows(rows)
 
 

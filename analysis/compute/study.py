@@ -75,11 +75,12 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     for name in dict.fromkeys(name for item in items for name in item.tables):
         tables[name] = _joined(item.tables.get(name) for item in items)
     replicates = pd.concat([g[g["status"] != "diverged"] for g in replicated.values()])
+    tables.setdefault("trajectories", pd.DataFrame(columns=["setting", *trajectories.COLUMNS]))
     if with_trajectories:
         epochs = results.epochs(OVER_EPOCHS, run_ids=replicates["run_id"])
         epochs["setting"] = epochs["run_id"].map(replicates.set_index("run_id")["setting"])
         of_runs = trajectories.of_runs(epochs, order)
-        tables["trajectories"] = _joined([of_runs, tables.get("trajectories")])
+        tables["trajectories"] = _joined([of_runs, tables["trajectories"]])
     has_benchmark = (about["benchmark_test_n"] > 0).any()
     tables |= {
         "verdict": verdict.verdict_table(tables.get("verdict", pd.DataFrame()), about),
@@ -98,5 +99,9 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
 
 
 def _joined(frames: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
-    known = [f for f in frames if f is not None and len(f)]
-    return pd.concat(known, ignore_index=True) if known else pd.DataFrame()
+    """The frames one after another; without any row, the columns that they would have."""
+    every = [f for f in frames if f is not None]
+    known = [f for f in every if len(f)]
+    if known:
+        return pd.concat(known, ignore_index=True)
+    return every[0] if every else pd.DataFrame()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.compute.cell import Cell, cannot_be_chosen, choices_of, of_cell
 from analysis.data.samples import Sample
-from analysis.quantities import ALL, OVER_EPOCHS
+from analysis.quantities import ALL, DEFINITIONS, OVER_EPOCHS
 from analysis.statistics.metrics import Array, t_halfwidth
 
 MOST_POINTS = 6
@@ -29,7 +29,9 @@ def of_runs(epochs: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     found = long.groupby(keys)["value"].agg(["mean", "std", "count"]).reset_index()
     half = t_halfwidth(found["std"], found["count"])
     found["estimate"], found["seeds"] = found["mean"], found["count"]
-    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
+    least, most = (found["quantity"].map(lambda q: DEFINITIONS[q].limits[k]) for k in (0, 1))
+    found["low"] = np.clip(found["mean"] - half, least, most)
+    found["high"] = np.clip(found["mean"] + half, least, most)
     found["cell"], found["null_mean"] = ALL, np.nan
     order = {name: place for place, name in enumerate(settings)}
     return found.sort_values("setting", key=lambda s: s.map(order), kind="stable")[

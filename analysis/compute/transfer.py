@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -62,11 +63,15 @@ def share_of(found: Transfer, name: str) -> Quantity:
         return missing(found.note, found.n)
     q = interval(Ratio(*found.parts(name)), (-np.inf, 1.0))
     p_value = found.p_value if name == "dependence_transfer" else np.nan
-    low, high, note = q.low, q.high, q.note
-    if found.n < LEAST_SEEDS:
-        low = high = np.nan
-        note = f"fewer than {LEAST_SEEDS} seeds leave no interval"
-    return Quantity(q.estimate, low, high, q.n, 0.0, p_value, note, q.statistic)
+    return replace(from_least(q, LEAST_SEEDS), null_mean=0.0, p_value=p_value)
+
+
+def from_least(q: Quantity, least: int) -> Quantity:
+    """The quantity, without its interval where it has fewer seeds than `least`."""
+    if q.n >= least:
+        return q
+    note = "; ".join(filter(None, [q.note, f"fewer than {least} seeds leave no interval"]))
+    return replace(q, low=np.nan, high=np.nan, note=note)
 
 
 def quantity_of(cell: Cell, name: str) -> Quantity:
@@ -98,7 +103,7 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
             continue
         t, known = cell.transfer, not cell.why_nothing_learned
         seeds = cell.runs[list(SEEDS)]
-        values = {
+        values: dict[str, Any] = {
             "cell": cell.kind, "run_id": list(cell.last.run_ids),
             "seed_weights": seeds["seed_weights"].to_numpy(),
             "seed": [seed_label(s) for s in seeds.itertuples(index=False)],

@@ -19,8 +19,9 @@ from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
 from analysis.data.genotypes import Cell, Edge, parse
-from analysis.figures.layout import Tables, entry, finish, rows, scale
+from analysis.figures.layout import entry, finish, scale
 from analysis.figures.palette import DARK, PALE, operation_colour, operation_name
+from analysis.figures.study import Tables, rows
 
 Point = NDArray[np.float64]
 
@@ -62,7 +63,8 @@ def reproducibility(tables: Tables, setting: str, cell: str) -> dict[tuple[int, 
         tables, "links", "source", "target", "dependence_stability", setting=setting, cell=cell
     )
     known = frame.dropna(subset="dependence_stability")
-    return known.groupby(["source", "target"])["dependence_stability"].mean().to_dict()
+    means = known.groupby(["source", "target"])["dependence_stability"].mean()
+    return {(int(s), int(t)): float(x) for (s, t), x in means.items()}  # type: ignore[misc]
 
 
 def cell_figure(

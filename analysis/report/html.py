@@ -97,7 +97,7 @@ def _means(
     for name in names:
         rows = frame.to_dict("records")
         places = 2 if name == "benchmark_test" else digits
-        found[name] = [text.of_row({str(k): v for k, v in r.items()}, name, places) for r in rows]
+        found[name] = [text.of_row(r, name, places, short=True) for r in rows]
     return found.assign(**more)
 
 
@@ -115,7 +115,7 @@ def stability(tables: Frames) -> tuple[Markup, bool]:
     holds = (frame["low"] <= against) & (against <= frame["high"])
     marked = (frame["p_value"] < SIGNIFICANT) & holds
     frame = frame.assign(shown=[
-        text.of_row(row, digits=2) + " †" * bool(mark)
+        text.of_row(row, digits=2, short=True) + " †" * bool(mark)
         for row, mark in zip(frame.to_dict("records"), marked, strict=True)
     ])  # fmt: skip
     keys = ["setting", "cell"]
@@ -141,7 +141,7 @@ def controls(tables: Frames) -> Markup:
         "difference": chosen["setting"] + " − " + chosen["reference"],
         "quantity": [label_of(q) for q in chosen["quantity"]], "cell": chosen["cell"],
         "estimate": _estimates(chosen, "difference"),
-        "p": chosen["p_value"].map(_p), 
+        "p": chosen["p_value"].map(_p),
         "p (Holm over this table)": list(map(_p, holm(chosen["p_value"]))),
         "P(improvement)": chosen["probability_of_improvement"].map(text.number),
         "n": chosen["seeds"],
@@ -151,7 +151,7 @@ def controls(tables: Frames) -> Markup:
 
 def _estimates(frame: pd.DataFrame, name: str, digits: int = 3) -> list[str]:
     numbers = zip(frame[name], frame["low"], frame["high"], strict=True)
-    return [text.estimate(*x, digits) for x in numbers]
+    return [text.estimate(*x, digits, short=True) for x in numbers]
 
 
 def _p(p: float) -> str:

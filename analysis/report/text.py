@@ -25,16 +25,18 @@ def interval(low: float, high: float, digits: int = 2) -> str:
     return f"[{number(low, digits)},\u00a0{number(high, digits)}]"  # the space does not break
 
 
-def estimate(x: float, low: float, high: float, digits: int = 2) -> str:
-    """`0.61 [0.50, 0.72]`, or a dash."""
-    return f"{number(x, digits)} {interval(low, high, digits)}" if np.isfinite(x) else DASH
+def estimate(x: float, low: float, high: float, digits: int = 2, short: bool = False) -> str:
+    """`0.61 [0.50, 0.72]`, or a dash; short: without a remark where there is no interval."""
+    if not np.isfinite(x) or (short and not np.isfinite(low)):
+        return number(x, digits)
+    return f"{number(x, digits)} {interval(low, high, digits)}"
 
 
-def of_row(row: Any, quantity: str = "", digits: int = 3) -> str:
+def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -> str:
     """The mean and interval of a quantity in a row of `settings`, or a row with an estimate."""
     if not quantity:
-        return estimate(row["estimate"], row["low"], row["high"], digits)
-    return estimate(*(row[f"{quantity}_{k}"] for k in ("mean", "low", "high")), digits)
+        return estimate(row["estimate"], row["low"], row["high"], digits, short)
+    return estimate(*(row[f"{quantity}_{k}"] for k in ("mean", "low", "high")), digits, short)
 
 
 def rate(successes: int, n: int, low: float, high: float) -> str:

@@ -84,7 +84,7 @@ def _pictures(
     """Draw and write every figure of a report: those of the study by name, those of settings."""
     slugs, chosen = Slugs(), in_detail(study.tables["settings"], details)
     jobs = [
-        _Job("_".join(filter(None, [name, cell, setting and slugs(setting)])), name, setting, cell)
+        _Job("-".join(filter(None, [name, setting and slugs(setting), cell])), name, setting, cell)
         for name, setting, cell in figures.names(study.tables)
         if setting is None or setting in chosen
     ]

@@ -165,7 +165,9 @@ def make(
     controls = {kind: other for other, kind in reversed(settings) if kind != "transition"}
     for (name, model), (kind, other) in itertools.product(settings, controls.items()):
         if model == "transition":
-            for cell, q in itertools.product(cells, ("dependence_stability", "dependence_transfer")):
+            for cell, q in itertools.product(
+                cells, ("dependence_stability", "dependence_transfer")
+            ):
                 out["comparisons"].append({
                     "setting": name, "reference": other, "kind": kind, "cell": cell, "quantity": q,
                     "difference": rng.normal(0, 0.1), "low": -0.2, "high": 0.3, "p_value": 0.2,

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import analysis
+from analysis import figures
 from analysis.report.output import Slugs
 from tests.analysis.conftest import ODD
 from tests.analysis.synthetic import Setting, Study, write_study
@@ -79,11 +80,12 @@ def ragged_page(ragged_out: Path) -> Page:
     return Page((ragged_out / "report.html").read_text(encoding="utf-8"))
 
 
-def test_every_image_is_an_embedded_png_with_a_description(nb201_page: Page) -> None:
+def test_every_image_is_an_embedded_png_with_a_description(
+    nb201_page: Page, nb201_out: Path
+) -> None:
     images = nb201_page.all("img")
-    # Of the study: 6 of movement, accuracy and genotypes, 9 of stability. Of settings: cells and
-    # edges, matrices.
-    assert len(images) == 6 + 9 + 3 * 2 + 2
+    names = figures.names(analysis.read_tables(nb201_out))
+    assert len(images) == len(names) > 20
     for image in images:
         head, data = str(image["src"]).split(",", 1)
         assert head == "data:image/png;base64"
@@ -120,15 +122,16 @@ def test_the_page_is_whole(nb201_page: Page) -> None:
     assert ids == [
         "question",
         "summary",
-        "design",
-        "movement",
+        "transfer",
         "stability",
         "controls",
+        "movement",
         "epochs",
         "genotypes",
         "accuracy",
         "seeds",
         "variance",
+        "design",
         "details",
         "limits",
         "reproduce",
@@ -253,9 +256,8 @@ def test_mixed_backends_are_told_and_one_is_not(nb201_page: Page, tmp_path: Path
 def test_one_seed_shows_that_it_has_no_interval(tmp_path: Path) -> None:
     write_study(tmp_path / "s", Study(settings=[Setting("independent", "independent")], seeds=[3]))
     page = report(tmp_path / "s", tmp_path / "out")
-    assert "(one seed: no interval)" in page.text
+    assert "(too few seeds for an interval)" not in page.text.split("Movement")[0]
     assert "one run says nothing about stability" in page.text
-    assert "This setting has no transition matrices" in page.text
     assert "nan" not in page.text.lower().split()
 
 
@@ -272,7 +274,7 @@ def test_a_tuning_study_reports_its_best_trial(tuned: Path, tmp_path: Path) -> N
     page = report(tuned, tmp_path)
     assert "Trial 1 is the best of 5: mean derived accuracy 0.5" in page.text
     assert "1 of 5 trials had a diverged run and have no objective." in page.text
-    assert "Everything below is about the runs of trial 1 alone" in page.text
+    assert "What follows is about the runs of trial 1 alone" in page.text
     assert "confirm its rates with fresh seeds" in page.text
     trials = pd.read_csv(tmp_path / "tables" / "tuning.csv")
     assert trials["trial"].tolist() == [0, 1, 2, 3, 4]
@@ -292,16 +294,31 @@ def test_without_trajectories_only_the_ends_are_read(nb201: Path, tmp_path: Path
     assert (settling["note"].str.startswith("the epochs between were not read")).all()
 
 
-def test_the_headline_stands_first_and_asks_for_its_placebo(tmp_path: Path) -> None:
-    study = Study(seeds=range(5), noise=2.0, epochs=3)
-    write_study(tmp_path / "a", study)
+def test_the_verdict_stands_first_with_its_numbers(tmp_path: Path) -> None:
+    write_study(tmp_path / "a", Study(seeds=range(5), noise=2.0, epochs=3))
     page = report(tmp_path / "a", tmp_path / "out")
-    said = "The learned dependence stability of “transition” minus that of its placebo “placebo”"
-    assert page.text.count(said) == 2  # in the summary and beside its figure
-    assert "n=5 paired seeds" in page.text
-    write_study(tmp_path / "b", Study(settings=[Setting("transition")], seeds=range(5), noise=2.0))
+    verdict = pd.read_csv(tmp_path / "out" / "tables" / "verdict.csv").iloc[0]
+    first = page.text.index("“transition”:")
+    assert first < page.text.index("The question")
+    told = page.text[first : first + 600]
+    assert f"Dependence transfer {verdict['dependence_transfer']:.2f}" in told.replace(
+        "-0.00", "0.00"
+    )
+    assert "n=5 seeds" in told
+    write_study(tmp_path / "b", Study(settings=[Setting("a", "independent", trainable=None)]))
     page = report(tmp_path / "b", tmp_path / "out2")
-    assert "there is no placebo with the same sharing, init and rates in this study" in page.text
+    assert "The question is not asked." in page.text
+
+
+def test_any_figure_is_made_again_from_the_written_tables(nb201_out: Path) -> None:
+    tables = analysis.read_tables(nb201_out)
+    for name, setting, cell in figures.names(tables):
+        figure = analysis.figure(tables, name, setting=setting, cell=cell)
+        assert figure.axes, name
+    page = (nb201_out / "report.html").read_text(encoding="utf-8")
+    assert "analysis.figure(analysis.read_tables(" in page
+    with pytest.raises(analysis.ResultsError, match="holds no tables"):
+        analysis.read_tables(nb201_out / "figures")
 
 
 def test_many_runs_are_computed_on_all_cores_with_the_same_result(tmp_path: Path) -> None:
@@ -310,15 +327,14 @@ def test_many_runs_are_computed_on_all_cores_with_the_same_result(tmp_path: Path
     write_study(tmp_path / "s", study)
     from analysis import workers
     from analysis.compute import study as compute
-    from analysis.report import tables
 
     results = analysis.load(tmp_path / "s")
     assert len(results.runs) >= compute.MANY_RUNS
-    parallel = tables.study(compute.compute_study(results))
+    parallel = compute.compute_study(results).tables
     serial = workers.cores
     try:
         workers.cores = lambda: 1
-        alone = tables.study(compute.compute_study(analysis.load(tmp_path / "s")))
+        alone = compute.compute_study(analysis.load(tmp_path / "s")).tables
     finally:
         workers.cores = serial
     for name, frame in alone.items():
