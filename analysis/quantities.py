@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from analysis.compute.transfer import quantity_of
+from analysis.compute.transfer import LEAST_SEEDS, from_least, quantity_of
 from analysis.statistics import agreement, matrices
+from analysis.statistics.inference import interval
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
     from analysis.statistics.inference import Quantity
+    from analysis.statistics.seeds import Statistic
 
 ALL = "all"
 """In place of the cell kind for quantities of a whole run."""
@@ -34,7 +36,8 @@ class Definition(NamedTuple):
     level: `run`, `epoch` (a run's, but only over epochs) or `setting`. limits: what is possible,
     (low, high); None where anything is. compute: of a quantity of a setting's cell, None where a
     column or another quantity's computation gives it. traced: whether it is followed over
-    epochs. widths: interval widths worth asking seeds for, in its unit.
+    epochs. widths: interval widths worth asking seeds for, in its unit. least: seeds from which
+    on there is an interval.
     """
 
     name: str
@@ -47,6 +50,13 @@ class Definition(NamedTuple):
     traced: bool = False
     needs_links: bool = False
     widths: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
+    least: int = 2
+
+
+def interval_of(name: str, statistic: Statistic) -> Quantity:
+    """A quantity's estimate with its interval, within its limits and if there are seeds enough."""
+    of = DEFINITIONS[name]
+    return from_least(interval(statistic, of.limits), of.least)
 
 
 def _run(
@@ -78,7 +88,8 @@ def _transfer(name: str, label: str, unit: str, limits: Limits, meaning: str) ->
     def compute(cell: Cell) -> Quantity:
         return quantity_of(cell, name)
 
-    return _links(name, label, unit, limits, meaning, compute, traced=False)
+    found = _links(name, label, unit, limits, meaning, compute, traced=False)
+    return found._replace(least=LEAST_SEEDS) if limits == UP_TO_ONE else found
 
 
 def _operation_agreement(part: str) -> Callable[[Cell], Quantity]:

@@ -24,6 +24,13 @@ MANY_RUNS = 100
 """Runs from which on it pays to start processes for the settings."""
 
 
+OF_SETTINGS = (
+    "stability", "without_collapsed", "seed_values", "links", "transfer", "transition_matrices",
+    "reliability", "seeds_needed", "operation_choices", "operation_probabilities",
+)  # fmt: skip
+"""Tables that a study without any usable run has no rows of."""
+
+
 @dataclass(frozen=True)
 class Study:
     """tables: by name, as docs/analysis.md lists them; study["stability"] is one of them.
@@ -94,6 +101,8 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
         "tuning": trials,
         "data_dictionary": data_dictionary_table(),
     }
+    for name in OF_SETTINGS:
+        tables.setdefault(name, pd.DataFrame())
     crossed = "; ".join(sorted({note for _, note in groups.values() if note}))
     return Study(tables, crossed, chosen)
 

@@ -29,7 +29,9 @@ def of_runs(epochs: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     found = long.groupby(keys)["value"].agg(["mean", "std", "count"]).reset_index()
     half = t_halfwidth(found["std"], found["count"])
     found["estimate"], found["seeds"] = found["mean"], found["count"]
-    least, most = (found["quantity"].map(lambda q: DEFINITIONS[q].limits[k]) for k in (0, 1))
+    least, most = (
+        found["quantity"].map({q: DEFINITIONS[q].limits[k] for q in OVER_EPOCHS}) for k in (0, 1)
+    )
     found["low"] = np.clip(found["mean"] - half, least, most)
     found["high"] = np.clip(found["mean"] + half, least, most)
     found["cell"], found["null_mean"] = ALL, np.nan

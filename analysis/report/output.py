@@ -66,6 +66,8 @@ class Output:
 
         The CSV has numbers in full float32 precision, the Parquet file as they are.
         """
+        if not len(frame.columns):  # a file of nothing at all could not be read again
+            frame = pd.DataFrame({"note": pd.Series(dtype=str)})
         text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
         self.write(f"tables/{name}.csv", text.encode())
         buffer = io.BytesIO()
