@@ -86,12 +86,30 @@ class Kernels:
         """gs: one gradient, that of y; or, with `stats`, the gradient of weight * normalised y for
         each of its parts. dx is added to.
         """
-        parts, strides = len(gs), [g.stride for g in gs]
         self._call["pointwise_backward"](
             x.batch, x.height, x.width, x.channels, y.channels, first, rectify, x.pointer,
-            x.stride, *matrices, y.pointer, y.stride, parts, _pointers([g.pointer for g in gs]),
-            (ctypes.c_int64 * parts)(*strides), _pointers(stats), _pointers(sums),
-            (ctypes.c_double * len(weights))(*weights), dx.pointer, dx.stride, *gradients,
+            x.stride, *matrices, y.pointer, y.stride, *_returned(gs, stats, sums, weights),
+            dx.pointer, dx.stride, *gradients,
+        )  # fmt: skip
+
+    def winograd(self, x: Map, weights: int, y: Map, stats: Sequence[int]) -> None:
+        """3x3 convolution (C out, C, 3, 3) of the ReLU of x, stride 1. Statistics of equal parts of
+        y, as many as there are pointers.
+        """
+        self._call["winograd"](
+            x.batch, x.height, x.width, x.channels, y.channels, x.pointer, x.stride, weights,
+            y.pointer, y.stride, len(stats), _pointers(stats), EPSILON,
+        )  # fmt: skip
+
+    def winograd_backward(
+        self, x: Map, weights: int, y: Map, stats: Sequence[int], sums: Sequence[int],
+        scales: Sequence[float], gs: Sequence[Map], dx: Map, dweights: int | None,
+    ) -> None:  # fmt: skip
+        """gs: the gradient of scale * normalised y for each of its parts. dx is added to."""
+        self._call["winograd_backward"](
+            x.batch, x.height, x.width, x.channels, y.channels, x.pointer, x.stride, weights,
+            y.pointer, y.stride, *_returned(gs, stats, sums, scales), dx.pointer, dx.stride,
+            dweights,
         )  # fmt: skip
 
     def image_moments(self, y: Map, moments: Tensor) -> None:
@@ -161,6 +179,17 @@ class Kernels:
 def _pointers(given: Sequence[int]) -> object:
     """An array of them; null where there are none."""
     return (ctypes.c_void_p * len(given))(*given) if given else None
+
+
+def _returned(
+    gs: Sequence[Map], stats: Sequence[int], sums: Sequence[int], weights: Sequence[float]
+) -> tuple[object, ...]:
+    """What comes back to the parts of an output: how many, gradients, their strides, ..."""
+    return (
+        len(gs), _pointers([g.pointer for g in gs]),
+        (ctypes.c_int64 * len(gs))(*(g.stride for g in gs)), _pointers(stats), _pointers(sums),
+        (ctypes.c_double * len(weights))(*weights),
+    )  # fmt: skip
 
 
 def _arrays(terms: Sequence[Sequence[Term]], targets: Sequence[Map]) -> tuple[object, ...]:

@@ -33,6 +33,13 @@ SIGNATURES = {
         *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, *[_INDEX] * 2, *[_POINTER] * 6,
         _INDEX, *[_POINTER] * 2,
     ),
+    "winograd": (
+        *[_INDEX] * 5, _POINTER, _INDEX, *[_POINTER] * 2, *[_INDEX] * 2, _POINTER, _DOUBLE,
+    ),
+    "winograd_backward": (
+        *[_INDEX] * 5, _POINTER, _INDEX, *[_POINTER] * 2, *[_INDEX] * 2, *[_POINTER] * 6, _INDEX,
+        _POINTER,
+    ),
     "image_moments": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER),
     "statistics": (_POINTER, *[_INDEX] * 3, _DOUBLE, _POINTER),
     "norm_backward": (

@@ -12,6 +12,7 @@
 #include "pools.h"
 #include "separable.h"
 #include "sums.h"
+#include "winograd.h"
 
 using namespace itnas;
 using T = REAL;  // float or double, given to the compiler: one library each
@@ -81,6 +82,30 @@ void pointwise_backward(
         Pointwise<T, v()>(
             images, height, width, c_in, c_out, first, rectify, {x, xs}, one, two
         ).backward({y, ys}, {parts, g, strides, stats, sums, weights}, {dx, dxs}, done, dtwo);
+    });
+}
+
+void winograd(
+    Index images, Index height, Index width, Index c_in, Index c_out, const T* x, Index xs,
+    const T* weights, T* y, Index ys, Index parts, double* const* stats, double epsilon
+) {
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
+        Winograd<T, v()>(
+            images, height, width, c_in, c_out, {x, xs}, weights
+        ).forward({y, ys}, parts, stats, epsilon);
+    });
+}
+
+void winograd_backward(
+    Index images, Index height, Index width, Index c_in, Index c_out, const T* x, Index xs,
+    const T* weights, const T* y, Index ys, Index parts, T* const* g, const Index* strides,
+    double* const* stats, double* const* sums, const double* part_weights, T* dx, Index dxs,
+    T* dweights
+) {
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
+        Winograd<T, v()>(
+            images, height, width, c_in, c_out, {x, xs}, weights
+        ).backward({y, ys}, {parts, g, strides, stats, sums, part_weights}, {dx, dxs}, dweights);
     });
 }
 

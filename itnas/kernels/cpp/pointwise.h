@@ -20,6 +20,33 @@ struct Returned {
     const double* weights;
 };
 
+// of every part; none where there are no statistics
+template <typename T>
+std::vector<NormGradient<T>> gradients(const Returned<T>& parts, double count, Index c_out) {
+    std::vector<NormGradient<T>> norms;
+    for (Index e = 0; e < parts.count && parts.stats; ++e)
+        norms.emplace_back(
+            parts.stats[e], parts.sums[e], parts.weights[e], count, c_out / parts.count
+        );
+    return norms;
+}
+
+// Statistics of equal parts of the channels, (2, channels of a part) each
+template <typename T>
+void merge_parts(
+    const T* moments, Index images, Index pixels, Index c_out, double epsilon, Index parts,
+    double* const* stats
+) {
+    std::vector<double> all(2 * c_out);
+    merge_moments(moments, images, pixels, c_out, epsilon, all.data());
+    const Index c = c_out / parts;
+    for (Index e = 0; e < parts; ++e)
+        for (Index n = 0; n < c; ++n) {
+            stats[e][n] = all[e * c + n];
+            stats[e][c + n] = all[c_out + e * c + n];
+        }
+}
+
 // One pixel (i, j) goes to every output; or, with a second matrix, the pixels (2i, 2j) and
 // (2i + 1, 2j + 1) go to the first and the last of its channels.
 template <typename T, int V>
@@ -95,15 +122,7 @@ struct Pointwise {
                 }
             }
         );
-        if (!stats) return;
-        std::vector<double> all(2 * c_out);
-        merge_moments(moment.data(), images, pixels, c_out, epsilon, all.data());
-        const Index c = c_out / parts;
-        for (Index e = 0; e < parts; ++e)
-            for (Index n = 0; n < c; ++n) {
-                stats[e][n] = all[e * c + n];
-                stats[e][c + n] = all[c_out + e * c + n];
-            }
+        if (stats) merge_parts(moment.data(), images, pixels, c_out, epsilon, parts, stats);
     }
 
     struct Buffers {
@@ -114,11 +133,7 @@ struct Pointwise {
     void backward(Map<const T> y, Returned<T> parts, Map<T> dx, T* done, T* dtwo) const {
         const bool normed = parts.stats != nullptr;
         const Index c = c_out / parts.count;
-        std::vector<NormGradient<T>> norms;
-        for (Index e = 0; e < parts.count && normed; ++e)
-            norms.emplace_back(
-                parts.stats[e], parts.sums[e], parts.weights[e], double(images * pixels), c
-            );
+        const auto norms = gradients(parts, double(images * pixels), c_out);
         const Blocks blocks(images);
         Partial<T> dmatrix(blocks, done ? k * c_out : 0);
         blocks.each(
