@@ -11,7 +11,7 @@
 namespace itnas {
 
 constexpr int POINTS = 16;
-constexpr Index TILES = 32;  // that are computed together, about: their points stay in the cache
+constexpr Index TILES = 64;  // that are computed together, about: their points stay in the cache
 
 // The transforms below are of one row of tiles and go along it channel vector by channel vector;
 // `point` elements lie between one point of a tile and the next.
