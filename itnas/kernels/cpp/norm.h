@@ -71,6 +71,12 @@ struct NormGradient {
         }
     }
 
+    // of the channels from n on
+    template <int V>
+    Vector<T, V> at(Vector<T, V> g, Vector<T, V> y, Index n) const {
+        return load<T, V>(&a[n]) * g + load<T, V>(&b[n]) * y + load<T, V>(&d[n]);
+    }
+
     template <int V>
     void apply(Map<const T> g, Map<const T> y, Map<T> dy, Index pixels) const {
         const Index c = Index(a.size());

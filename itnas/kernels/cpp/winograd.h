@@ -339,12 +339,17 @@ struct Winograd {
     ) const {
         const Index c = c_out / parts.count;
         for (Index i = 0; i < height; ++i)
-            for (Index e = 0; e < parts.count; ++e) {
-                const Index pixel = (image * height + i) * width, stride = parts.strides[e];
-                norms[e].template apply<V>(
-                    {parts.g[e] + pixel * stride, stride}, {y.at(pixel) + e * c, y.pixel},
-                    {dy + out.interior(i) + e * c, c_out}, width
-                );
+            for (Index j = 0; j < width; ++j) {
+                const Index pixel = (image * height + i) * width + j;
+                const T* from = y.at(pixel);
+                T* to = dy + out.interior(i) + j * c_out;
+                for (Index e = 0; e < parts.count; ++e, from += c, to += c) {
+                    const T* g = parts.g[e] + pixel * parts.strides[e];
+                    for (Index v = 0; v < c; v += V)
+                        store<T, V>(
+                            to + v, norms[e].template at<V>(load<T, V>(g + v), load<T, V>(from + v), v)
+                        );
+                }
             }
     }
 
