@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from itnas.kernels.library import SIGNATURES, TASK, load
 from itnas.kernels.maps import Map, Term
@@ -112,22 +111,9 @@ class Kernels:
             dweights,
         )  # fmt: skip
 
-    def image_moments(self, y: Map, moments: Tensor) -> None:
-        """(images, 2, C): mean and sum of squared deviations of each image."""
-        self._call["image_moments"](
-            y.batch, y.pixels, y.channels, y.pointer, y.stride, moments.data_ptr()
-        )
-
-    def statistics(self, moments: Tensor, pixels: int, stats: int) -> None:
-        """Mean and 1 / standard deviation, from the moments of images of `pixels` each."""
-        images, _, channels = moments.shape
-        self._call["statistics"](moments.data_ptr(), images, pixels, channels, EPSILON, stats)
-
     def measure(self, y: Map, stats: int) -> None:
         """Mean and 1 / standard deviation of every channel."""
-        moments = torch.empty(y.batch, 2, y.channels, dtype=y.tensor.dtype)
-        self.image_moments(y, moments)
-        self.statistics(moments, y.pixels, stats)
+        self._call["measure"](y.batch, y.pixels, y.channels, y.pointer, y.stride, stats, EPSILON)
 
     def norm_backward(
         self, g: Map, y: Map, stats: int, sums: int, weight: float, count: int, dy: Map
@@ -153,13 +139,6 @@ class Kernels:
         """Per term (2, C): sums over pixels of its target's g and of g times the normalised map."""
         g, arrays = gs[0], _arrays(terms, gs)
         self._call["combine_sums"](g.batch, g.pixels, g.channels, len(gs), *arrays, sums)
-
-    def rectify_backward(self, x: Map, d: Map, dx: Map) -> None:
-        """dx += d where x is positive."""
-        self._call["rectify_backward"](
-            x.batch * x.pixels, x.channels, x.pointer, x.stride, d.pointer, d.stride,
-            dx.pointer, dx.stride,
-        )  # fmt: skip
 
     def pool(self, x: Map, maximum: bool, stride: int, y: Map, stats: int | None) -> None:
         """3x3 maximum or mean (of the pixels inside), padded by one."""

@@ -109,20 +109,18 @@ void winograd_backward(
     });
 }
 
-// (images, 2, c): mean and sum of squared deviations of each image
-void image_moments(Index images, Index pixels, Index c, const T* y, Index ys, T* to) {
+// mean and 1 / standard deviation of every channel
+void measure(
+    Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double epsilon
+) {
+    std::vector<T> moment(images * 2 * c);
     with_vectors<T>(c, [&](auto v) {
         Blocks(images).each(2.0 * double(images * pixels * c), [&](Index first, Index last) {
             for (Index b = first; b < last; ++b)
-                moments<T, v()>({y + b * pixels * ys, ys}, pixels, c, to + b * 2 * c);
+                moments<T, v()>({y + b * pixels * ys, ys}, pixels, c, &moment[b * 2 * c]);
         });
     });
-}
-
-void statistics(
-    const T* moments, Index images, Index pixels, Index c, double epsilon, double* stats
-) {
-    merge_moments(moments, images, pixels, c, epsilon, stats);
+    merge_moments(moment.data(), images, pixels, c, epsilon, stats);
 }
 
 void norm_backward(
@@ -161,14 +159,6 @@ void combine_sums(
         combine_sums<T, v()>(
             images, pixels, c, {targets, starts, y, strides, stats}, g, g_strides, sums
         );
-    });
-}
-
-void rectify_backward(
-    Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, T* dx, Index dxs
-) {
-    with_vectors<T>(c, [&](auto v) {
-        rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, {dx, dxs});
     });
 }
 

@@ -31,6 +31,28 @@ std::vector<NormGradient<T>> gradients(const Returned<T>& parts, double count, I
     return norms;
 }
 
+// dy of so many pixels, the first of them `first`: all parts of a pixel, then the next, so that y is
+// read as it lies in memory
+template <typename T, int V>
+void apply_norms(
+    const std::vector<NormGradient<T>>& norms, const Returned<T>& parts, Map<const T> y,
+    Index first, Index pixels, Map<T> dy
+) {
+    for (Index p = 0; p < pixels; ++p) {
+        const T* from = y.at(first + p);
+        T* to = dy.at(p);
+        for (Index e = 0; e < parts.count; ++e) {
+            const T* g = parts.g[e] + (first + p) * parts.strides[e];
+            const Index c = norms[e].channels();
+            for (Index v = 0; v < c; v += V)
+                store<T, V>(
+                    to + v, norms[e].template at<V>(load<T, V>(g + v), load<T, V>(from + v), v)
+                );
+            from += c, to += c;
+        }
+    }
+}
+
 // Statistics of equal parts of the channels, (2, channels of a part) each
 template <typename T>
 void merge_parts(
@@ -132,7 +154,6 @@ struct Pointwise {
     // parts without statistics: the one gradient is that of y itself. dx is added to.
     void backward(Map<const T> y, Returned<T> parts, Map<T> dx, T* done, T* dtwo) const {
         const bool normed = parts.stats != nullptr;
-        const Index c = c_out / parts.count;
         const auto norms = gradients(parts, double(images * pixels), c_out);
         const Blocks blocks(images);
         Partial<T> dmatrix(blocks, done ? k * c_out : 0);
@@ -149,15 +170,12 @@ struct Pointwise {
                     Map<const T> gn{
                         parts.g[0] + n * pixels * parts.strides[0], parts.strides[0]
                     };
-                    for (Index e = 0; e < parts.count && normed; ++e) {
-                        const Index stride = parts.strides[e];
-                        norms[e].template apply<V>(
-                            {parts.g[e] + n * pixels * stride, stride},
-                            {y.at(n * pixels) + e * c, y.pixel}, {own.dy.data() + e * c, c_out},
-                            pixels
+                    if (normed) {
+                        apply_norms<T, V>(
+                            norms, parts, y, n * pixels, pixels, {own.dy.data(), c_out}
                         );
+                        gn = {own.dy.data(), c_out};
                     }
-                    if (normed) gn = {own.dy.data(), c_out};
                     product<T, V>(
                         gn.data, gn.pixel, transposed.data(), c_out, k, own.drows.data(), k, pixels
                     );

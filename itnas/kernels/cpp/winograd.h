@@ -164,7 +164,7 @@ struct Winograd {
         return to;
     }
 
-    // its transpose: G^T g G of (point, inputs, outputs) to (3, 3, inputs, outputs), added
+    // its transpose: G^T g G of (point, inputs, outputs) to (3, 3, inputs, outputs)
     void matrices_backward(const T* g, T* to) const {
         const Index size = c_in * c_out;
         for (Index v = 0; v < size; v += V) {
@@ -187,7 +187,7 @@ struct Winograd {
         }
     }
 
-    // f(image, place among those in the buffers, how many images are in them) from, to
+    // f(first image, how many) of those that are in the buffers together
     template <typename F>
     void each_group(Index from, Index to, F f) const {
         for (Index n = from; n < to; n += images_each) f(n, std::min(images_each, to - n));
@@ -337,20 +337,11 @@ struct Winograd {
         const std::vector<NormGradient<T>>& norms, const Returned<T>& parts, Map<const T> y,
         Index image, T* dy
     ) const {
-        const Index c = c_out / parts.count;
         for (Index i = 0; i < height; ++i)
-            for (Index j = 0; j < width; ++j) {
-                const Index pixel = (image * height + i) * width + j;
-                const T* from = y.at(pixel);
-                T* to = dy + out.interior(i) + j * c_out;
-                for (Index e = 0; e < parts.count; ++e, from += c, to += c) {
-                    const T* g = parts.g[e] + pixel * parts.strides[e];
-                    for (Index v = 0; v < c; v += V)
-                        store<T, V>(
-                            to + v, norms[e].template at<V>(load<T, V>(g + v), load<T, V>(from + v), v)
-                        );
-                }
-            }
+            apply_norms<T, V>(
+                norms, parts, y, (image * height + i) * width, width,
+                {dy + out.interior(i), c_out}
+            );
     }
 
     // the gradient of the rectified inputs, into own.dx
