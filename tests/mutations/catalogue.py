@@ -181,8 +181,8 @@ MUTATIONS = [
         (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
-        "border-of-an-odd-image-counts", "itnas/kernels/cpp/winograd.h",
-        "if (top + a < height && j < width)", "if (top + a < height)", (WINOGRAD,),
+        "all-inputs-were-positive", "itnas/kernels/cpp/winograd.h",
+        "(r > zero ? d : zero * r)", "d", (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
         "matrix-not-transposed", "itnas/kernels/cpp/winograd.h",
