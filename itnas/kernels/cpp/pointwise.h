@@ -31,8 +31,8 @@ std::vector<NormGradient<T>> gradients(const Returned<T>& parts, double count, I
     return norms;
 }
 
-// dy of so many pixels, the first of them `first`: all parts of a pixel, then the next, so that y is
-// read as it lies in memory
+// dy of so many pixels, the first of them `first`: all parts of a pixel, then the next, so that y
+// is read as it lies in memory
 template <typename T, int V>
 void apply_norms(
     const std::vector<NormGradient<T>>& norms, const Returned<T>& parts, Map<const T> y,
