@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from itnas.kernels.library import SIGNATURES, TASK, load
 from itnas.kernels.maps import Map, Term
@@ -86,30 +85,35 @@ class Kernels:
         """gs: one gradient, that of y; or, with `stats`, the gradient of weight * normalised y for
         each of its parts. dx is added to.
         """
-        parts, strides = len(gs), [g.stride for g in gs]
         self._call["pointwise_backward"](
             x.batch, x.height, x.width, x.channels, y.channels, first, rectify, x.pointer,
-            x.stride, *matrices, y.pointer, y.stride, parts, _pointers([g.pointer for g in gs]),
-            (ctypes.c_int64 * parts)(*strides), _pointers(stats), _pointers(sums),
-            (ctypes.c_double * len(weights))(*weights), dx.pointer, dx.stride, *gradients,
+            x.stride, *matrices, y.pointer, y.stride, *_returned(gs, stats, sums, weights),
+            dx.pointer, dx.stride, *gradients,
         )  # fmt: skip
 
-    def image_moments(self, y: Map, moments: Tensor) -> None:
-        """(images, 2, C): mean and sum of squared deviations of each image."""
-        self._call["image_moments"](
-            y.batch, y.pixels, y.channels, y.pointer, y.stride, moments.data_ptr()
-        )
+    def winograd(self, x: Map, weights: int, y: Map, stats: Sequence[int]) -> None:
+        """3x3 convolution (C out, C, 3, 3) of the ReLU of x, stride 1. Statistics of equal parts of
+        y, as many as there are pointers.
+        """
+        self._call["winograd"](
+            x.batch, x.height, x.width, x.channels, y.channels, x.pointer, x.stride, weights,
+            y.pointer, y.stride, len(stats), _pointers(stats), EPSILON,
+        )  # fmt: skip
 
-    def statistics(self, moments: Tensor, pixels: int, stats: int) -> None:
-        """Mean and 1 / standard deviation, from the moments of images of `pixels` each."""
-        images, _, channels = moments.shape
-        self._call["statistics"](moments.data_ptr(), images, pixels, channels, EPSILON, stats)
+    def winograd_backward(
+        self, x: Map, weights: int, y: Map, stats: Sequence[int], sums: Sequence[int],
+        scales: Sequence[float], gs: Sequence[Map], dx: Map, dweights: int | None,
+    ) -> None:  # fmt: skip
+        """gs: the gradient of scale * normalised y for each of its parts. dx is added to."""
+        self._call["winograd_backward"](
+            x.batch, x.height, x.width, x.channels, y.channels, x.pointer, x.stride, weights,
+            y.pointer, y.stride, *_returned(gs, stats, sums, scales), dx.pointer, dx.stride,
+            dweights,
+        )  # fmt: skip
 
     def measure(self, y: Map, stats: int) -> None:
         """Mean and 1 / standard deviation of every channel."""
-        moments = torch.empty(y.batch, 2, y.channels, dtype=y.tensor.dtype)
-        self.image_moments(y, moments)
-        self.statistics(moments, y.pixels, stats)
+        self._call["measure"](y.batch, y.pixels, y.channels, y.pointer, y.stride, stats, EPSILON)
 
     def norm_backward(
         self, g: Map, y: Map, stats: int, sums: int, weight: float, count: int, dy: Map
@@ -136,13 +140,6 @@ class Kernels:
         g, arrays = gs[0], _arrays(terms, gs)
         self._call["combine_sums"](g.batch, g.pixels, g.channels, len(gs), *arrays, sums)
 
-    def rectify_backward(self, x: Map, d: Map, dx: Map) -> None:
-        """dx += d where x is positive."""
-        self._call["rectify_backward"](
-            x.batch * x.pixels, x.channels, x.pointer, x.stride, d.pointer, d.stride,
-            dx.pointer, dx.stride,
-        )  # fmt: skip
-
     def pool(self, x: Map, maximum: bool, stride: int, y: Map, stats: int | None) -> None:
         """3x3 maximum or mean (of the pixels inside), padded by one."""
         self._call["pool"](
@@ -161,6 +158,17 @@ class Kernels:
 def _pointers(given: Sequence[int]) -> object:
     """An array of them; null where there are none."""
     return (ctypes.c_void_p * len(given))(*given) if given else None
+
+
+def _returned(
+    gs: Sequence[Map], stats: Sequence[int], sums: Sequence[int], weights: Sequence[float]
+) -> tuple[object, ...]:
+    """What comes back to the parts of an output: how many, gradients, their strides, ..."""
+    return (
+        len(gs), _pointers([g.pointer for g in gs]),
+        (ctypes.c_int64 * len(gs))(*(g.stride for g in gs)), _pointers(stats), _pointers(sums),
+        (ctypes.c_double * len(weights))(*weights),
+    )  # fmt: skip
 
 
 def _arrays(terms: Sequence[Sequence[Term]], targets: Sequence[Map]) -> tuple[object, ...]:

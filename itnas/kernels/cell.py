@@ -17,7 +17,6 @@ from torch import Tensor
 from itnas.engine.plan.blueprint import SearchCell
 from itnas.engine.plan.rounds import Round
 from itnas.engine.supernet import Noise
-from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights
 from itnas.kernels.calls import Kernels
 from itnas.kernels.families import FAMILIES, FamilyPass
@@ -37,7 +36,7 @@ class CellPass:
     """One forward and at most one backward pass through a cell."""
 
     def __init__(
-        self, layer: SearchCell, kernels: Kernels, workers: Workers, noise: Noise, p: Tensor,
+        self, layer: SearchCell, kernels: Kernels, noise: Noise, p: Tensor,
         inputs: tuple[Tensor, ...], tensors: tuple[Tensor, ...], keep: bool,
     ) -> None:  # fmt: skip
         """p (1, operations of all edges), inputs (B, C, H, W), tensors: the weights in the order
@@ -52,7 +51,7 @@ class CellPass:
         batch, height, width, channels = self.inputs[0].shape
         stride, dtype = self.plan.rounds[0].stride, self.inputs[0].dtype
         shape = (batch, -(-height // stride), -(-width // stride), channels)
-        self.state = CellState(layer, kernels, workers, noise, keep, shape, dtype, [], [])
+        self.state = CellState(layer, kernels, noise, keep, shape, dtype, [], [])
         self.rounds: list[_RoundPass] = []
 
     def forward(self) -> Tensor:

@@ -33,15 +33,20 @@ SIGNATURES = {
         *[_INDEX] * 6, _INT, _POINTER, _INDEX, *[_POINTER] * 3, *[_INDEX] * 2, *[_POINTER] * 6,
         _INDEX, *[_POINTER] * 2,
     ),
-    "image_moments": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER),
-    "statistics": (_POINTER, *[_INDEX] * 3, _DOUBLE, _POINTER),
+    "winograd": (
+        *[_INDEX] * 5, _POINTER, _INDEX, *[_POINTER] * 2, *[_INDEX] * 2, _POINTER, _DOUBLE,
+    ),
+    "winograd_backward": (
+        *[_INDEX] * 5, _POINTER, _INDEX, *[_POINTER] * 2, *[_INDEX] * 2, *[_POINTER] * 6, _INDEX,
+        _POINTER,
+    ),
+    "measure": (*[_INDEX] * 3, _POINTER, _INDEX, _POINTER, _DOUBLE),
     "norm_backward": (
         *[_INDEX] * 2, *[_POINTER, _INDEX] * 2, _POINTER, _POINTER, *[_DOUBLE] * 2, _POINTER,
         _INDEX,
     ),
     "combine": (*[_INDEX] * 4, *[_POINTER] * 7, _INT),
     "combine_sums": (*[_INDEX] * 4, *[_POINTER] * 7),
-    "rectify_backward": (*[_INDEX] * 2, *[_POINTER, _INDEX] * 3),
     "pool": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 2, _POINTER, _DOUBLE),
     "pool_backward": (*[_INDEX] * 4, _INT, _INT, *[_POINTER, _INDEX] * 3),
     "use_threads": (_INT,),

@@ -33,10 +33,6 @@ class Map:
         """What it shows, (B, H, W, C)."""
         return self.tensor[..., self.first : self.first + self.channels]
 
-    def images(self, which: slice) -> Map:
-        """Some of the images."""
-        return Map(self.tensor[which], self.first, self.channels)
-
 
 class Term(NamedTuple):
     """A map with its weight in a node's sum."""

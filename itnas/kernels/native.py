@@ -116,8 +116,7 @@ class _Cell(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         keep = any(ctx.needs_input_grad)
         done = CellPass(
-            layer, native.kernels, native.workers, noise, p, tensors[:inputs], tensors[inputs:],
-            keep,
+            layer, native.kernels, noise, p, tensors[:inputs], tensors[inputs:], keep
         )  # fmt: skip
         output = done.forward()
         ctx.done = done if keep else None

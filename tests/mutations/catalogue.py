@@ -28,6 +28,7 @@ TWENTY = _itnas(
 )
 FORMULA = _itnas("test_dependence", "test_agrees_with_the_formulas_and_every_row_is_a_distribution")
 THREADS = _itnas("test_threads", "test_bits_do_not_depend_on_the_number_of_threads")
+WINOGRAD = "tests/itnas/test_winograd.py"
 EXTENDING = "tests/itnas/test_extending.py"
 
 MUTATIONS = [
@@ -171,14 +172,21 @@ MUTATIONS = [
     ),
     # -- the kernels --------------------------------------------------------------------------
     Mutation(
-        "pieces-mixed-up", "itnas/kernels/families/dense.py",
-        "            y[pieces[n]] = F.conv2d(", "            y[pieces[n - 1]] = F.conv2d(",
+        "images-mixed-up", "itnas/kernels/cpp/winograd.h",
+        "start = (image + q / rows) * pixels", "start = image * pixels", (WINOGRAD,),
+    ),
+    Mutation(
+        "last-tile-left-out-of-the-weights", "itnas/kernels/cpp/winograd.h",
+        "c_out, tiles, c_in,", "c_out, tiles - 1, c_in,",
         (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
-        "last-piece-counts-alone", "itnas/kernels/families/dense.py",
-        "dw.copy_(ordered_sum(found)", "dw.copy_((found[-1])",
-        (f"{PIECES}[nas-bench-201-16-compiled]",),
+        "all-inputs-were-positive", "itnas/kernels/cpp/winograd.h",
+        "(r > zero ? d : zero * r)", "d", (f"{PIECES}[nas-bench-201-16-compiled]",),
+    ),
+    Mutation(
+        "matrix-not-transposed", "itnas/kernels/cpp/winograd.h",
+        "= matrices(true);", "= matrices(false);", (f"{PIECES}[nas-bench-201-16-compiled]",),
     ),
     Mutation(
         "blocks-added-as-they-come", "itnas/kernels/cpp/blocks.h",

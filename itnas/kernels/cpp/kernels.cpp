@@ -12,6 +12,7 @@
 #include "pools.h"
 #include "separable.h"
 #include "sums.h"
+#include "winograd.h"
 
 using namespace itnas;
 using T = REAL;  // float or double, given to the compiler: one library each
@@ -84,20 +85,42 @@ void pointwise_backward(
     });
 }
 
-// (images, 2, c): mean and sum of squared deviations of each image
-void image_moments(Index images, Index pixels, Index c, const T* y, Index ys, T* to) {
-    with_vectors<T>(c, [&](auto v) {
-        Blocks(images).each(2.0 * double(images * pixels * c), [&](Index first, Index last) {
-            for (Index b = first; b < last; ++b)
-                moments<T, v()>({y + b * pixels * ys, ys}, pixels, c, to + b * 2 * c);
-        });
+void winograd(
+    Index images, Index height, Index width, Index c_in, Index c_out, const T* x, Index xs,
+    const T* weights, T* y, Index ys, Index parts, double* const* stats, double epsilon
+) {
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
+        Winograd<T, v()>(
+            images, height, width, c_in, c_out, {x, xs}, weights
+        ).forward({y, ys}, parts, stats, epsilon);
     });
 }
 
-void statistics(
-    const T* moments, Index images, Index pixels, Index c, double epsilon, double* stats
+void winograd_backward(
+    Index images, Index height, Index width, Index c_in, Index c_out, const T* x, Index xs,
+    const T* weights, const T* y, Index ys, Index parts, T* const* g, const Index* strides,
+    double* const* stats, double* const* sums, const double* part_weights, T* dx, Index dxs,
+    T* dweights
 ) {
-    merge_moments(moments, images, pixels, c, epsilon, stats);
+    with_vectors<T>(c_in | (c_out / parts), [&](auto v) {
+        Winograd<T, v()>(
+            images, height, width, c_in, c_out, {x, xs}, weights
+        ).backward({y, ys}, {parts, g, strides, stats, sums, part_weights}, {dx, dxs}, dweights);
+    });
+}
+
+// mean and 1 / standard deviation of every channel
+void measure(
+    Index images, Index pixels, Index c, const T* y, Index ys, double* stats, double epsilon
+) {
+    std::vector<T> moment(images * 2 * c);
+    with_vectors<T>(c, [&](auto v) {
+        Blocks(images).each(2.0 * double(images * pixels * c), [&](Index first, Index last) {
+            for (Index b = first; b < last; ++b)
+                moments<T, v()>({y + b * pixels * ys, ys}, pixels, c, &moment[b * 2 * c]);
+        });
+    });
+    merge_moments(moment.data(), images, pixels, c, epsilon, stats);
 }
 
 void norm_backward(
@@ -136,14 +159,6 @@ void combine_sums(
         combine_sums<T, v()>(
             images, pixels, c, {targets, starts, y, strides, stats}, g, g_strides, sums
         );
-    });
-}
-
-void rectify_backward(
-    Index pixels, Index c, const T* x, Index xs, const T* d, Index ds, T* dx, Index dxs
-) {
-    with_vectors<T>(c, [&](auto v) {
-        rectify_backward<T, v()>(pixels, c, {x, xs}, {d, ds}, {dx, dxs});
     });
 }
 

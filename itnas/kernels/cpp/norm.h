@@ -71,9 +71,17 @@ struct NormGradient {
         }
     }
 
+    Index channels() const { return Index(a.size()); }
+
+    // of V channels from n on
+    template <int V>
+    Vector<T, V> at(Vector<T, V> g, Vector<T, V> y, Index n) const {
+        return load<T, V>(&a[n]) * g + load<T, V>(&b[n]) * y + load<T, V>(&d[n]);
+    }
+
     template <int V>
     void apply(Map<const T> g, Map<const T> y, Map<T> dy, Index pixels) const {
-        const Index c = Index(a.size());
+        const Index c = channels();
         for (Index start = 0; start < pixels; start += CHUNK)
             for (Index v = 0; v < c; v += V) {
                 const auto av = load<T, V>(&a[v]), bv = load<T, V>(&b[v]), dv = load<T, V>(&d[v]);

@@ -20,6 +20,55 @@ struct Returned {
     const double* weights;
 };
 
+// of every part; none where there are no statistics
+template <typename T>
+std::vector<NormGradient<T>> gradients(const Returned<T>& parts, double count, Index c_out) {
+    std::vector<NormGradient<T>> norms;
+    for (Index e = 0; e < parts.count && parts.stats; ++e)
+        norms.emplace_back(
+            parts.stats[e], parts.sums[e], parts.weights[e], count, c_out / parts.count
+        );
+    return norms;
+}
+
+// dy of so many pixels, the first of them `first`: all parts of a pixel, then the next, so that y
+// is read as it lies in memory
+template <typename T, int V>
+void apply_norms(
+    const std::vector<NormGradient<T>>& norms, const Returned<T>& parts, Map<const T> y,
+    Index first, Index pixels, Map<T> dy
+) {
+    for (Index p = 0; p < pixels; ++p) {
+        const T* from = y.at(first + p);
+        T* to = dy.at(p);
+        for (Index e = 0; e < parts.count; ++e) {
+            const T* g = parts.g[e] + (first + p) * parts.strides[e];
+            const Index c = norms[e].channels();
+            for (Index v = 0; v < c; v += V)
+                store<T, V>(
+                    to + v, norms[e].template at<V>(load<T, V>(g + v), load<T, V>(from + v), v)
+                );
+            from += c, to += c;
+        }
+    }
+}
+
+// Statistics of equal parts of the channels, (2, channels of a part) each
+template <typename T>
+void merge_parts(
+    const T* moments, Index images, Index pixels, Index c_out, double epsilon, Index parts,
+    double* const* stats
+) {
+    std::vector<double> all(2 * c_out);
+    merge_moments(moments, images, pixels, c_out, epsilon, all.data());
+    const Index c = c_out / parts;
+    for (Index e = 0; e < parts; ++e)
+        for (Index n = 0; n < c; ++n) {
+            stats[e][n] = all[e * c + n];
+            stats[e][c + n] = all[c_out + e * c + n];
+        }
+}
+
 // One pixel (i, j) goes to every output; or, with a second matrix, the pixels (2i, 2j) and
 // (2i + 1, 2j + 1) go to the first and the last of its channels.
 template <typename T, int V>
@@ -95,15 +144,7 @@ struct Pointwise {
                 }
             }
         );
-        if (!stats) return;
-        std::vector<double> all(2 * c_out);
-        merge_moments(moment.data(), images, pixels, c_out, epsilon, all.data());
-        const Index c = c_out / parts;
-        for (Index e = 0; e < parts; ++e)
-            for (Index n = 0; n < c; ++n) {
-                stats[e][n] = all[e * c + n];
-                stats[e][c + n] = all[c_out + e * c + n];
-            }
+        if (stats) merge_parts(moment.data(), images, pixels, c_out, epsilon, parts, stats);
     }
 
     struct Buffers {
@@ -113,12 +154,7 @@ struct Pointwise {
     // parts without statistics: the one gradient is that of y itself. dx is added to.
     void backward(Map<const T> y, Returned<T> parts, Map<T> dx, T* done, T* dtwo) const {
         const bool normed = parts.stats != nullptr;
-        const Index c = c_out / parts.count;
-        std::vector<NormGradient<T>> norms;
-        for (Index e = 0; e < parts.count && normed; ++e)
-            norms.emplace_back(
-                parts.stats[e], parts.sums[e], parts.weights[e], double(images * pixels), c
-            );
+        const auto norms = gradients(parts, double(images * pixels), c_out);
         const Blocks blocks(images);
         Partial<T> dmatrix(blocks, done ? k * c_out : 0);
         blocks.each(
@@ -134,15 +170,12 @@ struct Pointwise {
                     Map<const T> gn{
                         parts.g[0] + n * pixels * parts.strides[0], parts.strides[0]
                     };
-                    for (Index e = 0; e < parts.count && normed; ++e) {
-                        const Index stride = parts.strides[e];
-                        norms[e].template apply<V>(
-                            {parts.g[e] + n * pixels * stride, stride},
-                            {y.at(n * pixels) + e * c, y.pixel}, {own.dy.data() + e * c, c_out},
-                            pixels
+                    if (normed) {
+                        apply_norms<T, V>(
+                            norms, parts, y, n * pixels, pixels, {own.dy.data(), c_out}
                         );
+                        gn = {own.dy.data(), c_out};
                     }
-                    if (normed) gn = {own.dy.data(), c_out};
                     product<T, V>(
                         gn.data, gn.pixel, transposed.data(), c_out, k, own.drows.data(), k, pixels
                     );

@@ -34,6 +34,7 @@ inline void by_rows(Index rows, F f) {
     constexpr int R = N == 1 ? 8 : 6;
     Index r = 0;
     for (; r + R <= rows; r += R) f(Constant<R>(), r);
+    if (r + 4 <= rows) f(Constant<4>(), r), r += 4;
     for (; r + 2 <= rows; r += 2) f(Constant<2>(), r);
     for (; r < rows; ++r) f(Constant<1>(), r);
 }

@@ -128,19 +128,4 @@ void combine_sums(
             for (Index n = 0; n < c; ++n) sums[(2 * m + 1) * c + n] *= terms.stats[m][c + n];
 }
 
-// dx += d where x is positive: the gradient of a ReLU
-template <typename T, int V>
-void rectify_backward(Index pixels, Index c, Map<const T> x, Map<const T> d, Map<T> dx) {
-    const Vector<T, V> zero = {};
-    Blocks(pixels).each(double(pixels * c), [&](Index first, Index last) {
-        for (Index p = first; p < last; ++p)
-            for (Index v = 0; v < c; v += V) {
-                const auto value = load<T, V>(d.at(p) + v);
-                const auto at = load<T, V>(x.at(p) + v);
-                T* to = dx.at(p) + v;
-                store<T, V>(to, load<T, V>(to) + (at > zero ? value : zero * at));
-            }
-    });
-}
-
 }  // namespace itnas

@@ -11,7 +11,6 @@ from torch import Tensor
 from itnas.engine.plan.blueprint import SearchCell
 from itnas.engine.plan.rounds import Round, RoundMap
 from itnas.engine.supernet import Noise
-from itnas.engine.threads import Workers
 from itnas.engine.weights import Weights
 from itnas.kernels.calls import Kernels
 from itnas.kernels.maps import Map, Term
@@ -23,7 +22,6 @@ class CellState:
 
     layer: SearchCell
     kernels: Kernels
-    workers: Workers
     noise: Noise
     keep: bool
     """whether a backward pass will follow"""
