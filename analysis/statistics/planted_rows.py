@@ -17,6 +17,7 @@ from analysis.statistics.flow import FLOOR, Block, FlowCell, blocks
 from analysis.statistics.metrics import Array
 from analysis.statistics.predicted_flows import (
     ONCE,
+    RESIDUAL,
     Columns,
     Jobs,
     Rows,
@@ -55,8 +56,10 @@ def share_found(
         of_cells = np.split(np.arange(len(worlds)), sizes)
         for indices in of_cells:
             columns = [Columns(worlds[i].draw(strength, rng), jobs) for i in indices]
-            tables = jobs.choose(total([c.divergences() for c in columns])[:-1])
-            drawn += permuted([Rows(c, tables, jobs.own, np.float32) for c in columns], draws, rng)
+            tables = jobs.choose(total([c.d(c.flows) for c in columns])[:-1])
+            drawn += permuted(
+                [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns], draws, rng
+            )
         found += p_value(drawn / sum(len(cell.edges) for cell in cells)) < 0.05
     return found / studies
 
@@ -68,8 +71,8 @@ class _World:
         n = len(block.table)
         together = Jobs(np.arange(n), np.full((n, n), 1 / n), np.arange(n), False)
         fit = Columns(block, together)
-        rest = fit.change - fit.coefficient[:, None] * fit.start
-        rest -= fit.slope * block.visits[:, None]  # (n, C, Q)
+        rest = fit.change - fit.coefficient[RESIDUAL, :, None] * fit.start
+        rest -= fit.slope[RESIDUAL] * block.visits[:, None]  # (n, C, Q)
         self.block = block
         self.logits = np.log(np.maximum(block.table, FLOOR)) - rest
         self.noise = (rest - rest.mean(axis=0)) * (n / (n - 1)) ** 0.5

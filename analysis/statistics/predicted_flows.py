@@ -20,7 +20,12 @@ FORMS = ("start", "a", "c", "d", "cd", "b")
 """Ways to predict without rows, simplest first; b, the last, is one of flows, not of matrices."""
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Multiples of the residual rows that *full* may add."""
+"""Multiples of the rest of the rows that *full* may add."""
+
+STEPS = len(FACTORS) - 1
+
+RESIDUAL = FORMS.index("cd")
+"""The form whose residual rows are permuted: it explains the most."""
 
 ONCE = 20
 """Seeds beyond which form and factor are chosen once a setting and `DRAWS_OF_MANY` draws do."""
@@ -78,7 +83,8 @@ class Columns:
     """One block's predictions without rows.
 
     logits: (tables' forms, H, C, Q). flows: (forms, H, C, E). change, start: (n, C, Q), Z and X
-    less their column means; coefficient (H, Q) and slope (H, C, Q), those of both together.
+    less their column means. coefficient (tables' forms, H, Q), slope (tables' forms, H, C, Q):
+    what each form says of `start` and of the visits.
     """
 
     def __init__(self, block: Block, jobs: Jobs) -> None:
@@ -104,19 +110,14 @@ class Columns:
             zx - (vx * slope_alone).sum(axis=1), np.where(xx - left > 1e-9 * xx, xx - left, 0)
         )
         slope = _ratio(vz - both[:, None] * vx, vv[:, None])
-        self.coefficient, self.slope = both[:, row], slope[..., row]
         columns, begun = over_seeds(keep, z_mean), over_seeds(keep, x_mean)
-        own, visits = x[target], v[target][:, None]
-        ahead = own + columns
-        self.logits = np.stack(
-            [
-                own + np.zeros_like(columns),
-                ahead,
-                ahead + alone[:, None, row] * (own - begun),
-                ahead + slope_alone[..., row] * visits,
-                ahead + both[:, None, row] * (own - begun) + self.slope * visits,
-            ]
-        )
+        visits = v[target][:, None]
+        b, g = alone[:, row], slope_alone[..., row]
+        self.coefficient = np.stack([0 * b, 0 * b, b, 0 * b, both[:, row]])
+        self.slope = np.stack([0 * g, 0 * g, 0 * g, g, slope[..., row]])
+        tilt = np.stack([0 * columns, *[columns] * (len(FORMS) - 2)])
+        tilt += self.coefficient[:, :, None] * (x[target] - begun) + self.slope * visits
+        self.logits = x[target] + tilt
         real, start = block.flow(block.table), block.flow(block.start)
         ratio = np.log(np.maximum(real, FLOOR)) - np.log(np.maximum(start, FLOOR))
         by_flow = start[target] * np.exp(over_seeds(keep, ratio))
@@ -125,19 +126,34 @@ class Columns:
         self.flows = np.concatenate([by_table, by_flow[None]])
         self.real = real[target]
 
-    def divergences(self) -> Array:
-        """(forms, H), bits, summed over edges."""
-        return flow_divergence(self.flows, self.real)
+    def with_rows(self) -> Array:
+        """(tables' forms * steps, H, C, E), flows with the rest of the rows added in steps."""
+        job = np.arange(len(self.jobs.target))
+        found = []
+        for form in range(len(FORMS) - 1):
+            rows = Rows(self, job, form, form, float)
+            found.append(rows.flows(rows.unpermuted(), STEPS)[0])
+        return np.concatenate(found)
+
+    def d(self, flows: Array) -> Array:
+        """(..., H, C, E) flows to divergences from the real ones, bits, summed over edges."""
+        return flow_divergence(flows, self.real)
 
 
 class Rows:
     """One block's predictions with the others' residual rows added, for some of the jobs.
 
-    tables: (H,), the form of each, one of tables. kind: the precision.
+    job: (H,). tables: the form of each, one of tables, or one for all. less: likewise, the form
+    whose explanation the rows are without. kind: the precision.
     """
 
     def __init__(
-        self, columns: Columns, tables: NDArray[np.int64], job: NDArray[np.int64], kind: type
+        self,
+        columns: Columns,
+        job: NDArray[np.int64],
+        tables: NDArray[np.int64] | int,
+        less: NDArray[np.int64] | int,
+        kind: type,
     ) -> None:
         jobs, block = columns.jobs, columns.block
         logits = columns.logits[tables, job]  # (H, C, Q)
@@ -153,8 +169,8 @@ class Rows:
         self.keep = of(jobs.keep[job])
         self.change, self.start = of(columns.change), of(columns.start)
         self.visits = of(block.visits[:, None])  # (n, 1, Q)
-        self.coefficient = of(columns.coefficient[job][:, None])
-        self.slope = of(columns.slope[job])
+        self.coefficient = of(columns.coefficient[less, job][:, None])
+        self.slope = of(columns.slope[less, job])
 
     def unpermuted(self) -> NDArray[np.int64]:
         """(1, n, Q), every row where it is."""

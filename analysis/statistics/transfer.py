@@ -12,14 +12,16 @@ every mean and coefficient taken over the other seeds of a setting, matrix by ma
   by the mean log ratio of flow to start flow, (c) a, and X times its regression coefficient (an
   optimiser that weakens an identity start alike in every seed; a start that is forgotten), (d) a,
   and v times a slope for every column (rows that are visited more move more), (cd) both.
-- *full* adds a factor times the mean of the residual rows: Z less column means, c and d.
+- *full* is *columns*, or any of these but (b) and a factor times the rest of Z's mean: what its
+  form does not say of the rows.
 
-The form is the one with the smallest mean D over the other seeds, each predicted without itself
-and without i; then, with the form that i has, the factor is found alike, and 0 means *columns*.
+Forms and factor are those with the smallest mean D over the other seeds, each predicted without
+itself and without i; of *full*, *columns* is one, so that 'no rows' is exactly that.
 
-The p-value permutes the residual rows within every seed, once a distinct matrix: forms stay. Its
-statistic is the mean D with a quarter of the residual rows, whatever factor was chosen: a small
-step in their direction finds more than the best step (docs/transfer.md), since noise hurts less.
+The p-value permutes residual rows, Z less all that form (cd) says of it, within every seed, once a
+distinct matrix: forms stay. Its statistic is the mean D with a quarter of the residual rows added,
+whatever factor was chosen: a small step in their direction finds more than the best step
+(docs/transfer.md), since noise hurts less.
 """
 
 from __future__ import annotations
@@ -42,7 +44,17 @@ from analysis.statistics.flow import (
 )
 from analysis.statistics.inference import NAN, Interval
 from analysis.statistics.metrics import Array, t_quantile
-from analysis.statistics.predicted_flows import FACTORS, ONCE, Columns, Jobs, Rows, permuted, total
+from analysis.statistics.predicted_flows import (
+    FACTORS,
+    ONCE,
+    RESIDUAL,
+    STEPS,
+    Columns,
+    Jobs,
+    Rows,
+    permuted,
+    total,
+)
 
 DRAWS_OF_MANY = 99
 
@@ -176,31 +188,33 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         jobs = Jobs.of(n)
         job = np.arange(len(jobs.target))
         columns = [Columns(b, jobs) for b in found]
-        d_forms = total([c.divergences() for c in columns])  # (forms, H)
+        d_forms = total([c.d(c.flows) for c in columns])  # (forms, H)
         forms, tables = jobs.choose(d_forms), jobs.choose(d_forms[:-1])
-        rows = [Rows(c, jobs.of_seeds(tables), job, float) for c in columns]
-        by_rows = [r.flows(r.unpermuted(), len(FACTORS) - 1)[0] for r in rows]
-        d_rows = total([r.divergences(f) for r, f in zip(rows, by_rows, strict=True)])
-        d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_rows]) / edges
+        flows_full = [c.with_rows() for c in columns]  # (tables' forms * steps, H, C, E)
+        d_full_of = total([c.d(f) for c, f in zip(columns, flows_full, strict=True)])
+        d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_full_of]) / edges
         picked = jobs.choose(d)
-        factors = np.array(FACTORS)[picked]
+        factors = np.where(picked, np.array(FACTORS)[(picked - 1) % STEPS + 1], 0.0)
         d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
         gains = {
             "column_transfer": (
                 d_start[jobs.target] - d[0],
                 d_start[jobs.target] - d_forms[1] / edges,
             ),
-            "dependence_transfer": (d[0] - d[jobs.of_seeds(picked), job], d[0] - d[1]),
+            "dependence_transfer": (
+                d[0] - d[jobs.of_seeds(picked), job],
+                d[0] - d[jobs.of_seeds(1 + STEPS * tables), job],
+            ),
         }
         left_out = {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()}
         flows["columns"] = [c.flows[forms, jobs.own] for c in columns]
         flows["full"] = [
             np.concatenate([c.flows[None, jobs.of_seeds(forms), job], f])[picked, jobs.own]
-            for c, f in zip(columns, by_rows, strict=True)
+            for c, f in zip(columns, flows_full, strict=True)
         ]
         if draws is None:
             draws = DRAWS if n <= ONCE else DRAWS_OF_MANY
-        light = [Rows(c, tables, jobs.own, np.float32) for c in columns]
+        light = [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns]
         drawn = permuted(light, draws, np.random.default_rng(seed)) / edges
         if d_start.mean() < LEAST_EFFECT:
             note = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"

@@ -171,10 +171,14 @@ class Outcome:
 
 
 def outcome(world: World, n: int, studies: int, draws: int = 199) -> Outcome:
-    """Run `studies` studies. Coverage is of 0 where no rows were planted, else of the ratio of
-    expectations at this n."""
+    """Run `studies` studies, a third of them with each of three truths.
+
+    Coverage is of 0 where no rows were planted (of column_transfer: where there is nothing but
+    rows), else of the truth's ratio of expectations at this n.
+    """
     found = [
-        transfer(draw(world, n, np.random.default_rng([n, i])), draws, i) for i in range(studies)
+        transfer(draw(world, n, np.random.default_rng([n, i]), i % TRUTHS), draws, i)
+        for i in range(studies)
     ]
     dependence, covered = _covered(found, "dependence_transfer", None if world.rows else 0.0)
     columns, columns_covered = _covered(found, "column_transfer", None if world.learns else 0.0)
