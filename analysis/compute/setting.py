@@ -19,7 +19,7 @@ from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
-from analysis.statistics.inference import Quantity, interval
+from analysis.statistics.inference import Quantity
 from analysis.statistics.metrics import Array
 from analysis.statistics.quantities import missing, of_rate, of_runs, of_runs_iqm
 
@@ -100,7 +100,7 @@ def compute_setting(
     labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
     tables: Tables = {
         "stability": _rows(found.items()),
-        "without_collapsed": _without_collapsed(found, members, collapsed),
+        "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
         "seed_values": _seed_values(found, members, collapsed, labels),
         "links": links.links_table(cells),
         "transition_matrices": links.matrices_table(last, start),
@@ -159,18 +159,26 @@ def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
 
 
 def _without_collapsed(
-    found: Mapping[tuple[str, str], Quantity],
-    members: Mapping[str, list[str]],
+    runs: pd.DataFrame,
+    settling: Array | None,
+    cells: Iterable[Cell],
     collapsed: Mapping[str, bool],
 ) -> pd.DataFrame:
-    """The quantities over the seeds that did not collapse, where only some did."""
-    rows = []
-    for (cell, name), q in found.items():
-        kept = [i for i, run_id in enumerate(members[cell]) if not collapsed[run_id]]
-        if q.statistic is not None and 0 < len(kept) < len(members[cell]):
-            limits = DEFINITIONS[name].limits
-            rows.append(((cell, name), interval(q.statistic.take(kept), limits)))
-    return _rows(rows)
+    """The quantities of the seeds that did not collapse by themselves, where only some did.
+
+    They are computed anew without permutations: collapsed seeds predict no others here.
+    """
+    kept = ~runs["run_id"].map(collapsed).to_numpy(bool)
+    if kept.all() or not kept.any():
+        return _rows([])
+    others = runs[kept].reset_index(drop=True)
+    found = _of_runs(others, None if settling is None else settling[kept])
+    for cell in cells:
+        last = cell.last.of_runs(list(others["run_id"]))
+        if last.n:
+            of = Cell(others, last, cell.start, cell.kind, draws=0)
+            found |= {(cell.kind, name): q for name, q in of_cell(of).items()}
+    return _rows((key, q) for key, q in found.items() if q.known)
 
 
 def _seed_values(
