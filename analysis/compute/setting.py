@@ -140,9 +140,8 @@ def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str]
         if settling is None
         else of_runs(settling)
     )
-    absent = "no run has it"
     return {
-        (ALL, name): q if q.known else missing(q.note or absent, 0) for name, q in found.items()
+        (ALL, name): q if q.known or q.n else missing("no run has it") for name, q in found.items()
     }
 
 
