@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from analysis.compute.transfer import LEAST_SEEDS, from_least, quantity_of
+from analysis.compute.transfer import LEAST_SEEDS, quantity_of
 from analysis.statistics import agreement, matrices
-from analysis.statistics.inference import interval
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
     from analysis.statistics.inference import Quantity
-    from analysis.statistics.seeds import Statistic
 
 ALL = "all"
 """In place of the cell kind for quantities of a whole run."""
@@ -51,12 +49,6 @@ class Definition(NamedTuple):
     needs_links: bool = False
     widths: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
     least: int = 2
-
-
-def interval_of(name: str, statistic: Statistic) -> Quantity:
-    """A quantity's estimate with its interval, within its limits and if there are seeds enough."""
-    of = DEFINITIONS[name]
-    return from_least(interval(statistic, of.limits), of.least)
 
 
 def _run(

@@ -39,8 +39,9 @@ def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
         if name not in PROJECTED or q.statistic is None or not q.known:
             continue
         here = (cell, name, "width")
-        if q.n < LEAST_SEEDS:
-            rows.append((*here, NAN, None, None, None, q.n, q.width, False, FEW))
+        if q.n < LEAST_SEEDS or not np.isfinite(q.width):
+            why = FEW if q.n < LEAST_SEEDS else q.note
+            rows.append((*here, NAN, None, None, None, q.n, q.width, False, why))
             continue
         for place, width in enumerate(DEFINITIONS[name].widths):
             told = name in TOLD and place == 1

@@ -17,7 +17,7 @@ from analysis.data import genotypes
 from analysis.data.benchmark import Accuracies
 from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
-from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM, interval_of
+from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
 from analysis.statistics.inference import Quantity
 from analysis.statistics.metrics import Array
@@ -100,7 +100,7 @@ def compute_setting(
     labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
     tables: Tables = {
         "stability": _rows(found.items()),
-        "without_collapsed": _without_collapsed(found, members, collapsed),
+        "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
         "seed_values": _seed_values(found, members, collapsed, labels),
         "links": links.links_table(cells),
         "transition_matrices": links.matrices_table(last, start),
@@ -140,9 +140,8 @@ def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str]
         if settling is None
         else of_runs(settling)
     )
-    absent = "no run has it"
     return {
-        (ALL, name): q if q.known else missing(q.note or absent, 0) for name, q in found.items()
+        (ALL, name): q if q.known or q.n else missing("no run has it") for name, q in found.items()
     }
 
 
@@ -159,17 +158,26 @@ def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
 
 
 def _without_collapsed(
-    found: Mapping[tuple[str, str], Quantity],
-    members: Mapping[str, list[str]],
+    runs: pd.DataFrame,
+    settling: Array | None,
+    cells: Iterable[Cell],
     collapsed: Mapping[str, bool],
 ) -> pd.DataFrame:
-    """The quantities over the seeds that did not collapse, where only some did."""
-    rows = []
-    for (cell, name), q in found.items():
-        kept = [i for i, run_id in enumerate(members[cell]) if not collapsed[run_id]]
-        if q.statistic is not None and 0 < len(kept) < len(members[cell]):
-            rows.append(((cell, name), interval_of(name, q.statistic.take(kept))))
-    return _rows(rows)
+    """The quantities of the seeds that did not collapse by themselves, where only some did.
+
+    They are computed anew without permutations: collapsed seeds predict no others here.
+    """
+    kept = ~runs["run_id"].map(collapsed).to_numpy(bool)
+    if kept.all() or not kept.any():
+        return _rows([])
+    others = runs[kept].reset_index(drop=True)
+    found = _of_runs(others, None if settling is None else settling[kept])
+    for cell in cells:
+        last = cell.last.of_runs(list(others["run_id"]))
+        if last.n:
+            of = Cell(others, last, cell.start, cell.kind, draws=0)
+            found |= {(cell.kind, name): q for name, q in of_cell(of).items()}
+    return _rows((key, q) for key, q in found.items() if q.known)
 
 
 def _seed_values(

@@ -88,7 +88,8 @@ def quantity_of(cell: Cell, name: str) -> Quantity:
         return share_of(cell.transfer, name)
     if name == "learned_effect":
         return interval(Values(cell.transfer.d_start), (0.0, 1.0))
-    return interval(Values(cell.transfer.choice_transfer()), (0.0, 1.0))
+    q = interval(Values(cell.transfer.choice_transfer()), (0.0, 1.0))
+    return q if q.known else missing(cell.transfer.note or "every inner edge is tied", cell.n)
 
 
 def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+import analysis
 from tests.analysis.synthetic import Setting, Study, write_study
 
 ODD = '<script>alert("x")</script> & $x$ init=random'
@@ -52,6 +53,20 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = Study(settings=[setting], seeds=range(2), epochs=3, diverged=diverged)
         write_study(folder, study)
     return folder
+
+
+@pytest.fixture(scope="session")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight seeds of a setting, its placebo and independent, far from agreement; half collapse."""
+    folder = tmp_path_factory.mktemp("noisy") / "study"
+    write_study(folder, Study(seeds=range(8), noise=2.0, epochs=4, benchmark=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def noisy_study(noisy: Path) -> analysis.Study:
+    """What is computed of it."""
+    return analysis.compute_study(analysis.load(noisy))
 
 
 @pytest.fixture

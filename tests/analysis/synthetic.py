@@ -139,9 +139,11 @@ def _write_metadata(folder: Path, study: Study, runs: list[dict]) -> None:
     }  # fmt: skip
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
     packs = {
+        "settings": {f"{zlib.crc32(s.name.encode()):08x}": {"name": s.name}
+                     for s in study.settings},
         "packs": {r["pack_id"]: [r["run_id"]] for r in runs},
         "runs": {r["run_id"]: {"setting": r["setting"], "seeds": [0, 0, 0]} for r in runs},
-    }
+    }  # fmt: skip
     (folder / "packs.json").write_text(json.dumps(packs))
 
 

@@ -1,0 +1,115 @@
+"""How many seeds it takes, as tables: ranges that hold together, and none from few seeds."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis.compute import seeds_needed
+from analysis.quantities import HEADLINE
+from analysis.statistics.quantities import missing, of_runs
+from tests.analysis.synthetic import Study, write_study
+
+
+def test_every_projected_quantity_has_a_range(noisy_study: analysis.Study) -> None:
+    table = noisy_study["seeds_needed"]
+    known = table[table["note"] == ""]
+    low, best, high = (
+        known[c].astype(float).fillna(np.inf) for c in ("seeds_low", "seeds", "seeds_high")
+    )
+    assert ((low <= best) & (best <= high)).all()
+    assert (low >= 3).all()
+    assert (low < high).sum() > 30
+    # A narrower interval takes no fewer seeds.
+    for _, rows in known.groupby(["setting", "cell", "quantity"]):
+        wide_first = rows.sort_values("target", ascending=False)["seeds"].astype(float)
+        assert wide_first.fillna(np.inf).is_monotonic_increasing
+    needed = {HEADLINE, "column_transfer", "operation_agreement", "derived_accuracy"}
+    assert needed <= set(known.loc[known["setting"] == "transition", "quantity"])
+    stability = noisy_study["stability"].set_index(["setting", "cell", "quantity"])
+    of = stability.loc[pd.MultiIndex.from_frame(known[["setting", "cell", "quantity"]])]
+    np.testing.assert_allclose(known["width_here"], of["high"] - of["low"])
+    assert (known["seeds_here"] == 8).all()
+
+
+def test_a_mean_takes_what_a_students_interval_takes() -> None:
+    """The middle number: the first m with 2 t(m - 1) sd / sqrt(m) at most the width."""
+    values = 0.5 + 0.05 * np.random.default_rng(1).normal(size=9)
+    table = seeds_needed.for_widths({("all", "derived_accuracy"): of_runs(values)})
+    assert table["target"].tolist() == [0.4, 0.2, 0.1, 0.05]
+
+    def first(sd: float, width: float) -> int:
+        m = 3
+        while 2 * stats.t.ppf(0.975, m - 1) * sd / m**0.5 > width:
+            m += 1
+        return m
+
+    # 90% of the variances of nine normal seeds lie between these multiples of the true one.
+    few, many = (8 / stats.chi2.ppf(q, 8) for q in (0.95, 0.05))
+    sd = values.std(ddof=1)
+    for row in table.itertuples():
+        want = [first(sd * k**0.5, row.target) for k in (few, 1.0, many)]
+        assert [row.seeds_low, row.seeds, row.seeds_high] == want
+    assert table["seeds"].max() > 9
+
+
+def test_more_than_the_most_is_not_a_number() -> None:
+    values = np.array([0.0, 1.0] * 4)
+    table = seeds_needed.for_widths({("all", "valid_accuracy"): of_runs(values)})
+    narrow = table[table["target"] == 0.05].iloc[0]
+    assert pd.isna(narrow["seeds"])
+    assert pd.isna(narrow["seeds_high"])
+    assert table["seeds"].dtype == "Int64"
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_fewer_than_six_seeds_project_nothing(tmp_path: Path, seeds: int) -> None:
+    write_study(tmp_path, Study(seeds=range(seeds), epochs=2, noise=2.0))
+    table = analysis.compute_study(analysis.load(tmp_path), False)["seeds_needed"]
+    assert len(table)
+    assert table[["seeds_low", "seeds", "seeds_high", "target"]].isna().all(axis=None)
+    assert (table["note"] == "fewer than 6 seeds cannot tell how many it takes").all()
+    assert not table["told"].any()
+
+
+def test_equal_seeds_and_missing_quantities_project_nothing() -> None:
+    found = {
+        ("all", "derived_accuracy"): of_runs(np.full(8, 0.5)),
+        ("all", "valid_accuracy"): missing("none", 8),
+        ("all", "seconds"): of_runs(np.arange(8.0)),  # not asked for
+    }
+    (row,) = seeds_needed.for_widths(found).itertuples()
+    assert row.quantity == "derived_accuracy"
+    assert pd.isna(row.seeds)
+    assert row.note.startswith("all seeds have the same")
+
+
+def test_reliability_is_of_matrices_that_come_out_again(noisy_study: analysis.Study) -> None:
+    table = noisy_study["reliability"].set_index(["setting", "part"])
+    assert set(table.index) == {
+        (s, p) for s in ("placebo", "transition") for p in ("matrix", "learned", "link")
+    }
+    # Diagonals come out again in every seed; what is beyond them was drawn by the writer.
+    assert table.loc["transition", "reliability"]["matrix"] > 0.4
+    assert table.loc["transition", "reliability"]["learned"] < 0.4
+    between = (table["low"] <= table["reliability"]) & (table["reliability"] <= table["high"])
+    assert between.all()
+    assert (table["seeds"] == 8).all()
+
+
+def test_split_half_reliability() -> None:
+    from analysis.statistics.projection import split_half
+
+    rng = np.random.default_rng(0)
+    truth = rng.random((3, 4, 4))
+    exact = split_half([np.repeat(t[None], 6, 0) for t in truth])
+    np.testing.assert_allclose(exact, 1)
+    noise = split_half([rng.normal(size=(40, 8, 8)) for _ in range(8)])
+    assert noise[0].mean() == pytest.approx(0, abs=0.06)
+    # Spearman and Brown: two halves of correlation r make a whole of 2r / (1 + r).
+    mixed = [t + 0.4 * rng.normal(size=(10, 4, 4)) for t in truth]
+    r, whole = split_half(mixed)
+    np.testing.assert_allclose(whole, 2 * r / (1 + r))
