@@ -118,7 +118,9 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
         for artist in (*ax.lines, *ax.collections, *ax.patches, *ax.images, *ax.texts):
             artist.set_in_layout(False)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().execute(figure)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
@@ -85,8 +85,7 @@ def similarity(tables: Tables) -> Figure:
     ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize=size)
     ax.set_xticks([])
     ax.yaxis.tick_right()
-    figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30,
-                    label="similarity of two runs (1 − bits between their edges' probabilities)")  # fmt: skip
+    _bar(figure, image, ax, "similarity of two runs (1 − bits between their edges' probabilities)")
     present = runs.get_level_values(0)
     settings = [s for s in study.looks if s in present]
     entries = [
@@ -146,13 +145,13 @@ def accuracy_stability(tables: Tables) -> Figure:
             ax.scatter(np.clip(own[name], *limits[0]), np.clip(own[accuracy], *limits[1]), s=14,
                        facecolors=faces, edgecolors=look.color, linewidths=0.8, alpha=0.8,
                        clip_on=False, label="one seed")  # fmt: skip
-            x, y = (e.loc[s, "estimate"] for e in of)
+            x, y = (float(e["estimate"][s]) for e in of)
             ends = [
-                np.abs(clipped(q, e.loc[s, ["low", "high"]]) - e.loc[s, "estimate"])[:, None]
-                for e, q in zip(of, (name, accuracy), strict=True)
+                np.abs(clipped(q, e.loc[s, ["low", "high"]]) - at)[:, None]
+                for e, q, at in zip(of, (name, accuracy), (x, y), strict=True)
             ]
-            ax.errorbar([x], [y], xerr=ends[0], yerr=ends[1], label=s, fmt=look.marker or "o",
-                        color=look.color, markeredgecolor=DARK, markersize=6, linewidth=1.4)  # fmt: skip
+            ax.errorbar(x, y, xerr=ends[0], yerr=ends[1], label=s, fmt=look.marker or "o",
+                        color=look.color, markeredgecolor=DARK, markersize=6, lw=1.4)  # fmt: skip
     axes[0].set_ylabel(label(accuracy))
     entries = [
         entry(study.name(s), color=study.looks[s].color, marker=study.looks[s].marker or "o")
@@ -176,28 +175,26 @@ def frequencies(tables: Tables, cell: str) -> Figure:
     most = frame.groupby("setting").apply(lambda own: len(own[edge].drop_duplicates())).max()
     size = (0.3 * max(5, len(used)), 0.2 * max(5, most))
     figure, axes = grid(len(shown), 3, size, between=(0.6, 1.0), more=0.6)
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
     grey = ""
     for ax, setting in zip(axes, shown, strict=True):
         own = frame[frame["setting"] == setting]
         shares = own.pivot_table(index=edge, columns="operation", values="share")[used]
         grey = "; grey: no candidate" if shares.isna().any(axis=None) else grey
-        image = ax.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
-        ax.grid(visible=False)
-        # white lines between the entries, so that a row can be followed
-        ax.set_xticks(np.arange(len(used) - 1) + 0.5, minor=True)
-        ax.set_yticks(np.arange(len(shares) - 1) + 0.5, minor=True)
-        ax.grid(which="minor", color="white", linewidth=0.8)
-        ax.tick_params(which="both", length=0, pad=2)
         edges = [f"{s}→{t}{' inner' if inner else ''}" for t, s, inner in shares.index]
-        ax.set_yticks(range(len(edges)), edges, fontsize="small")
-        ax.set_xticks(range(len(used)), names, rotation=45, ha="right", rotation_mode="anchor",
-                      fontsize="small")  # fmt: skip
+        seaborn.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=1, linewidths=0.8, cbar=False,
+                        xticklabels=names, yticklabels=edges)  # fmt: skip
+        ax.set(facecolor="#dddddd", xlabel="", ylabel="")
+        ax.tick_params(labelsize="small", length=0, pad=2)
+        ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_title(study.name(setting, letters(size[0] + 0.4), 3))
     figure.supylabel("edge", fontsize="small")
-    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30,
-                    label=f"share of seeds that choose it ({cell} cell{grey})")  # fmt: skip
+    what = f"share of seeds that choose it ({cell} cell{grey})"
+    _bar(figure, axes[-1].collections[0], axes, what)
     return finish(figure, remark=remark)
+
+
+def _bar(figure: Figure, image: Any, axes: Any, what: str) -> None:
+    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
 
 
 OBJECTIVE = "mean derived accuracy (0..1)"
@@ -218,13 +215,15 @@ def tuning_history(tables: Tables) -> Figure:
 def tuning_rates(tables: Tables) -> Figure:
     """Objective of every trial against each learning rate, on a logarithmic axis."""
     frame = rows(tables, "tuning")
-    names = [c for c in frame if c not in ("trial", "objective", "best_so_far", "n", "diverged")]
+    names = [
+        str(c) for c in frame if c not in ("trial", "objective", "best_so_far", "n", "diverged")
+    ]
     figure, axes = grid(len(names), 3, (2.6, 2.1), sharey=True)
     best = frame.sort_values("objective", ascending=False).iloc[0]  # NaN last
     for ax, rate in zip(axes, names, strict=True):
         entries = _trials(ax, frame, frame[rate])
         entries += ax.plot([best[rate]], [best["objective"]], "o", markersize=10, color=DARK,
-                           fillstyle="none", label=f"best (trial {int(best['trial'])})")  # fmt: skip
+                           fillstyle="none", label=f"best (trial {best['trial']:g})")  # fmt: skip
         ax.set(xscale="log", xlabel=f"{rate} (logit per step)")
     axes[0].set_ylabel(OBJECTIVE)
     return finish(figure, entries)
@@ -237,6 +236,7 @@ def _trials(ax: Axes, frame: pd.DataFrame, x: pd.Series) -> list[Any]:
     found = ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5, label=text)
     failed = x[frame["objective"].isna()]
     if len(failed):
-        found += ax.plot(failed, np.full(len(failed), 0.03), "x", color=WARNING, markersize=5,
-                         transform=ax.get_xaxis_transform(), clip_on=False, label="a run diverged")  # fmt: skip
+        foot = {"transform": ax.get_xaxis_transform(), "clip_on": False, "markersize": 5}
+        heights = np.full(len(failed), 0.03)
+        found += ax.plot(failed, heights, "x", color=WARNING, label="a run diverged", **foot)
     return found

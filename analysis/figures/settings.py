@@ -123,13 +123,11 @@ def seeds_needed(tables: Tables) -> Figure:
         **{name: numbers[column].astype(float) for name, column in ranges.items()},
     )  # fmt: skip
     what = {"width": "width {:g} of the interval of {}", "difference": "difference of {:g} in {}"}
-    labels = {
-        row.panel: wrapped(
-            f"seeds for {what[row.goal].format(row.target, label_of(row.quantity, False))}",
-            letters(2.4), 3,
-        )
-        for row in frame.drop_duplicates("panel").itertuples()
-    }  # fmt: skip
+    labels = {}
+    for panel, own in frame.groupby("panel", sort=False):
+        q, goal, target = own[["quantity", "goal", "target"]].iloc[0]
+        text = f"seeds for {what[goal].format(target, label_of(q, False))}"
+        labels[str(panel)] = wrapped(text, letters(2.4), 3)
     return panels_of(
         study, _only(frame, _names(study, shown)), list(labels), columns=3, wide=2.4, log=True,
         labels=labels, quantities=False, remark=remark, mark="the seeds there are",
