@@ -31,8 +31,8 @@ def _forest(study: Study, names: Sequence[str], cells: bool) -> tuple[Forest, st
         frame = rows(study.tables, table, *NEEDED, "value", "collapsed", quantity=names)
         frame = frame[(frame["cell"] != "all") == cells]
         found.append(frame.assign(row=frame["setting"], panel=frame["quantity"]))
-    shown, remark = study.shown(found[0])
-    estimates, points, without = (f[f["setting"].isin(shown)] for f in found)
+    shown, estimates, remark = study.shown(found[0])
+    points, without = (f[f["setting"].isin(shown)] for f in found[1:])
     remark = said(remark, PSEUDO * (cells and len(points) > 0))
     return Forest(estimates, points, without, _names(study, shown)), remark
 
@@ -88,8 +88,7 @@ def controls(tables: Tables) -> Figure:
     study = Study(tables)
     frame = rows(tables, "comparisons", "cell", "reference", "kind", "low", "high", "difference",
                  "seeds", quantity=CONTROLLED).dropna(subset="difference")  # fmt: skip
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     frame = frame.assign(
         row=frame["setting"] + " − " + frame["reference"] + frame["seeds"].map(" (n={:g})".format),
         panel=frame["quantity"], estimate=frame["difference"], null_mean=np.nan,
@@ -114,8 +113,7 @@ def seeds_needed(tables: Tables) -> Figure:
     targets = frame.groupby(["quantity", "goal"])["target"]
     # The middle one of the targets: others are in the table.
     frame = frame[frame["target"] == targets.transform(lambda t: sorted(set(t))[t.nunique() // 2])]
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     numbers = frame[[*ranges.values()]].astype("Float64").fillna(np.inf)  # more than most
     frame = frame.assign(
         row=frame["setting"], panel=frame["quantity"] + " " + frame["goal"],
@@ -123,13 +121,11 @@ def seeds_needed(tables: Tables) -> Figure:
         **{name: numbers[column].astype(float) for name, column in ranges.items()},
     )  # fmt: skip
     what = {"width": "width {:g} of the interval of {}", "difference": "difference of {:g} in {}"}
-    labels = {
-        row.panel: wrapped(
-            f"seeds for {what[row.goal].format(row.target, label_of(row.quantity, False))}",
-            letters(2.4), 3,
-        )
-        for row in frame.drop_duplicates("panel").itertuples()
-    }  # fmt: skip
+    labels = {}
+    for panel, own in frame.groupby("panel", sort=False):
+        q, goal, target = own[["quantity", "goal", "target"]].iloc[0]
+        text = f"seeds for {what[goal].format(target, label_of(q, False))}"
+        labels[str(panel)] = wrapped(text, letters(2.4), 3)
     return panels_of(
         study, _only(frame, _names(study, shown)), list(labels), columns=3, wide=2.4, log=True,
         labels=labels, quantities=False, remark=remark, mark="the seeds there are",
