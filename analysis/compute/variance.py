@@ -122,11 +122,10 @@ def table(item: StudyVariance) -> pd.DataFrame:
     columns = ["cell", "quantity", "source", "variance", "share", "low", "high", "runs", "note"]
     if item.reason:
         return pd.DataFrame([{"quantity": "none", "note": item.reason}], columns=columns)
-    negative = "estimated below 0, set to 0"
-    rows = [
-        (*key, source, value, c.shares[source], *c.intervals[source], c.n)
-        + ("; ".join(filter(None, [item.note, negative if source in c.below else ""])),)
-        for key, c in item.found.items()
-        for source, value in c.variances.items()
-    ]
+    rows = []
+    for key, c in item.found.items():
+        for source, value in c.variances.items():
+            negative = "estimated below 0, set to 0" if source in c.below else ""
+            note = "; ".join(filter(None, [item.note, negative]))
+            rows.append((*key, source, value, c.shares[source], *c.intervals[source], c.n, note))
     return pd.DataFrame(rows, columns=columns)
