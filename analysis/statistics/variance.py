@@ -84,18 +84,17 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
         pair = " and ".join(plain[i] for i in twins[0])
         return f"The {pair} seeds are always equal, so their shares cannot be told; {NEEDED}."
     setting = columns.get(SETTING, np.zeros(len(seeds)))
-    common = in_every_setting(columns)
     present = np.unique(setting)
-    for one in present:
+    ways = (("", np.ones(len(seeds), bool)), (" and in every setting", in_every_setting(columns)))
+    for (shared, used), one in itertools.product(ways, present):
         where = f" in setting {one}" if len(present) > 1 else ""
-        runs = seeds[(setting == one) & common]
+        runs = seeds[(setting == one) & used]
         counts = [len(np.unique(column)) for column in runs.T]
         few = [i for i in range(3) if counts[i] < LEAST_CROSSED[0]]
         if any(np.sort(counts)[::-1] < LEAST_CROSSED):
             told = " and ".join(f"{counts[i]} {plain[i]}" for i in few)
             single = len(few) == 1 and counts[few[0]] == 1
             crossed = "seed is crossed" if single else "seeds are crossed"
-            shared = " and in every setting" if not common.all() else ""
             return f"Only {told} {crossed}{where}{shared}; {NEEDED}."
         share = len(np.unique(runs, axis=0)) / np.prod(counts)
         if share < LEAST_PRESENT:
@@ -176,7 +175,7 @@ def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
         if any(shared):
             cell = np.unique(chosen, axis=0, return_inverse=True)[1].ravel()
         if y.ndim == 1:
-            x = y - y.mean()
+            x = y - y[0]  # exactly 0 where all are equal
             size, first, second = np.zeros((3, settings, cell.max() + 1))
             for total, of_run in ((size, 1.0), (first, x), (second, x**2)):
                 np.add.at(total, (setting, cell), of_run)
