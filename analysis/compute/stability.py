@@ -19,7 +19,9 @@ from analysis.data.samples import SEEDS, LinkSample, Sample
 from analysis.statistics.agreement import (
     chosen_operations,
     edge_agreement,
+    function_agreement,
     operation_agreement,
+    operation_rank_agreement,
     probability_divergence,
 )
 from analysis.statistics.divergence import DRAWS
@@ -150,6 +152,12 @@ def stability(
     for cell in last.cells:
         of_cell = of_edges(of_runs_frame, last, cell)
         of_cell["edge_agreement"] = kept_edges(of_runs_frame, last, cell)
+        each = [e.probabilities for e in last.edges_of(cell)]
+        of_cell["operation_rank_agreement"] = operation_rank_agreement(each)
+        if last.n and not cannot_be_chosen(of_runs_frame):  # NAS-Bench-201
+            texts = of_runs_frame["genotype"].tolist()
+            functions = [genotypes.function_of(genotypes.parse(text)[cell]) for text in texts]
+            of_cell["function_agreement"] = function_agreement(functions, texts)
         by_link, per_link = of_links(of_runs_frame, last, start, cell)
         found |= {(cell, name): q for name, q in (of_cell | by_link).items()}
         links += per_link
@@ -235,7 +243,7 @@ def kept_edges(runs: pd.DataFrame, sample: Sample, cell: str) -> Quantity:
 
 
 def kept_at(sample: Sample, cell: str, exclude: tuple[str, ...]) -> Quantity:
-    """Agreement of the edges that would be kept at a sample's epoch, without a chance value.
+    """Agreement of the edges that would be kept at a sample's epoch.
 
     The published rules: in cells of the DARTS family (where `none` is excluded) a node keeps the
     two in-edges whose best operation has the largest probability; else every edge is kept.
@@ -257,7 +265,7 @@ def kept_at(sample: Sample, cell: str, exclude: tuple[str, ...]) -> Quantity:
                 of_run.append((e.source, e.target, best[i][run]))
         kept.append(frozenset(of_run))
     candidates = {(e.source, e.target): e.operations for e in edges}
-    return edge_agreement(kept, candidates, draws=0)
+    return edge_agreement(kept, candidates)
 
 
 def shared_matrices(links: tuple[LinkSample, ...], sharing: object) -> list[int] | None:

@@ -60,7 +60,8 @@ def test_every_quantity_is_there_with_its_cell(noisy: Path) -> None:
     names = set(table["quantity"])
     wanted = {
         "operation_agreement", "operation_agreement_inner", "operation_agreement_outer",
-        "edge_agreement", "probability_divergence", "probability_divergence_inner",
+        "edge_agreement", "operation_rank_agreement", "function_agreement",
+        "probability_divergence", "probability_divergence_inner",
         "probability_divergence_outer", "transition_divergence", "dependence_stability",
         "learned_dependence_stability", "link_specificity", "attention_agreement",
         "dependence_strength", "dobrushin_coefficient", "settling_epoch", "skip_connections",
@@ -347,6 +348,7 @@ def test_kept_edges_of_an_epoch_are_the_genotypes_of_the_last(tmp_path: Path, sp
         got = stability.kept_at(item.sample, cell, exclude)
         want = item.get(cell, "edge_agreement")
         assert got.interval == pytest.approx(want.interval)
+        assert got.null_mean == pytest.approx(want.null_mean)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
