@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from analysis.compute.transfer import LEAST_SEEDS, quantity_of
+from analysis.data.genotypes import function_of, parse
 from analysis.statistics import agreement, matrices
+from analysis.statistics.quantities import missing
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
@@ -103,8 +105,11 @@ def _probability_divergence(part: str) -> Callable[[Cell], Quantity]:
     return compute
 
 
-def _edge_agreement(cell: Cell) -> Quantity:
-    return agreement.edge_agreement(cell.kept, cell.candidates, 20_000 if cell.draws else 0)
+def _function_agreement(cell: Cell) -> Quantity:
+    if cell.never_kept:
+        return missing("of NAS-Bench-201's cells alone", cell.n)
+    texts = cell.genotypes
+    return agreement.function_agreement([function_of(parse(t)[cell.kind]) for t in texts], texts)
 
 
 _KAPPA = (
@@ -157,7 +162,15 @@ _ALL = (
            _KAPPA, _operation_agreement("outer"), traced=False),
     _edges("edge_agreement", "edge agreement (Jaccard)", "", SHARE,
            "mean Jaccard index of two seeds' kept (edge, operation) sets; its chance value keeps "
-           "as many edges per node at random", _edge_agreement),
+           "as many edges per node at random",
+           lambda cell: agreement.edge_agreement(cell.kept, cell.candidates)),
+    _edges("operation_rank_agreement", "rank agreement of operations (Kendall's tau)", "",
+           UP_TO_ONE, "mean over edges and pairs of seeds of Kendall's tau-b of the operations' "
+           "probabilities; 0 is chance", lambda cell: agreement.operation_rank_agreement(
+               [e.probabilities for e in cell.edges])),
+    _edges("function_agreement", "cells that are one function", "0..1", SHARE,
+           "share of pairs of seeds whose cells compute the same (skips and nones resolved)",
+           _function_agreement, traced=False),
     _edges("probability_divergence", "probability divergence", "bits", SHARE, _BITS,
            _probability_divergence("")),
     _edges("probability_divergence_inner", "probability divergence of inner edges", "bits",

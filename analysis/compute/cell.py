@@ -87,7 +87,7 @@ class Cell:
         if not self.at_end:
             return kept_at(self.edges, self.never_kept, self.n)
         found = []
-        for text in self.runs["genotype"]:
+        for text in self.genotypes:
             parsed = genotypes.parse(text).get(self.kind)
             edges = () if parsed is None else parsed.edges
             found.append(frozenset((e.source, e.target, e.operation) for e in edges))
@@ -95,6 +95,10 @@ class Cell:
         if unknown:
             raise ResultsError(f"genotypes keep an edge that is not in edges/: {min(unknown)}")
         return found
+
+    @property
+    def genotypes(self) -> list[str]:
+        return [str(text) for text in self.runs["genotype"]]
 
     @cached_property
     def candidates(self) -> dict[tuple[int, int], tuple[str, ...]]:

@@ -99,6 +99,27 @@ def is_collapsed(genotype: Genotype) -> bool:
     return 2 * sum(e.operation in PARAMETERLESS for e in edges) > len(edges)
 
 
+def function_of(cell: Cell) -> str:
+    """What a cell of NAS-Bench-201 computes, as a sum of terms: equal for equal functions.
+
+    `none` takes a path away, `skip_connect` is the identity, nodes are sums, in any order. One
+    convolution counted twice is not told from two of them. Of the 15,625 strings 4,930 are
+    left; the published `to_unique_str` leaves 6,466, since it keeps zeros as terms and does not
+    sort through a skipped node's sum.
+    """
+    nodes: dict[int, tuple[str, ...]] = {0: ("x",)}
+    for target in sorted({e.target for e in cell.edges}):
+        terms: list[str] = []
+        for e in cell.edges:
+            inside = nodes.get(e.source, ())
+            if e.target != target or e.operation == "none" or not inside:
+                continue
+            through = e.operation == "skip_connect"
+            terms += inside if through else [f"{e.operation}({' + '.join(inside)})"]
+        nodes[target] = tuple(sorted(terms))
+    return " + ".join(nodes[max(nodes)]) or "0"
+
+
 def describe(cell: Cell) -> str:
     """One line: `0→2 sep_conv_3x3, 1→2 skip_connect, ...`."""
     return ", ".join(f"{e.source}→{e.target} {e.operation}" for e in cell.edges)

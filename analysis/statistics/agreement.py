@@ -6,8 +6,11 @@ chance level over different lists, coin flips would seem to agree (facts of spac
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,16 +92,55 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     return of_setting(kappa, 0.0, permutation_test(samples, draws).p_value, note)
 
 
+def operation_rank_agreement(probabilities: Sequence[ArrayLike]) -> Quantity:
+    """Mean over edges and pairs of seeds of Kendall's tau-b of the operations' probabilities.
+
+    probabilities: (n, K_e) of each edge. 1: the same order in every seed, 0: chance. Two within
+    `TIE` are tied; an edge whose operations are all tied in some seed is left out in all.
+    """
+    arrays = [np.asarray(p, dtype=float) for p in probabilities]
+    n = len(arrays[0]) if arrays else 0
+    if n < 2:
+        return missing("one seed only" if n else "no edge", n)
+    taus = []
+    for p in arrays:
+        low, high = np.triu_indices(p.shape[1], 1)
+        gap = p[:, high] - p[:, low]
+        signs = np.where(np.abs(gap) > TIE, np.sign(gap), 0.0)  # (n, pairs of operations)
+        untied = (signs**2).sum(axis=1)
+        if untied.all():
+            taus.append(signs @ signs.T / np.sqrt(np.outer(untied, untied)))
+    left = len(arrays) - len(taus)
+    note = f"{left} of {len(arrays)} edges left out: all operations tied in some seed"
+    if not taus:
+        return missing(note, n)
+    differs = 1 - np.mean(taus, axis=0)
+    return of_setting(Agreement(differs, np.ones((n, n))), 0.0, note=note if left else "")
+
+
+def function_agreement(functions: Sequence[str], texts: Sequence[str]) -> Quantity:
+    """The share of pairs of seeds whose cells are one function, in the note of equal `texts`.
+
+    functions: per seed, texts that are equal exactly where the functions are.
+    """
+    n = len(functions)
+    if n < 2:
+        return missing("one seed only" if n else "no seed", n)
+    same, alike = (
+        Agreement((np.array(x)[:, None] == np.array(x)).astype(float)) for x in (functions, texts)
+    )
+    return of_setting(same, note=f"with equal strings {alike.estimate:.3g}")
+
+
 def edge_agreement(
     kept: Sequence[frozenset[tuple[int, int, str]]],
     candidates: Mapping[tuple[int, int], tuple[str, ...]],
-    draws: int = 20_000,
 ) -> Quantity:
     """Mean over pairs of seeds of the Jaccard index of their kept (source, target, operation).
 
     kept: one set per seed. candidates: the cell's edges with their lists. null_mean is the
-    chance value, by simulation: seeds keep as many edges per node as they do, but which ones is
-    left to chance, and operations follow their frequencies among the kept edges with that list.
+    chance value: seeds keep as many edges per node as they do, but which ones is left to chance,
+    and operations follow their frequencies among the kept edges with that list.
     """
     n = len(kept)
     if n < 2:
@@ -108,7 +150,7 @@ def edge_agreement(
         for t in range(s):
             union = len(kept[s] | kept[t])
             differs[s, t] = differs[t, s] = 1 - (len(kept[s] & kept[t]) / union if union else 0.0)
-    by_chance = _jaccard_by_chance(kept, candidates, draws) if draws else float("nan")
+    by_chance = _jaccard_by_chance(kept, candidates)
     index = Agreement(differs, np.ones((n, n)))
     # k of `size` kept edges in common are k / (2 size - k): so much it moves with k.
     one = (1 + index.estimate) ** 2 / (2 * size)
@@ -118,32 +160,35 @@ def edge_agreement(
 def _jaccard_by_chance(
     kept: Sequence[frozenset[tuple[int, int, str]]],
     candidates: Mapping[tuple[int, int], tuple[str, ...]],
-    draws: int,
 ) -> float:
-    rng = np.random.default_rng(0)
-    edges = list(candidates)
-    lists = [candidates[edge] for edge in edges]
-    frequencies: dict[tuple[str, ...], dict[str, int]] = {}
+    """The expectation, exactly, by the number of edges that two cells keep and share."""
+    of_list: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for source, target, operation in (item for items in kept for item in items):
-        of_list = frequencies.setdefault(candidates[source, target], {})
-        of_list[operation] = of_list.get(operation, 0) + 1
-    targets = np.array([target for _, target in edges])
-    keeps = np.zeros((2, draws, len(edges)), bool)
-    for target in np.unique(targets):
-        into = np.flatnonzero(targets == target)
-        counts = [sum(t == target for _, t, _ in items) for items in kept]
-        order = rng.random((2, draws, into.size)).argsort(axis=-1).argsort(axis=-1)
-        keeps[..., into] = order < rng.choice(counts, size=(2, draws, 1))
-    same = np.zeros((draws, len(edges)), bool)
-    for index, operations in enumerate(lists):
-        of_list = frequencies.get(operations, {})
-        shares = np.array([of_list.get(o, 0) for o in operations], float)
-        shares = shares / shares.sum() if shares.sum() else np.full(shares.size, 1 / shares.size)
-        first, second = rng.choice(shares.size, size=(2, draws), p=shares)
-        same[:, index] = first == second
-    both = (keeps[0] & keeps[1] & same).sum(axis=1)
-    union = keeps.sum(axis=(0, 2)) - both
-    return float(np.divide(both, union, out=np.zeros(draws), where=union > 0).mean())
+        of_list[candidates[source, target]][operation] += 1
+    alike = {k: sum(x**2 for x in c.values()) / c.total() ** 2 for k, c in of_list.items()}
+    found = {(0, 0): 1.0}  # (kept by the two together, in both): probability
+    for node in sorted({target for _, target in candidates}):
+        into = [alike.get(c, 0.0) for (_, target), c in candidates.items() if target == node]
+        d = len(into)
+        # Sums over choices of `o` edges of the probability that m have one operation: (o, m).
+        same = np.zeros((d + 1, d + 1))
+        same[0, 0] = 1
+        for p in into:
+            more = same.copy()
+            more[1:] += (1 - p) * same[:-1]
+            more[1:, 1:] += p * same[:-1, :-1]
+            same = more
+        counts = Counter(sum(target == node for _, target, _ in items) for items in kept)
+        here: dict[tuple[int, int], float] = defaultdict(float)
+        for (a, of_a), (b, of_b) in product(counts.items(), repeat=2):
+            for o in range(max(0, a + b - d), min(a, b) + 1):
+                chance = comb(a, o) * comb(d - a, b - o) / comb(d, b) / comb(d, o)
+                for m in range(o + 1):
+                    here[a + b, m] += of_a * of_b / len(kept) ** 2 * chance * same[o, m]
+        before, found = found, defaultdict(float)
+        for ((k, m), p), ((more_k, more_m), q) in product(before.items(), here.items()):
+            found[k + more_k, m + more_m] += p * q
+    return sum(p * m / (k - m) for (k, m), p in found.items() if k > m)
 
 
 def probability_divergence(

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from analysis.statistics.metrics import Array
 
@@ -31,6 +30,8 @@ LEAST_CROSSED = (4, 4, 3)
 LEAST_PRESENT = 0.8
 NEEDED = "a variance decomposition takes at least 4 x 4 x 3 crossed seeds"
 DRAWS = 2000
+TAILS = (1.5, 98.5)
+"""Percentiles of an interval: beyond 95%, so that effects with heavy tails are covered too."""
 
 
 class Components(NamedTuple):
@@ -51,9 +52,9 @@ class Components(NamedTuple):
 def in_every_setting(levels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     """(n,): the runs whose three seeds each occur in every setting; the others share too little."""
     columns = {name: np.asarray(x).ravel() for name, x in levels.items()}
-    setting = columns.pop(SETTING, None)
     keep = np.ones(len(next(iter(columns.values()))), bool)
-    for column in columns.values() if setting is not None else ():
+    setting = columns.pop(SETTING, np.zeros(len(keep)))
+    for column in columns.values():
         for one in np.unique(setting):
             keep &= np.isin(column, column[setting == one])
     return keep
@@ -83,18 +84,17 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
         pair = " and ".join(plain[i] for i in twins[0])
         return f"The {pair} seeds are always equal, so their shares cannot be told; {NEEDED}."
     setting = columns.get(SETTING, np.zeros(len(seeds)))
-    common = in_every_setting(columns)
     present = np.unique(setting)
-    for one in present:
+    ways = (("", np.ones(len(seeds), bool)), (" and in every setting", in_every_setting(columns)))
+    for (shared, used), one in itertools.product(ways, present):
         where = f" in setting {one}" if len(present) > 1 else ""
-        runs = seeds[(setting == one) & common]
+        runs = seeds[(setting == one) & used]
         counts = [len(np.unique(column)) for column in runs.T]
         few = [i for i in range(3) if counts[i] < LEAST_CROSSED[0]]
         if any(np.sort(counts)[::-1] < LEAST_CROSSED):
             told = " and ".join(f"{counts[i]} {plain[i]}" for i in few)
             single = len(few) == 1 and counts[few[0]] == 1
             crossed = "seed is crossed" if single else "seeds are crossed"
-            shared = " and in every setting" if not common.all() else ""
             return f"Only {told} {crossed}{where}{shared}; {NEEDED}."
         share = len(np.unique(runs, axis=0)) / np.prod(counts)
         if share < LEAST_PRESENT:
@@ -127,11 +127,7 @@ def components(
     if y.ndim == 2 and not np.allclose(y, y.T, atol=1e-9 * float(np.abs(y).max(initial=0.0))):
         raise ValueError("squared distances are not symmetric")
     setting, seeds = codes.pop(SETTING), np.array(list(codes.values()))
-    halves = _half_differences(y, setting, seeds)  # (2, 2, 2, s, s)
-    same = np.nanmean(np.diagonal(halves, axis1=-2, axis2=-1), axis=-1)
-    apart = halves[..., ~np.eye(halves.shape[-1], dtype=bool)]
-    parts = np.array([np.nanmean(apart, axis=-1) if apart.size else same, same])
-    found = -_fold(parts, (0, 1, 2, 3), subset=-1.0)  # (2, 2, 2, 2): setting, seeds; shared or not
+    found = _found(y, setting, seeds)
     levels = [int(x.max()) + 1 for x in (setting, *seeds)]
     order = [SETTING, *codes, *(f"{SETTING}:{name}" for name in codes), RESIDUAL]
     told = _sources(found)
@@ -140,8 +136,12 @@ def components(
     bounds = np.full((2, len(order)), NAN)
     known = np.isfinite(told)
     if y.ndim == 1 and draws and told[known].any():
-        drawn = _shares(_sources(_pivots(found, levels, draws)))
-        bounds[:, known] = np.percentile(drawn[:, known], (2.5, 97.5), axis=0)
+        drawn = _sources(_pivots(found, levels, len(y), draws))[:, known]
+        held = np.maximum(drawn, 0.0)
+        # What is below 0 counts in the rest, or else no share could be found to be 1.
+        rest = np.maximum(drawn.sum(axis=1, keepdims=True) - drawn, 0.0)
+        share = np.divide(held, held + rest, out=np.zeros_like(held), where=held > 0)
+        bounds[:, known] = np.percentile(share, TAILS, axis=0)
     below = [k for k, x in zip(order, told, strict=True) if x < -1e-12 * np.nansum(np.abs(told))]
     variances, shares = np.maximum(told, 0.0), _shares(told)
     return Components(
@@ -151,6 +151,15 @@ def components(
         tuple(below),
         len(y),
     )
+
+
+def _found(y: Array, setting: Ints, seeds: Ints) -> Array:
+    """(2, 2, 2, 2) components of every set of factors: the setting first, then the seeds."""
+    halves = _half_differences(y, setting, seeds)  # (2, 2, 2, s, s)
+    same = np.nanmean(np.diagonal(halves, axis1=-2, axis2=-1), axis=-1)
+    apart = halves[..., ~np.eye(halves.shape[-1], dtype=bool)]
+    parts = np.array([np.nanmean(apart, axis=-1) if apart.size else same, same])
+    return -_fold(parts, (0, 1, 2, 3), subset=-1.0)
 
 
 def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
@@ -166,7 +175,7 @@ def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
         if any(shared):
             cell = np.unique(chosen, axis=0, return_inverse=True)[1].ravel()
         if y.ndim == 1:
-            x = y - y.mean()
+            x = y - y[0]  # exactly 0 where all are equal
             size, first, second = np.zeros((3, settings, cell.max() + 1))
             for total, of_run in ((size, 1.0), (first, x), (second, x**2)):
                 np.add.at(total, (setting, cell), of_run)
@@ -208,26 +217,32 @@ def _shares(variances: Array) -> Array:
     return np.divide(held, total, out=np.full_like(held, NAN), where=total > 0)
 
 
-def _pivots(found: Array, levels: list[int], draws: int) -> Array:
-    """Draws of the (2, 2, 2, 2) components that could have given `found`: (draws, 2, 2, 2, 2)."""
-    rng = np.random.default_rng(0)
+def _mean_squares(found: Array, levels: list[int], n: int) -> tuple[Array, Array, Array]:
+    """Mean squares, their degrees of freedom, and runs per cell of each effect: (2, 2, 2, 2)."""
     inside = np.array(list(itertools.product((False, True), repeat=4))).reshape(2, 2, 2, 2, 4)
-    each = np.where(inside, 1, levels).prod(axis=-1)  # runs per cell
-    freedom = np.where(inside, np.array(levels) - 1, 1).prod(axis=-1)
+    each = np.where(inside, 1, levels).prod(axis=-1)
+    freedom = np.where(inside, np.array(levels) - 1, 1).prod(axis=-1).astype(float)
+    # Runs that are missing take from interactions; that much covers by simulation.
+    freedom[inside.sum(axis=-1) > 1] *= (n / each[0, 0, 0, 0]) ** 2
     own = found * each
     own[0, 0, 0, 0] = 0.0
-    mean_squares = np.maximum(_fold(own, (0, 1, 2, 3), superset=1.0), 0.0)
+    return np.maximum(_fold(own, (0, 1, 2, 3), superset=1.0), 0.0), freedom, each
+
+
+def _pivots(found: Array, levels: list[int], n: int, draws: int) -> Array:
+    """Draws of the (2, 2, 2, 2) components that could have given `found`: (draws, 2, 2, 2, 2)."""
+    rng = np.random.default_rng(0)
+    mean_squares, freedom, each = _mean_squares(found, levels, n)
     chi = rng.chisquare(np.maximum(freedom, 1), (draws, 2, 2, 2, 2))
     drawn = _fold(mean_squares * freedom / chi, (1, 2, 3, 4), superset=-1.0) / each
     if levels[0] > 1:
         index, df = (1, 0, 0, 0), levels[0] - 1
-        weighted = drawn[:, 1] * each[1]
-        noise = weighted.sum(axis=(1, 2, 3)) - weighted[:, 0, 0, 0]
-        least = weighted[:, 1, 1, 1]
-        noise = np.maximum(noise, least)
-        ratio = df * mean_squares[index] / noise
-        u = rng.random(draws)
-        far = special.chdtr(df, ratio)  # with all settings equal
-        nc = np.where(u < far, special.chndtrinc(ratio, df, np.minimum(u, far)), 0.0)
-        drawn[(slice(None), *index)] = nc * noise / (df * each[index])
+        part = drawn[:, 1] * each[1]
+        noise = part.sum(axis=(1, 2, 3)) - part[:, 0, 0, 0]
+        noise = np.maximum(noise, np.maximum(part[:, 1, 1, 1], 1e-12 * mean_squares[index]))
+        # Sum of squares over noise = (z + a)^2 + chi-square; solved for a^2, the noncentrality.
+        z = rng.standard_normal((draws, df))
+        rest = df * mean_squares[index] / np.maximum(noise, 1e-300) - (z[:, 1:] ** 2).sum(axis=1)
+        far = np.maximum(np.sqrt(np.maximum(rest, 0.0)) - z[:, 0], 0.0) ** 2
+        drawn[(slice(None), *index)] = far * noise / (df * each[index])
     return drawn

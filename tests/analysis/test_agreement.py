@@ -5,14 +5,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import kendalltau
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from analysis.statistics.agreement import (
     TIED,
     chosen_operations,
     edge_agreement,
+    function_agreement,
     groups_of,
     operation_agreement,
+    operation_rank_agreement,
     probability_divergence,
 )
 
@@ -109,7 +112,7 @@ def test_edge_agreement_is_the_mean_jaccard_index() -> None:
     # Both edges are always kept; an operation meets itself with 1/3² + (1/2)² + (1/6)².
     same = (2 / 6) ** 2 + (3 / 6) ** 2 + (1 / 6) ** 2
     p = {k: c * same**k * (1 - same) ** (2 - k) for k, c in ((0, 1), (1, 2), (2, 1))}
-    assert got.null_mean == pytest.approx(p[1] / 3 + p[2], abs=0.01)
+    assert got.null_mean == pytest.approx(p[1] / 3 + p[2], abs=1e-12)
 
 
 def test_chance_also_moves_which_edges_are_kept() -> None:
@@ -117,7 +120,82 @@ def test_chance_also_moves_which_edges_are_kept() -> None:
     sets = [kept("03a"), kept("03a"), kept("13a"), kept("03a")]
     got = edge_agreement(sets, dict.fromkeys([(0, 3), (1, 3), (2, 3)], OPS))
     assert got.estimate == pytest.approx(0.5)
-    assert got.null_mean == pytest.approx(1 / 3, abs=0.01)
+    assert got.null_mean == pytest.approx(1 / 3, abs=1e-12)
+
+
+def test_chance_is_that_of_simulated_cells() -> None:
+    """Nodes that keep one, two or three edges, of three candidate lists."""
+    rng = np.random.default_rng(5)
+    edges = {(s, t): OPS[: 2 + (s + t) % 3] for t in (2, 3, 4) for s in range(t)}
+
+    def cell(frequencies: dict[tuple[str, ...], np.ndarray]) -> frozenset[tuple[int, int, str]]:
+        items = []
+        for t in (2, 3, 4):
+            for s in rng.permutation(t)[: rng.integers(1, t)]:
+                of_list = edges[int(s), t]
+                items.append((int(s), t, str(rng.choice(of_list, p=frequencies[of_list]))))
+        return frozenset(items)
+
+    sets = [cell({o: np.full(len(o), 1 / len(o)) for o in edges.values()}) for _ in range(6)]
+    kept_items = [item for items in sets for item in items]
+    frequencies = {}
+    for of_list in set(edges.values()):
+        found = [o for s, t, o in kept_items if edges[s, t] == of_list]
+        frequencies[of_list] = np.array([found.count(o) / len(found) for o in of_list])
+    counts = {t: [sum(item[1] == t for item in items) for items in sets] for t in (2, 3, 4)}
+
+    def by_chance() -> frozenset[tuple[int, int, str]]:
+        items = []
+        for t in (2, 3, 4):
+            for s in rng.permutation(t)[: rng.choice(counts[t])]:
+                of_list = edges[int(s), t]
+                items.append((int(s), t, str(rng.choice(of_list, p=frequencies[of_list]))))
+        return frozenset(items)
+
+    jaccard = []
+    for _ in range(4000):
+        a, b = by_chance(), by_chance()
+        jaccard.append(len(a & b) / len(a | b))
+    error = np.std(jaccard) / len(jaccard) ** 0.5
+    assert edge_agreement(sets, edges).null_mean == pytest.approx(np.mean(jaccard), abs=4 * error)
+
+
+def test_rank_agreement_is_kendalls_tau_b_of_scipy() -> None:
+    rng = np.random.default_rng(6)
+    p = [rng.dirichlet(np.ones(k), 6) for k in (2, 4, 5)]
+    p[1] = np.round(p[1], 1) + 0.001  # with ties
+    p[1][:, 0] += 0.05
+    got = operation_rank_agreement(p)
+    want = np.mean([kendalltau(a[s], a[t])[0] for a in p for s, t in combinations(range(6), 2)])
+    assert got.estimate == pytest.approx(want, abs=1e-12)
+    assert got.null_mean == 0
+    without = [operation_rank_agreement([np.delete(a, s, 0) for a in p]).estimate for s in range(6)]
+    assert got.agreement is not None
+    np.testing.assert_allclose(got.agreement.leave_one_out(), without)
+
+
+def test_rank_agreement_of_chance_of_opposites_and_of_ties() -> None:
+    rng = np.random.default_rng(7)
+    chance = operation_rank_agreement([rng.random((60, 5)) for _ in range(20)])
+    assert chance.estimate == pytest.approx(0, abs=0.02)
+    up = np.arange(4.0)
+    opposite = operation_rank_agreement([np.stack([up, up[::-1]])])
+    assert opposite.estimate == -1
+    same = operation_rank_agreement([np.stack([up] * 3), np.ones((3, 4))])
+    assert same.estimate == 1
+    assert same.note == "1 of 2 edges left out: all operations tied in some seed"
+    assert not operation_rank_agreement([np.ones((3, 4))]).known
+    assert operation_rank_agreement([up[None]]).note == "one seed only"
+
+
+def test_function_agreement_is_a_share_of_pairs() -> None:
+    got = function_agreement(["f", "f", "g", "f"], ["1", "2", "3", "1"])
+    assert got.estimate == pytest.approx(3 / 6)
+    assert got.note == "with equal strings 0.167"
+    assert got.agreement is not None
+    np.testing.assert_allclose(got.agreement.leave_one_out(), [1 / 3, 1 / 3, 1, 1 / 3])
+    assert 0 <= got.interval.low < 0.5 < got.interval.high <= 1
+    assert not function_agreement(["f"], ["1"]).known
 
 
 def test_probability_divergence_against_scipy() -> None:

@@ -1,5 +1,8 @@
 """Genotypes: the published literals, collapse, counting."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 
 from analysis import ResultsError
@@ -100,3 +103,62 @@ def test_the_search_and_the_analysis_mean_the_same_by_parameterless() -> None:
     from itnas.method.operations import parameterless
 
     assert parameterless() == genotypes.PARAMETERLESS
+
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+def published(cell: genotypes.Cell) -> str:
+    """`Structure.to_unique_str(consider_zero=True)` of NAS-Bench-201, from its definition."""
+    nodes = {0: "0"}
+    for target in (1, 2, 3):
+        terms = []
+        for e in (e for e in cell.edges if e.target == target):
+            if e.operation == "none" or nodes[e.source] == "#":
+                terms.append("#")
+            elif e.operation == "skip_connect":
+                terms.append(nodes[e.source])
+            else:
+                terms.append(f"({nodes[e.source]})@{e.operation}")
+        nodes[target] = "+".join(sorted(terms))
+    return nodes[3]
+
+
+def test_cells_of_nas_bench_201_by_what_they_compute() -> None:
+    """One random function in place of each operation: equal cells give equal numbers."""
+    cells = [
+        genotypes.Cell(tuple(Edge(o, s, t) for o, (s, t) in zip(ops, edges, strict=True)), inputs=1)
+        for edges in [[(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]]
+        for ops in product(OPERATIONS, repeat=6)
+    ]
+    texts = [genotypes.function_of(cell) for cell in cells]
+    unique = [published(cell) for cell in cells]
+    assert len(cells) == 15_625
+    assert len(set(unique)) == 6_466  # the published number
+    assert len(set(texts)) == 4_930
+    assert len(set(zip(texts, unique, strict=True))) == 6_466  # ours joins whole classes of theirs
+    rates = {"nor_conv_1x1": 1.3, "nor_conv_3x3": 0.7, "avg_pool_3x3": 0.4}
+
+    def value(cell: genotypes.Cell) -> float:
+        nodes = [0.377, 0.0, 0.0, 0.0]
+        for e in cell.edges:
+            x = nodes[e.source]
+            if e.operation == "skip_connect":
+                nodes[e.target] += x
+            elif e.operation != "none" and x != 0:
+                nodes[e.target] += float(np.sin(rates[e.operation] * x) + x**2 * rates[e.operation])
+        return round(nodes[3], 9)
+
+    values = [value(cell) for cell in cells]
+    assert len(set(values)) == len(set(zip(values, texts, strict=True))) == len(set(texts))
+
+
+def test_a_function_in_words() -> None:
+    def of(text: str) -> str:
+        return genotypes.function_of(genotypes.parse(text)["normal"])
+
+    assert of("|none~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|skip_connect~2|") == "0"
+    assert of(SKIPS) == "x + x + x + x"
+    first = of("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|")
+    assert first == of("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|")
+    assert first == "nor_conv_3x3(x)"

@@ -1,10 +1,10 @@
 """How often the intervals of variance shares hold the truth, in simulated studies.
 
-    python -m tests.analysis.studies.variance_worlds [--studies 1000] [--markdown]
+    python -m tests.analysis.studies.variance_worlds [--studies 1000] [--methods ...] [--worlds ...]
 
 Four intervals of a share are compared: `pivots` (that of `analysis.statistics.variance`),
 `bootstrap` (percentiles of studies drawn from the estimates), `jackknife` (leaving out each level
-of each seed, Student's t of the logit with the least freedom) and `satterthwaite` (F of the
+of each seed, Student's t with the least freedom) and `satterthwaite` (F of the
 component over the rest, each with Satterthwaite's freedom).
 """
 
@@ -81,27 +81,16 @@ def pivots(y: Array, labels: Labels) -> Array:
     return np.array(list(variance.components(y, labels).intervals.values()))
 
 
-def _found(y: Array, labels: Labels) -> tuple[Array, Array, Array, list[int]]:
-    """Components and mean squares (16,), degrees of freedom, levels; by the package's formulas."""
-    seeds = np.array([labels[name] for name in NAMES[1:]])
-    halves = variance._half_differences(y, labels["setting"], seeds)
-    same = np.nanmean(np.diagonal(halves, axis1=-2, axis2=-1), axis=-1)
-    off = halves[..., ~np.eye(halves.shape[-1], dtype=bool)]
-    parts = np.array([np.nanmean(off, axis=-1) if off.size else same, same])
-    found = -variance._fold(parts, (0, 1, 2, 3), subset=-1.0)
+def _mean_squares(y: Array, labels: Labels) -> tuple[Array, Array, Array]:
+    setting, *seeds = labels.values()
     levels = [int(x.max()) + 1 for x in labels.values()]
-    inside = np.array(list(itertools.product((False, True), repeat=4))).reshape(2, 2, 2, 2, 4)
-    each = np.where(inside, 1, levels).prod(axis=-1)
-    freedom = np.where(inside, np.array(levels) - 1, 1).prod(axis=-1)
-    own = found * each
-    own[0, 0, 0, 0] = 0
-    squares = np.maximum(variance._fold(own, (0, 1, 2, 3), superset=1.0), 0.0)
-    return each, squares, freedom, levels
+    found = variance._found(y, setting, np.array(seeds))
+    return variance._mean_squares(found, levels, len(y))
 
 
 def bootstrap(y: Array, labels: Labels) -> Array:
     """(8, 2): shares of studies whose mean squares are drawn about the estimates."""
-    each, squares, freedom, _ = _found(y, labels)
+    squares, freedom, each = _mean_squares(y, labels)
     chi = np.random.default_rng(0).chisquare(np.maximum(freedom, 1), (2000, 2, 2, 2, 2))
     drawn = variance._fold(squares * chi / np.maximum(freedom, 1), (1, 2, 3, 4), superset=-1.0)
     shares = variance._shares(variance._sources(drawn / each))
@@ -109,45 +98,45 @@ def bootstrap(y: Array, labels: Labels) -> Array:
 
 
 def jackknife(y: Array, labels: Labels) -> Array:
-    """(8, 2): the sum over seeds of the delete-one-level jackknife variances of the logit."""
+    """(8, 2): the sum over seeds of the delete-one-level jackknife variances."""
 
-    def logit(keep: np.ndarray) -> Array:
+    def shares(keep: np.ndarray) -> Array:
         c = variance.components(y[keep], {k: x[keep] for k, x in labels.items()}, draws=0)
-        share = np.clip(list(c.shares.values()), 1e-3, 1 - 1e-3)
-        return np.log(share / (1 - share))
+        return np.array(list(c.shares.values()))
 
     spread = np.zeros(8)
     for name in NAMES[1:]:
         column = labels[name]
-        without = np.array([logit(column != one) for one in np.unique(column)])
+        without = np.array([shares(column != one) for one in np.unique(column)])
         k = len(without)
         spread += (k - 1) ** 2 / k * without.var(axis=0, ddof=1)
     least = min(len(np.unique(labels[name])) for name in NAMES[1:]) - 1
     half = stats.t.ppf(0.975, least) * spread**0.5
-    centre = logit(np.ones(y.size, bool))
-    return 1 / (1 + np.exp(-np.stack([centre - half, centre + half], axis=1)))
+    centre = shares(np.ones(y.size, bool))
+    return np.clip(np.stack([centre - half, centre + half], axis=1), 0, 1)
 
 
 def satterthwaite(y: Array, labels: Labels) -> Array:
-    """(8, 2): component over the sum of the others as a ratio of scaled chi-squares."""
-    each, squares, freedom, _ = _found(y, labels)
-    flat, df = squares.ravel(), freedom.ravel().astype(float)
+    """(8, 2): component over the sum of the others as a ratio of scaled chi-squares.
+
+    Both limits are 0 where the estimate is.
+    """
+    squares, freedom, each = _mean_squares(y, labels)
+    used = freedom.ravel() > 0
+    used[0] = False
     # Each source as a linear combination of the mean squares.
     basis = np.eye(16).reshape(16, 2, 2, 2, 2)
     weights = variance._sources(variance._fold(basis, (1, 2, 3, 4), superset=-1.0) / each).T
-    used = (df > 0) & (np.arange(16) > 0)
     bounds = []
-    for i in range(8):
-        mine, rest = weights[i], weights.sum(axis=0) - weights[i]
-        tops = []
-        for w in (mine, rest):
-            part = (w * flat)[used]
-            value = max(part.sum(), 1e-9 * flat[used].sum())
-            tops.append((value, max(value**2 / (part**2 / df[used]).sum(), 0.1)))
-        (a, p), (b, q) = tops
-        odds = a / b / np.array([stats.f.ppf(0.975, p, q), stats.f.ppf(0.025, p, q)])
-        bounds.append(odds / (1 + odds))
-    return np.nan_to_num(np.array(bounds), nan=1.0)
+    for mine in weights:
+        parts = [(w * squares.ravel())[used] for w in (mine, weights.sum(axis=0) - mine)]
+        (a, p), (b, q) = [
+            (x.sum(), max(x.sum() ** 2 / max((x**2 / freedom.ravel()[used]).sum(), 1e-300), 0.1))
+            for x in parts
+        ]
+        odds = max(a, 0) / max(b, 1e-9) / stats.f.ppf([0.975, 0.025], p, q)
+        bounds.append(odds / (1 + odds) if a > 0 else np.array([0.0, 0.0]))
+    return np.nan_to_num(np.clip(bounds, 0, 1), nan=1.0)
 
 
 METHODS: dict[str, Callable[[Array, Labels], Array]] = {
@@ -171,7 +160,9 @@ def coverage(
     )
     low, high = np.moveaxis(bounds, -1, 0)
     inside = (low <= right + 1e-9) & (high >= right - 1e-9)
-    covered = np.where(np.isnan(low).any(axis=0), np.nan, inside.mean(axis=0))
+    covered = inside.mean(axis=0)
+    if sizes[0] == 1:
+        covered[[0, 4, 5, 6]] = np.nan
     return covered, np.median(high - low, axis=0)
 
 
@@ -179,14 +170,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--methods", nargs="+", default=["pivots"], choices=METHODS)
+    parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
     chosen = parser.parse_args()
     print("Coverage in percent (median width), the least covered source of each kind.\n")
     print("| world | settings x seeds | interval | setting | a seed | setting:seed | residual |")
     print("|---|---|---|---|---|---|---|")
     groups = (slice(0, 1), slice(1, 4), slice(4, 7), slice(7, 8))
-    for name, world in WORLDS.items():
+    for name in chosen.worlds:
         for sizes, method in itertools.product(DESIGNS, chosen.methods):
-            covered, width = coverage(METHODS[method], world, sizes, chosen.studies)
+            covered, width = coverage(METHODS[method], WORLDS[name], sizes, chosen.studies)
             cells = []
             for part in groups:
                 if np.isnan(covered[part]).all():
