@@ -36,7 +36,8 @@ def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -
     """The mean and interval of a quantity in a row of `settings`, or a row with an estimate."""
     if not quantity:
         return estimate(row["estimate"], row["low"], row["high"], digits, short)
-    return estimate(*(row[f"{quantity}_{k}"] for k in ("mean", "low", "high")), digits, short)
+    mean, low, high = (row[f"{quantity}_{k}"] for k in ("mean", "low", "high"))
+    return estimate(mean, low, high, digits, short)
 
 
 def rate(successes: int, n: int, low: float, high: float) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.statistics.inference import Statistic, components
+from analysis.statistics.inference import Statistic, components, standard_error
 from analysis.statistics.metrics import Array, t_quantile
 
 LEAST_SEEDS = 6
