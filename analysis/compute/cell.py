@@ -169,15 +169,20 @@ class Cell:
     def model(self) -> str:
         return str(self.runs["model"].iloc[0])
 
+    @property
+    def _draw_seed(self) -> int:
+        """Permutations of a setting's cell kinds, which are pooled, are drawn apart."""
+        return list(self.last.cells).index(self.kind)
+
     @cached_property
     def transfer(self) -> Transfer:
         """What other seeds know of this one's flows."""
-        return transfer(flow_cell(self), None if self.draws else 0)
+        return transfer(flow_cell(self), None if self.draws else 0, self._draw_seed)
 
     @cached_property
     def transfer_own(self) -> Transfer:
         """The same of a placebo's own p_q, which nothing flowed from: the control."""
-        return transfer(flow_cell(self, own=True), None if self.draws else 0)
+        return transfer(flow_cell(self, own=True), None if self.draws else 0, self._draw_seed)
 
     @cached_property
     def dependence(self) -> tuple[Quantity, LinkStability | None]:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.compute.setting import SettingResult
 from analysis.compute.transfer import from_least
 from analysis.quantities import ALL, DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, difference, holm, probability_of_improvement
+from analysis.statistics.projection import LEAST_SEEDS, for_difference
+from analysis.statistics.seeds import Paired
 
 _NOTHING_FLOWS = ("transition_displacement", "dependence_strength")
 """Quantities of single runs that say nothing of `independent`."""
@@ -83,7 +86,8 @@ def _alike(frame: pd.DataFrame, own: pd.Series, columns: Sequence[str]) -> pd.Da
 
 COLUMNS = (
     "setting", "reference", "kind", "cell", "quantity", "difference", "low", "high",
-    "p_value", "p_holm", "probability_of_improvement", "seeds", "note",
+    "p_value", "p_holm", "probability_of_improvement", "seeds", "needed_low", "needed",
+    "needed_high", "note",
 )  # fmt: skip
 
 
@@ -91,8 +95,9 @@ def comparisons_table(items: Sequence[SettingResult], runs: pd.DataFrame) -> pd.
     """Every setting against each of its controls, in every quantity that both have.
 
     runs: rows of `runs` of these settings, for what distinguishes them. p_holm is corrected over
-    all comparisons of one quantity with one kind of control. A placebo that is missing gives one
-    row of the headline with its note and no numbers.
+    all comparisons of one quantity with one kind of control. needed: the seeds that tell the
+    difference seen from 0 at 80% power, roughly (see `projection`). A placebo that is missing
+    gives one row of the headline with its note and no numbers.
     """
     settings = runs.drop_duplicates("setting").set_index("setting").sort_index()
     by_name = {item.setting: item for item in items}
@@ -103,9 +108,10 @@ def comparisons_table(items: Sequence[SettingResult], runs: pd.DataFrame) -> pd.
                 rows += _pair(item, by_name[reference], kind)
             elif kind == "placebo" and settings.loc[item.setting, "trainable"]:
                 note = "no placebo with the same sharing, init and rates in this study"
-                nothing = (NAN,) * 6
-                rows.append((item.setting, "", kind, ALL, HEADLINE, *nothing, 0, note))
+                nothing = (*(NAN,) * 6, 0, *(None,) * 3, note)
+                rows.append((item.setting, "", kind, ALL, HEADLINE, *nothing))
     found = pd.DataFrame(rows, columns=list(COLUMNS))
+    found = found.astype(dict.fromkeys(("needed_low", "needed", "needed_high"), "Int64"))
     families = found.groupby(["kind", "quantity"])["p_value"]
     found["p_holm"] = families.transform(holm) if len(found) else NAN
     return found
@@ -131,6 +137,8 @@ def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tupl
         if definition.level == "run":
             better = probability_of_improvement(a.pseudo_values(), b.pseudo_values())
         note = "" if d.n else "no seed in common"
-        numbers = (d.estimate, d.low, d.high, d.p_value, NAN, better, d.n, note)
+        enough = d.n >= LEAST_SEEDS and np.isfinite(d.low)
+        needed = for_difference(Paired(a, b)) if enough else (None,) * 3
+        numbers = (d.estimate, d.low, d.high, d.p_value, NAN, better, d.n, *needed, note)
         rows.append((item.setting, reference.setting, kind, cell, name, *numbers))
     return rows

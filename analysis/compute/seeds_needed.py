@@ -11,8 +11,7 @@ from analysis.compute.cell import Cell
 from analysis.quantities import DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, Quantity
 from analysis.statistics.metrics import Array
-from analysis.statistics.projection import LEAST_SEEDS, for_difference, for_width, split_half
-from analysis.statistics.seeds import Statistic
+from analysis.statistics.projection import LEAST_SEEDS, for_width, split_half
 
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
 
@@ -50,13 +49,18 @@ def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
     return _frame(rows)
 
 
-def for_a_difference(cell: str, name: str, statistic: Statistic, width: float) -> pd.DataFrame:
-    """One row: the seeds that tell the paired difference seen from 0 at 80% power."""
-    if statistic.n < LEAST_SEEDS:
-        return _frame([])
-    needed = for_difference(statistic)
-    target = abs(statistic.estimate)
-    return _frame([(cell, name, "difference", target, *needed, statistic.n, width, True, "")])
+def for_differences(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """One row per difference to a control that the page tells: the seeds it takes to see it."""
+    told = comparisons["quantity"].isin(TOLD) & comparisons["needed_low"].notna()
+    chosen = comparisons[told & (comparisons["kind"] != "frozen")]
+    rows = [
+        (c["cell"], c["quantity"], "difference", abs(c["difference"]), c["needed_low"], c["needed"],
+         c["needed_high"], c["seeds"], c["high"] - c["low"], True, f"to {c['reference']}")
+        for c in chosen.to_dict("records")
+    ]  # fmt: skip
+    found = _frame(rows)
+    found.insert(0, "setting", chosen["setting"].to_numpy())
+    return found
 
 
 def _frame(rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:

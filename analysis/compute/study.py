@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.compute import across, comparisons, settings, trajectories, tuning, variance, verdict
+from analysis.compute import (
+    across,
+    comparisons,
+    seeds_needed,
+    settings,
+    trajectories,
+    tuning,
+    variance,
+    verdict,
+)
 from analysis.compute.setting import SettingResult, Tables, compute_setting
 from analysis.contract import data_dictionary_table
 from analysis.data.benchmark import test_accuracies
@@ -89,9 +98,12 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
         of_runs = trajectories.of_runs(epochs, order)
         tables["trajectories"] = _joined([of_runs, tables["trajectories"]])
     has_benchmark = (about["benchmark_test_n"] > 0).any()
+    compared = comparisons.comparisons_table(items, replicates)
+    needed = seeds_needed.for_differences(compared)
+    tables["seeds_needed"] = _joined([tables.get("seeds_needed"), needed])
     tables |= {
         "verdict": verdict.verdict_table(tables.get("verdict", pd.DataFrame()), about),
-        "comparisons": comparisons.comparisons_table(items, replicates),
+        "comparisons": compared,
         "variance": variance.variance_table(good, {i.setting: i.sample for i in items}),
         "genotypes": settings.genotypes_table(replicated),
         "similarity": across.similarity(items),

@@ -61,9 +61,10 @@ def share_of(found: Transfer, name: str) -> Quantity:
     """`dependence_transfer` or `column_transfer` with its interval, for a study of this n."""
     if found.note:
         return missing(found.note, found.n)
-    q = interval(Ratio(*found.parts(name)), (-np.inf, 1.0))
+    x, low, high, n = found.interval(name)
     p_value = found.p_value if name == "dependence_transfer" else np.nan
-    return replace(from_least(q, LEAST_SEEDS), null_mean=0.0, p_value=p_value)
+    q = Quantity(x, low, min(high, 1.0), n, 0.0, p_value, "", Ratio(*found.parts(name)))
+    return from_least(q, LEAST_SEEDS)
 
 
 def from_least(q: Quantity, least: int) -> Quantity:

@@ -113,6 +113,9 @@ def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
         return UNKNOWN, f"seeds: {row['seeds']} of at least {LEAST_SEEDS}"
     if row["p_holm"] < SIGNIFICANT and row["low"] > 0:
         return ROWS, ""
+    # Where every seed is best told by the start alone, columns add 0 in all: no width, no doubt.
+    for end in ("column_low", "column_high"):
+        row[end] = row["column_transfer"] if np.isnan(row[end]) else row[end]
     if row["found_if_planted"] >= POWER:
         if row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
             return COLUMNS, ""

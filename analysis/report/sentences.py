@@ -331,13 +331,13 @@ def seeds(needed: pd.DataFrame) -> list[str]:
         return ["Fewer than six seeds per setting: nothing can be projected from so few."]
     sentences = []
     for row in _rows(needed[needed["told"]])[:MOST_TOLD]:
-        goal = (
-            f"An interval of width {row['target']:g} on"
-            if row["goal"] == "width"
-            else f"A difference of {row['target']:.3g} to its control, at 80% power, in"
-        )
+        what = f"{label_of(row['quantity'], unit=False)} (“{row['setting']}”)"
+        goal = f"An interval of width {row['target']:g} on {what}"
+        if row["goal"] == "difference":
+            goal = f"To see the difference {row['note']} in {what}, {row['target']:.3g}, in 80% of"
+            goal += " studies"
         sentences.append(
-            f"{goal} {label_of(row['quantity'], unit=False)} (“{row['setting']}”) takes roughly "
+            f"{goal} takes roughly "
             f"{text.seed_range(row['seeds_low'], row['seeds_high'])} seeds; there are "
             f"{row['seeds_here']}."
         )
