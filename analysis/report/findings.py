@@ -288,7 +288,7 @@ def variance(item: StudyVariance) -> list[str]:
         parts = [
             f"{source(s)} {v:.0%}"
             for s, v in sorted(c.shares.items(), key=lambda x: -np.nan_to_num(x[1]))
-            if np.isfinite(v)
+            if v >= 0.005  # NaN is not
         ]
         sentences.append(
             f"Of the variance of {name.replace('_', ' ')} (n={c.n} runs): {listed(parts)}."

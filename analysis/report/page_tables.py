@@ -203,8 +203,8 @@ def variance_table(computed: Computed) -> Table | None:
         rows,
         "Shares of variance, by expected mean squares; estimates below 0 are set to 0. Intervals "
         "are in tables/variance.csv: with four or five seeds of a kind they are wide. Of edges and "
-        "matrices: squared distances are mean Jensen-Shannon divergences. "
-        + " ".join(filter(None, [computed.variance.note])),
+        "matrices: squared distances are mean Jensen-Shannon divergences."
+        + (f" {computed.variance.note}." if computed.variance.note else ""),
     )
 
 
