@@ -10,16 +10,24 @@ from scipy.spatial.distance import jensenshannon
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from analysis.compute import variance as of_study
 from analysis.statistics import variance
 from tests.analysis.studies import variance_worlds as worlds
-from tests.analysis.studies.variance_worlds import MIXED, NAMES, SOURCES, crossing, study
+from tests.analysis.studies.variance_worlds import (
+    MIXED,
+    NAMES,
+    SOURCES,
+    World,
+    crossing,
+    study,
+)
 
 Array = NDArray[np.float64]
 Labels = dict[str, NDArray[np.int64]]
 
 
 def draw(rng: np.random.Generator, *sizes: int, missing: float = 0.0) -> tuple[Array, Labels]:
-    return study(rng, sizes, (MIXED, False, missing))
+    return study(rng, sizes, World(MIXED, missing=missing))
 
 
 def expected_mean_squares(y: Array, labels: Labels) -> dict[str, float]:
@@ -102,7 +110,7 @@ def test_components_are_unbiased_with_runs_missing() -> None:
         y, labels = draw(np.random.default_rng(seed), 3, 4, 4, 3, missing=0.15)
         setting, *seeds = labels.values()
         found.append(variance._sources(variance._found(y, setting, np.array(seeds))))
-    want = 3.75 * np.array(list(worlds.truth(MIXED, 3).values()))
+    want = 3.75 * np.array(list(worlds.truth(World(MIXED), 3).values()))
     error = np.std(found, axis=0) / 400**0.5
     assert (np.abs(np.mean(found, axis=0) - want) < 4 * error).all()
 
@@ -123,9 +131,7 @@ def test_a_pure_interaction_is_no_setting_and_no_seed(seed_name: str) -> None:
         shares.append(variance.components(y, labels, draws=0).shares)
     got = pd.DataFrame(shares).mean()
     assert got[f"setting:{seed_name}"] > 0.99
-    drawn = [
-        study(rng, (3, 4, 4, 3), ({(0, 2): 1.0, (0, 1, 2, 3): 0.1}, False, 0.0)) for _ in range(300)
-    ]
+    drawn = [study(rng, (3, 4, 4, 3), World({(0, 2): 1.0, (0, 1, 2, 3): 0.1})) for _ in range(300)]
     setting, *_ = labels.values()
     seeds = np.array([labels[name] for name in NAMES[1:]])
     found = np.array([variance._sources(variance._found(y, setting, seeds)) for y, _ in drawn])
@@ -134,7 +140,7 @@ def test_a_pure_interaction_is_no_setting_and_no_seed(seed_name: str) -> None:
 
 def test_seeds_that_act_together_are_the_residual() -> None:
     rng = np.random.default_rng(2)
-    world = ({(1, 2): 1.0, (1, 2, 3): 1.0, (0, 1, 3): 1.0, (0, 1, 2, 3): 1.0}, False, 0.0)
+    world = World({(1, 2): 1.0, (1, 2, 3): 1.0, (0, 1, 3): 1.0, (0, 1, 2, 3): 1.0})
     labels = crossing(3, 5, 5, 4)
     setting, *seeds = labels.values()
     found = np.array(
@@ -221,7 +227,9 @@ def test_intervals_hold_the_true_shares(sizes: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("world", worlds.WORLDS)
 def test_intervals_hold_the_true_shares_at_length(world: str, sizes: tuple[int, ...]) -> None:
     covered, _ = worlds.coverage(worlds.pivots, worlds.WORLDS[world], sizes, 500)
-    assert np.nanmin(covered) >= 0.9 - 0.015  # one standard error
+    # One standard error of the simulation. Where two settings never vary, as docs/variance.md says.
+    least = 0.86 if world == "one setting alone varies" else 0.9
+    assert np.nanmin(covered) >= least - 0.015
 
 
 def test_only_seeds_that_every_setting_has_are_used() -> None:
@@ -296,3 +304,13 @@ def test_it_is_fast_enough() -> None:
     first = variance.components(y, labels)
     assert time.perf_counter() - start < 3
     assert variance.components(y, labels) == first
+
+
+def test_fewer_runs_are_as_crossed_as_before() -> None:
+    for sizes, want in (((5, 6, 6, 6), 500), ((3, 4, 4, 3), 144), ((20, 9, 4, 3), 960)):
+        runs = pd.DataFrame(crossing(*sizes))
+        kept = of_study._fewer(runs)
+        assert len(kept) <= want
+        assert len(kept) == kept.nunique().prod()  # still complete
+        assert kept["setting"].nunique() == sizes[0]
+        assert variance.why_not_crossed({name: kept[name] for name in NAMES}) is None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -28,14 +29,27 @@ MIXED: Effects = {
     (0,): 1.0, (1,): 0.5, (2,): 0.25, (3,): 0.25, (0, 1): 0.25, (0, 2): 0.25, (0, 3): 0.25,
     (1, 2): 0.25, (1, 2, 3): 0.25, (0, 1, 2, 3): 0.5,
 }  # fmt: skip
-WORLDS: dict[str, tuple[Effects, bool, float]] = {
-    "normal": (MIXED, False, 0.0),
-    "heavy tails": (MIXED, True, 0.0),
-    "no setting, no weights": (MIXED | {(0,): 0.0, (1,): 0.0, (0, 1): 0.0}, False, 0.0),
-    "one seed decides": ({(1,): 4.0, (0,): 0.2, (0, 1): 0.2, (0, 1, 2, 3): 0.2}, False, 0.0),
-    "interactions only": ({(0, 1): 1.0, (0, 1, 2, 3): 0.2}, False, 0.0),
-    "seeds act together": ({(1, 2): 1.0, (1, 3): 1.0, (0, 1, 2, 3): 0.5}, False, 0.0),
-    "15% of runs missing": (MIXED, False, 0.15),
+
+
+class World(NamedTuple):
+    """Effects, normal or Student's t with 4 degrees; runs missing; what a setting multiplies."""
+
+    effects: Effects
+    heavy: bool = False
+    missing: float = 0.0
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+WORLDS = {
+    "normal": World(MIXED),
+    "heavy tails": World(MIXED, heavy=True),
+    "no setting, no weights": World(MIXED | {(0,): 0.0, (1,): 0.0, (0, 1): 0.0}),
+    "one seed decides": World({(1,): 4.0, (0,): 0.2, (0, 1): 0.2, (0, 1, 2, 3): 0.2}),
+    "interactions only": World({(0, 1): 1.0, (0, 1, 2, 3): 0.2}),
+    "seeds act together": World({(1, 2): 1.0, (1, 3): 1.0, (0, 1, 2, 3): 0.5}),
+    "15% of runs missing": World(MIXED, missing=0.15),
+    "settings of unequal spread": World(MIXED, scale=(1.0, 0.5, 0.25)),
+    "one setting alone varies": World(MIXED, scale=(1.0, 0.0, 0.0)),
 }
 DESIGNS = ((3, 4, 4, 3), (3, 5, 5, 4), (1, 4, 4, 3), (1, 5, 5, 4))
 Labels = dict[str, np.ndarray]
@@ -47,31 +61,44 @@ def crossing(*sizes: int) -> Labels:
     return dict(zip(NAMES, columns, strict=True))
 
 
-def study(
-    rng: np.random.Generator, sizes: tuple[int, ...], world: tuple[Effects, bool, float]
-) -> tuple[Array, Labels]:
-    """One study's values and labels; effects are normal or Student's t with 4 degrees."""
-    effects, heavy, missing = world
+def study(rng: np.random.Generator, sizes: tuple[int, ...], world: World) -> tuple[Array, Labels]:
+    """One study's values and labels."""
     y = np.zeros(sizes)
-    for where, size in effects.items():
+    scale = np.array(world.scale * sizes[0])[: sizes[0], None, None, None]
+    for where, size in world.effects.items():
         shape = [k if i in where else 1 for i, k in enumerate(sizes)]
-        drawn = rng.standard_t(4, shape) / 2**0.5 if heavy else rng.normal(size=shape)
+        drawn = rng.standard_t(4, shape) / 2**0.5 if world.heavy else rng.normal(size=shape)
         if where == (0,):  # the settings are fixed: their variance is what it is said to be
             drawn = (drawn - drawn.mean()) / (drawn.std(ddof=1) if sizes[0] > 1 else 1.0)
-        y = y + size**0.5 * drawn
-    kept = np.sort(rng.permutation(y.size)[: round(y.size * (1 - missing))])
+        y = y + size**0.5 * drawn * (1.0 if where == (0,) else scale)
+    kept = np.sort(rng.permutation(y.size)[: round(y.size * (1 - world.missing))])
     return y.ravel()[kept], {k: x[kept] for k, x in crossing(*sizes).items()}
 
 
-def truth(effects: Effects, settings: int) -> dict[str, float]:
+def truth(world: World, settings: int) -> dict[str, float]:
     """True shares; with one setting its terms are part of the seeds' and of the residual."""
     found = dict.fromkeys(SOURCES, 0.0)
-    for where, size in effects.items():
-        mine = tuple(i for i in where if i or settings > 1)
-        if not mine:
-            continue
-        name = ":".join(NAMES[i] for i in mine)
+    scale = np.array(world.scale[:settings])
+    within = (scale**2).mean()
+    common = (
+        within if settings == 1 else np.outer(scale, scale)[~np.eye(settings, dtype=bool)].mean()
+    )
+
+    def add(where: tuple[int, ...], size: float) -> None:
+        name = ":".join(NAMES[i] for i in where)
         found[name if name in found else "residual"] += size
+
+    for where, size in world.effects.items():
+        seeds = tuple(i for i in where if i)
+        if settings == 1:
+            add(seeds, size * within * bool(seeds))
+        elif where == (0,):
+            add(where, size)
+        elif 0 in where:
+            add(where, size * within)
+        else:  # what settings scale unequally is an interaction with them
+            add(seeds, size * common)
+            add((0, *seeds), size * (within - common))
     total = sum(found.values())
     return {name: x / total for name, x in found.items()}
 
@@ -149,12 +176,12 @@ METHODS: dict[str, Callable[[Array, Labels], Array]] = {
 
 def coverage(
     method: Callable[[Array, Labels], Array],
-    world: tuple[Effects, bool, float],
+    world: World,
     sizes: tuple[int, ...],
     studies: int,
 ) -> tuple[Array, Array]:
     """(8,) how often the interval of each source holds the truth, and its median width."""
-    right = np.array(list(truth(world[0], sizes[0]).values()))
+    right = np.array(list(truth(world, sizes[0]).values()))
     bounds = np.array(
         [method(*study(np.random.default_rng([i, *sizes]), sizes, world)) for i in range(studies)]
     )
