@@ -19,17 +19,18 @@ from analysis.statistics.metrics import Array
 FORMS = ("start", "a", "c", "d", "cd", "b")
 """Ways to predict without rows, simplest first; b, the last, is one of flows, not of matrices."""
 
+RESIDUAL = FORMS.index("cd")
+"""The form that says the most; what it leaves are the residual rows."""
+
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Multiples of the rest of the rows that *full* may add."""
+"""Multiples of the residual rows that *full* may add."""
 
 STEPS = len(FACTORS) - 1
-
-RESIDUAL = FORMS.index("cd")
-"""The form whose residual rows are permuted: it explains the most."""
+FACTOR_OF = (0.0, *FACTORS[1:] * RESIDUAL, 1.0)
+"""Of every way to predict by *full*: none, the factors form by form, the others' mean as it is."""
 
 ONCE = 20
 """Seeds beyond which form and factor are chosen once a setting and `DRAWS_OF_MANY` draws do."""
-
 
 _WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
@@ -127,12 +128,14 @@ class Columns:
         self.real = real[target]
 
     def with_rows(self) -> Array:
-        """(tables' forms * steps, H, C, E), flows with the rest of the rows added in steps."""
+        """(ways, H, C, E), flows with rows: `FACTOR_OF` but its first, form by form."""
         job = np.arange(len(self.jobs.target))
         found = []
-        for form in range(len(FORMS) - 1):
-            rows = Rows(self, job, form, form, float)
+        for form in range(1, RESIDUAL + 1):
+            rows = Rows(self, job, form, RESIDUAL, float)
             found.append(rows.flows(rows.unpermuted(), STEPS)[0])
+        rows = Rows(self, job, 1, 1, float)
+        found.append(rows.flows(rows.unpermuted(), STEPS)[0, -1:])
         return np.concatenate(found)
 
     def d(self, flows: Array) -> Array:
