@@ -13,7 +13,8 @@ every mean and coefficient taken over the other seeds of a setting, matrix by ma
   optimiser that weakens an identity start alike in every seed; a start that is forgotten), (d) a,
   and v times a slope for every column (rows that are visited more move more), (cd) both.
 - *full* is *columns*, or one of (a), (c), (d) and (cd) plus a factor times the mean residual rows,
-  which are what (cd) does not say of Z; or X tilted by the mean of Z as it is.
+  which are what (cd) does not say of Z; or X tilted by the mean of Z as it is. Under `init: random`
+  the others' mean matrix with its rows is one more, and without them one more form of *columns*.
 
 Form and factor are those with the smallest mean D over the other seeds, each predicted without
 itself and without i; so that 'no rows' is exactly *columns*. What (c) and (d) say is no part of the
@@ -188,9 +189,9 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
     else:
         jobs = Jobs.of(n)
         job = np.arange(len(jobs.target))
-        columns = [Columns(b, jobs) for b in found]
+        columns = [Columns(b, jobs, cell.random_start) for b in found]
         d_forms = total([c.d(c.flows) for c in columns])  # (forms, H)
-        forms, tables = jobs.choose(d_forms), 1 + jobs.choose(d_forms[1:-1])
+        forms, tables = jobs.choose(d_forms), 1 + jobs.choose(d_forms[1 : RESIDUAL + 1])
         flows_full = [c.with_rows() for c in columns]
         d_full_of = total([c.d(f) for c, f in zip(columns, flows_full, strict=True)])
         d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_full_of]) / edges

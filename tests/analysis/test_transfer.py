@@ -166,6 +166,15 @@ def test_seeds_that_are_alike_predict_each_other(n: int, sharing: str) -> None:
     assert (found.choice_transfer() == 1).all()
 
 
+def test_a_random_start_that_is_forgotten_leaves_the_mean_matrix() -> None:
+    world = World(noise=0.0, columns=0.7, rows=1.0, weaker=1.0, init="random")
+    found = transfer(draw(world, 5, RNG(0)), 19)
+    assert found.d_full.max() < 1e-9 < 1e-3 < found.d_columns.mean()
+    bare = transfer(draw(replace(world, rows=0.0), 5, RNG(0)), 19)
+    assert bare.d_columns.max() < 1e-9 < 1e-3 < bare.d_start.mean()
+    assert bare.dependence_transfer == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("form", ["columns", "weaker", "visited"])
 @pytest.mark.parametrize("n", [3, 4, 8])
 def test_without_rows_full_is_columns(form: str, n: int) -> None:
