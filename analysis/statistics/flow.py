@@ -53,12 +53,14 @@ class FlowCell:
     """The inner edges and links of one cell kind of one setting.
 
     own_weight: lambda, 0..1. excluded: operations that cannot be chosen (`none` in DARTS cells).
+    random_start: whether every seed's matrices start elsewhere (`init: random`).
     """
 
     edges: tuple[FlowEdge, ...]
     links: tuple[FlowLink, ...]
     own_weight: float = 0.0
     excluded: tuple[str, ...] = ()
+    random_start: bool = False
 
     @property
     def n(self) -> int:

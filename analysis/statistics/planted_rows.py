@@ -56,7 +56,7 @@ def share_found(
         of_cells = np.split(np.arange(len(worlds)), sizes)
         for indices in of_cells:
             columns = [Columns(worlds[i].draw(strength, rng), jobs) for i in indices]
-            tables = jobs.choose(total([c.d(c.flows) for c in columns])[:-1])
+            tables = 1 + jobs.choose(total([c.d(c.flows) for c in columns])[1 : RESIDUAL + 1])
             drawn += permuted(
                 [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns], draws, rng
             )

@@ -16,20 +16,23 @@ from analysis.statistics.divergence import TINY
 from analysis.statistics.flow import FLOOR, Block, flow_divergence
 from analysis.statistics.metrics import Array
 
-FORMS = ("start", "a", "c", "d", "cd", "b")
-"""Ways to predict without rows, simplest first; b, the last, is one of flows, not of matrices."""
-
-FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Multiples of the rest of the rows that *full* may add."""
-
-STEPS = len(FACTORS) - 1
+FORMS = ("start", "a", "c", "d", "cd", "b", "mean")
+"""Ways to predict without rows, simplest first. b is one of flows, not of tables; mean, which is
+the others' mean matrix without its rows, is tried under `init: random` alone."""
 
 RESIDUAL = FORMS.index("cd")
-"""The form whose residual rows are permuted: it explains the most."""
+"""The form that says the most; what it leaves are the residual rows."""
+
+FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Multiples of the residual rows that *full* may add."""
+
+STEPS = len(FACTORS) - 1
+FACTOR_OF = (0.0, *FACTORS[1:] * RESIDUAL, 1.0, 1.0)
+"""Of every way to predict by *full*: none, the factors form by form, the others' mean tilt as it is
+and, under `init: random`, their mean matrix."""
 
 ONCE = 20
 """Seeds beyond which form and factor are chosen once a setting and `DRAWS_OF_MANY` draws do."""
-
 
 _WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
@@ -87,7 +90,7 @@ class Columns:
     what each form says of `start` and of the visits.
     """
 
-    def __init__(self, block: Block, jobs: Jobs) -> None:
+    def __init__(self, block: Block, jobs: Jobs, random_start: bool = False) -> None:
         self.block, self.jobs = block, jobs
         keep, target, row = jobs.keep, jobs.target, block.matrix
         x = np.log(np.maximum(block.start, FLOOR))
@@ -115,7 +118,7 @@ class Columns:
         b, g = alone[:, row], slope_alone[..., row]
         self.coefficient = np.stack([0 * b, 0 * b, b, 0 * b, both[:, row]])
         self.slope = np.stack([0 * g, 0 * g, 0 * g, g, slope[..., row]])
-        tilt = np.stack([0 * columns, *[columns] * (len(FORMS) - 2)])
+        tilt = np.stack([0 * columns, *[columns] * RESIDUAL])
         tilt += self.coefficient[:, :, None] * (x[target] - begun) + self.slope * visits
         self.logits = x[target] + tilt
         real, start = block.flow(block.table), block.flow(block.start)
@@ -124,15 +127,24 @@ class Columns:
         by_flow /= by_flow.sum(axis=1, keepdims=True)
         by_table = softmax(self.logits) @ block.weights[target]
         self.flows = np.concatenate([by_table, by_flow[None]])
+        self.mean = None
+        if random_start:
+            mean = over_seeds(keep, block.table)
+            self.mean = mean @ block.weights[target]
+            self.flows = np.concatenate([self.flows, [block.means(mean) @ block.weights[target]]])
         self.real = real[target]
 
     def with_rows(self) -> Array:
-        """(tables' forms * steps, H, C, E), flows with the rest of the rows added in steps."""
+        """(ways, H, C, E), flows with rows: `FACTOR_OF` but its first, form by form."""
         job = np.arange(len(self.jobs.target))
         found = []
-        for form in range(len(FORMS) - 1):
-            rows = Rows(self, job, form, form, float)
+        for form in range(1, RESIDUAL + 1):
+            rows = Rows(self, job, form, RESIDUAL, float)
             found.append(rows.flows(rows.unpermuted(), STEPS)[0])
+        rows = Rows(self, job, 1, 1, float)
+        found.append(rows.flows(rows.unpermuted(), STEPS)[0, -1:])
+        if self.mean is not None:
+            found.append(self.mean[None])
         return np.concatenate(found)
 
     def d(self, flows: Array) -> Array:

@@ -12,16 +12,18 @@ every mean and coefficient taken over the other seeds of a setting, matrix by ma
   by the mean log ratio of flow to start flow, (c) a, and X times its regression coefficient (an
   optimiser that weakens an identity start alike in every seed; a start that is forgotten), (d) a,
   and v times a slope for every column (rows that are visited more move more), (cd) both.
-- *full* is *columns*, or any of these but (b) and a factor times the rest of Z's mean: what its
-  form does not say of the rows.
+- *full* is *columns*, or one of (a), (c), (d) and (cd) plus a factor times the mean residual rows,
+  which are what (cd) does not say of Z; or X tilted by the mean of Z as it is. Under `init: random`
+  the others' mean matrix with its rows is one more, and without them one more form of *columns*.
 
-Forms and factor are those with the smallest mean D over the other seeds, each predicted without
-itself and without i; of *full*, *columns* is one, so that 'no rows' is exactly that.
+Form and factor are those with the smallest mean D over the other seeds, each predicted without
+itself and without i; so that 'no rows' is exactly *columns*. What (c) and (d) say is no part of the
+residual rows, or *full* would take for rows what *columns* missed by choosing (a).
 
-The p-value permutes residual rows, Z less all that form (cd) says of it, within every seed, once a
-distinct matrix: forms stay. Its statistic is the mean D with a quarter of the residual rows added,
-whatever factor was chosen: a small step in their direction finds more than the best step
-(docs/transfer.md), since noise hurts less.
+The p-value permutes the residual rows within every seed, once a distinct matrix: forms stay. Its
+statistic is the mean D with a quarter of them added to the best of those four forms, whatever was
+chosen: a small step along the rows finds more than the best step (docs/transfer.md), since noise
+hurts it less.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from analysis.statistics.flow import (
 from analysis.statistics.inference import NAN, Interval
 from analysis.statistics.metrics import Array, t_quantile
 from analysis.statistics.predicted_flows import (
-    FACTORS,
+    FACTOR_OF,
     ONCE,
     RESIDUAL,
     STEPS,
@@ -187,15 +189,16 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
     else:
         jobs = Jobs.of(n)
         job = np.arange(len(jobs.target))
-        columns = [Columns(b, jobs) for b in found]
+        columns = [Columns(b, jobs, cell.random_start) for b in found]
         d_forms = total([c.d(c.flows) for c in columns])  # (forms, H)
-        forms, tables = jobs.choose(d_forms), jobs.choose(d_forms[:-1])
-        flows_full = [c.with_rows() for c in columns]  # (tables' forms * steps, H, C, E)
+        forms, tables = jobs.choose(d_forms), 1 + jobs.choose(d_forms[1 : RESIDUAL + 1])
+        flows_full = [c.with_rows() for c in columns]
         d_full_of = total([c.d(f) for c, f in zip(columns, flows_full, strict=True)])
         d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_full_of]) / edges
         picked = jobs.choose(d)
-        factors = np.where(picked, np.array(FACTORS)[(picked - 1) % STEPS + 1], 0.0)
+        factors = np.array(FACTOR_OF)[picked]
         d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
+        base = jobs.of_seeds(tables)
         gains = {
             "column_transfer": (
                 d_start[jobs.target] - d[0],
@@ -203,7 +206,7 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
             ),
             "dependence_transfer": (
                 d[0] - d[jobs.of_seeds(picked), job],
-                d[0] - d[jobs.of_seeds(1 + STEPS * tables), job],
+                d_forms[base, job] / edges - d[1 + STEPS * (base - 1), job],
             ),
         }
         left_out = {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()}

@@ -12,7 +12,7 @@ from analysis.statistics import flow
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
 from analysis.statistics.planted_rows import share_found
-from analysis.statistics.predicted_flows import FACTORS, FORMS, ONCE, Jobs
+from analysis.statistics.predicted_flows import FORMS, ONCE, Jobs
 from analysis.statistics.transfer import Transfer, pooled, transfer
 from tests.analysis.studies import transfer_worlds as worlds
 from tests.analysis.studies.transfer_worlds import World, draw, softmax
@@ -101,13 +101,14 @@ def test_start_and_effects_against_brute_force() -> None:
 
 
 def test_form_a_and_full_step_against_brute_force() -> None:
-    """Uniform p_q leaves no slope, and a uniform start no coefficient: a and residual rows alone."""
+    """Uniform p_q leaves no slope, a uniform start no coefficient: a and residual rows alone."""
     rng, n = RNG(3), 4
     start, p = np.full((n, 3, 3), 1 / 3), np.full((n, 3), 1 / 3)
     table = softmax(rng.normal(size=(n, 3, 3)) + 2 * rng.normal(size=(1, 3, 3)))
     edge = FlowEdge(table.mean(axis=1), tuple("abc"))
     cell = FlowCell((edge,), (FlowLink(0, start, table, p, np.ones(n), 0),))
     found = transfer(cell, 0)
+    assert (found.factors > 0).any()
     z = np.log(table) - np.log(table).mean(axis=2, keepdims=True)
     for i in range(n):
         mean = z[[j for j in range(n) if j != i]].mean(axis=0)
@@ -163,6 +164,15 @@ def test_seeds_that_are_alike_predict_each_other(n: int, sharing: str) -> None:
     assert found.dependence_transfer + found.column_transfer == pytest.approx(1, abs=1e-3)
     assert found.p_value == 1 / 20
     assert (found.choice_transfer() == 1).all()
+
+
+def test_a_random_start_that_is_forgotten_leaves_the_mean_matrix() -> None:
+    world = World(noise=0.0, columns=0.7, rows=1.0, weaker=1.0, init="random")
+    found = transfer(draw(world, 5, RNG(0)), 19)
+    assert found.d_full.max() < 1e-9 < 1e-3 < found.d_columns.mean()
+    bare = transfer(draw(replace(world, rows=0.0), 5, RNG(0)), 19)
+    assert bare.d_columns.max() < 1e-9 < 1e-3 < bare.d_start.mean()
+    assert bare.dependence_transfer == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("form", ["columns", "weaker", "visited"])
@@ -230,7 +240,7 @@ def test_order_of_links_operations_and_seeds_does_not_matter(make) -> None:
 
 
 def test_links_that_share_a_matrix_are_as_one_link_with_their_mean() -> None:
-    """Two links into one edge with one matrix: one link with the weighted p_q, but for the slope."""
+    """Two links with one matrix and one p_q into one edge are one link with both weights."""
     cell = ragged_cell(5)
     k = cell.links[3]
     half = replace(k, w=k.w / 2)
@@ -349,7 +359,7 @@ def test_planted_rows_are_found_where_p_is_sharp_and_seeds_are_many() -> None:
 def test_nulls_at_length(name: str, n: int) -> None:
     found = worlds.outcome(worlds.NULLS[name], n, 300)
     assert found.rejected <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
-    assert -0.02 <= found.dependence <= 0.002
+    assert -0.03 <= found.dependence <= 0.005
     assert found.covered >= 0.9
 
 
@@ -357,6 +367,6 @@ def test_nulls_at_length(name: str, n: int) -> None:
 @pytest.mark.parametrize("name", worlds.PLANTED)
 def test_planted_rows_at_length(name: str) -> None:
     found = worlds.outcome(worlds.PLANTED[name], 8, 300)
-    assert found.rejected > (0.15 if "half" in name else 0.5)
+    assert found.rejected > (0.15 if "half" in name else 0.4)
     assert found.dependence > 0
     assert found.covered >= 0.86

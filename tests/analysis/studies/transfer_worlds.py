@@ -108,7 +108,7 @@ def draw(world: World, n: int, rng: np.random.Generator, truth: int = 0) -> Flow
         if number in (0, 1, 3):
             p_of.append(own * free[:, edge] + (1 - own) * flows[edge])
             edges.append(FlowEdge(p_of[-1], OPERATIONS))
-    return FlowCell(tuple(edges), tuple(links), own)
+    return FlowCell(tuple(edges), tuple(links), own, random_start=world.init == "random")
 
 
 NOTHING = World()
@@ -140,6 +140,7 @@ NULLS: dict[str, World] = {
     "all three, own weight 0.3": replace(ALL, own_weight=0.3),
     "all three, one matrix a cell": replace(ALL, sharing="cell"),
     "all three, random start": replace(ALL, init="random"),
+    "columns, random start forgotten": replace(COLUMNS, weaker=1.0, init="random"),
     "all three, uniform start": replace(ALL, init="uniform"),
     "all three, p_q near uniform": replace(ALL, sharp=0.3),
     "all three, p_q sharp": replace(ALL, sharp=3.0),
@@ -155,6 +156,7 @@ PLANTED: dict[str, World] = {
     "the same, one matrix a cell": replace(ROWS, sharing="cell"),
     "the same, uniform start": replace(ROWS, init="uniform"),
     "the same, random start": replace(ROWS, init="random"),
+    "the same, random start forgotten": replace(ROWS, weaker=1.0, init="random"),
     "rows half as strong": replace(ROWS, rows=0.35),
 }
 
