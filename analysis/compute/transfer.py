@@ -60,13 +60,13 @@ def share_of(found: Transfer, name: str) -> Quantity:
     """`dependence_transfer` or `column_transfer` with its interval, for a study of this n."""
     if found.note:
         return missing(found.note, found.n)
-    q = interval(Ratio(*found.parts(name)), (-np.inf, 1.0))
+    q = found.interval(name)
     p_value = found.p_value if name == "dependence_transfer" else np.nan
-    low, high, note = q.low, q.high, q.note
-    if found.n < LEAST_SEEDS:
-        low = high = np.nan
-        note = f"fewer than {LEAST_SEEDS} seeds leave no interval"
-    return Quantity(q.estimate, low, high, q.n, 0.0, p_value, note, q.statistic)
+    note = "" if found.n >= LEAST_SEEDS else f"fewer than {LEAST_SEEDS} seeds leave no interval"
+    high = float(np.minimum(q.high, 1.0))
+    return Quantity(
+        q.estimate, q.low, high, q.n, 0.0, p_value, note, Ratio(*found.parts(name))
+    )  # fmt: skip
 
 
 def quantity_of(cell: Cell, name: str) -> Quantity:
