@@ -62,8 +62,15 @@ def variance_table(runs: pd.DataFrame, samples: Mapping[str, Sample | None]) -> 
         for name, sample in samples.items() if sample is not None and name in chosen
     })  # fmt: skip
     rows = [
-        (*key, source, value, c.shares[source], *c.intervals[source], c.n,
-         "; ".join(filter(None, [note, NEGATIVE * (source in c.below)])))
+        (
+            *key,
+            source,
+            value,
+            c.shares[source],
+            *c.intervals[source],
+            c.n,
+            "; ".join(filter(None, [note, NEGATIVE * (source in c.below)])),
+        )
         for key, c in found.items()
         for source, value in c.variances.items()
     ]

@@ -148,9 +148,7 @@ def test_rows_that_all_seeds_learn_come_out_again(tmp_path: Path) -> None:
 def test_columns_that_all_seeds_learn_are_only_columns(tmp_path: Path) -> None:
     """Also where rows are taken from nobody in any seed: 0 in all, and still with an interval."""
     study = Study(settings=[Setting("z first")], seeds=range(10), epochs=2, noise=4.0)
-    found = planted(
-        tmp_path, study, lambda k, m, rng: np.tile(2 * rng.normal(size=(1, m)), (k, 1))
-    )
+    found = planted(tmp_path, study, lambda k, m, rng: np.tile(2 * rng.normal(size=(1, m)), (k, 1)))
     (row,) = found["verdict"].itertuples()
     assert (found["transfer"]["factor"] == 0).all()
     assert row.dependence_transfer == 0
