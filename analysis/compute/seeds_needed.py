@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.compute.cell import Cell
 from analysis.quantities import DEFINITIONS, HEADLINE
-from analysis.statistics.inference import NAN, Quantity
+from analysis.statistics.inference import NAN, NO_SPREAD, Quantity, standard_error
 from analysis.statistics.metrics import Array
 from analysis.statistics.projection import LEAST_SEEDS, for_width, split_half
 
@@ -38,8 +38,8 @@ def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
         if name not in PROJECTED or q.statistic is None or not q.known:
             continue
         here = (cell, name, "width")
-        if q.n < LEAST_SEEDS or not np.isfinite(q.width):
-            why = FEW if q.n < LEAST_SEEDS else q.note
+        if q.n < LEAST_SEEDS or not standard_error(q.statistic) > 0:
+            why = FEW if q.n < LEAST_SEEDS else NO_SPREAD
             rows.append((*here, NAN, None, None, None, q.n, q.width, False, why))
             continue
         for place, width in enumerate(DEFINITIONS[name].widths):

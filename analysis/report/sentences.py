@@ -350,7 +350,7 @@ def variance(frame: pd.DataFrame) -> list[str]:
         return [str(frame["note"].iloc[0])]
     sentences = []
     for name in ("derived_accuracy", "benchmark_test", "dependence_strength"):
-        own = frame[(frame["quantity"] == name) & frame["share"].notna()]
+        own = frame[(frame["quantity"] == name) & (frame["share"] >= 0.005)]
         if own["share"].any():
             parts = [
                 row["source"].replace("seed_", "seed of ").replace(":", " x ")

@@ -31,3 +31,16 @@ def test_no_module_of_it_loads_the_search() -> None:
 def test_loading_and_computing_draws_nothing() -> None:
     loaded = modules_after("import analysis.compute.study, analysis.contract")
     assert not loaded & {"matplotlib", "seaborn", "jinja2"}
+
+
+def test_statistics_know_neither_files_nor_frames() -> None:
+    modules = sorted(p.stem for p in (ROOT / "analysis" / "statistics").glob("[a-z]*.py"))
+    assert len(modules) > 8
+    loaded = modules_after("import " + ", ".join(f"analysis.statistics.{m}" for m in modules))
+    assert not loaded & {"pandas", "pyarrow", "matplotlib", "yaml"}
+    assert not {m for m in loaded if m.startswith(("analysis.data", "analysis.compute"))}
+
+
+def test_data_knows_nothing_of_what_is_computed() -> None:
+    loaded = modules_after("import analysis.data.samples, analysis.data.benchmark")
+    assert not {m for m in loaded if m.startswith(("analysis.compute", "analysis.figures"))}

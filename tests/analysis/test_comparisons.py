@@ -137,7 +137,9 @@ def test_controls_share_init_sharing_and_rates(tmp_path: Path) -> None:
         other.loc["t", column] = value
         assert comparisons.controls(other, "t") == want | {"placebo": None, "frozen": None}
     found = comparisons.comparisons_table(*items_of(tmp_path))
-    (absent,) = found[(found["setting"] == "other rate") & (found["kind"] == "placebo")].itertuples()
+    (absent,) = found[
+        (found["setting"] == "other rate") & (found["kind"] == "placebo")
+    ].itertuples()
     assert absent.note == "no placebo with the same sharing, init and rates in this study"
     assert (absent.quantity, absent.seeds) == (HEADLINE, 0)
     assert np.isnan(absent.difference)

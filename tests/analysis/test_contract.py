@@ -53,3 +53,17 @@ def test_the_documentation_lists_every_column() -> None:
     """`python -c "from analysis import contract; print(contract.data_dictionary(), end='')"`"""
     text = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
     assert text == contract.data_dictionary()
+
+
+def test_the_data_dictionary_is_a_table_with_every_column_and_quantity() -> None:
+    table = contract.data_dictionary_table()
+    assert table.columns.tolist() == ["table", "column", "type", "may_be_null", "meaning"]
+    for name, columns in contract.COLUMNS.items():
+        rows = table[table["table"] == name]
+        assert rows["column"].tolist() == [c.name for c in columns]
+        assert rows["type"].tolist() == [str(f.type) for f in contract.SCHEMAS[name]]
+        assert rows["may_be_null"].tolist() == [c.nullable for c in columns]
+    quantities = table.loc[table["table"] == "stability", "column"]
+    assert quantities.is_unique
+    assert {"dependence_transfer", "operation_agreement", "derived_accuracy"} <= set(quantities)
+    assert table["meaning"].str.len().gt(0).all()

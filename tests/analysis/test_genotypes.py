@@ -1,4 +1,4 @@
-"""Genotypes: the published literals, collapse, counting."""
+"""Genotypes: the published literals, collapse, descriptions."""
 
 from itertools import product
 
@@ -80,22 +80,25 @@ def test_collapse_is_more_than_half_of_the_normal_cell() -> None:
     assert not genotypes.is_collapsed(genotypes.parse(DARTS_V2))
 
 
-def test_counts_are_by_content_with_the_most_frequent_first() -> None:
-    parsed = {
-        k: genotypes.parse(t) for k, t in zip("abcd", (NB201, SKIPS, NB201, NB201), strict=True)
-    }
-    first, second = genotypes.count(parsed)
-    assert first.run_ids == ("a", "c", "d")
-    assert second.run_ids == ("b",)
-    assert first.text.startswith("0→1 nor_conv_3x3, 0→2 nor_conv_1x1")
+def test_equal_content_is_one_description() -> None:
+    swapped = DARTS_V2.replace(
+        "('sep_conv_3x3', 1), ('skip_connect', 0), ", "('skip_connect', 0), ('sep_conv_3x3', 1), "
+    )
+    one, other = (genotypes.describe_all(genotypes.parse(t)) for t in (DARTS_V2, swapped))
+    assert one == other
+    assert one.startswith("normal: 0→2 sep_conv_3x3, 1→2 sep_conv_3x3, ")
+    assert "; reduce: 0→2 max_pool_3x3, 1→2 max_pool_3x3, " in one
+    text = genotypes.describe_all(genotypes.parse(NB201))
+    assert text.startswith("0→1 nor_conv_3x3, 0→2 nor_conv_1x1")
 
 
-def test_cells_of_one_kind_are_counted_apart() -> None:
-    other = DARTS_V2.replace("('dil_conv_3x3', 2)", "('dil_conv_5x5', 2)")
-    parsed = {"a": genotypes.parse(DARTS_V2), "b": genotypes.parse(other)}
-    assert len(genotypes.count(parsed)) == 2
-    assert len(genotypes.count(parsed, "normal")) == 2
-    assert [c.run_ids for c in genotypes.count(parsed, "reduce")] == [("a", "b")]
+def test_parts_are_described_apart() -> None:
+    parsed = genotypes.parse(DARTS_V2)
+    other = genotypes.parse(DARTS_V2.replace("('dil_conv_3x3', 2)", "('dil_conv_5x5', 2)"))
+    parts = ("whole", "normal", "reduce")
+    same = [genotypes.describe_all(parsed, p) == genotypes.describe_all(other, p) for p in parts]
+    assert same == [False, False, True]
+    assert genotypes.describe_all(genotypes.parse(NB201), "reduce") == ""
 
 
 def test_the_search_and_the_analysis_mean_the_same_by_parameterless() -> None:

@@ -1,5 +1,6 @@
 """Loading: the four rules of the contract, filters, and one clear line for what is wrong."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,22 @@ def test_a_study_without_a_complete_run_says_so(nb201: Path, tmp_path: Path) -> 
     with pytest.raises(analysis.ResultsError) as error:
         analysis.load(tmp_path)
     assert "no run of 12 of this study is complete yet" in one_line(error)
+
+
+def test_settings_are_in_the_order_of_the_study_file(copy: Path) -> None:
+    names = ["independent", "placebo", "transition"]
+    assert analysis.load(copy).settings == names
+    path = copy / "packs.json"
+    packs = json.loads(path.read_text())
+    settings = dict(reversed(packs["settings"].items()))
+    path.write_text(json.dumps(packs | {"settings": settings}))
+    assert analysis.load(copy).settings == names[::-1]
+    del packs["settings"]
+    for text in (json.dumps(packs), "{", "[]", "null", json.dumps({"settings": {"a": {}}})):
+        path.write_text(text)
+        assert analysis.load(copy).settings == []
+    path.unlink()
+    assert analysis.load(copy).settings == []
 
 
 def test_a_broken_study_file_is_one_line_and_a_broken_plan_is_no_plan(copy: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
-from analysis.data.samples import Sample, read_samples
+from analysis.data.samples import Sample, read_samples, seed_label
 from tests.analysis.synthetic import Setting, Study, schema, write_study
 
 
@@ -126,3 +126,30 @@ def test_some_runs_in_another_order(darts: Path) -> None:
     assert part.run_ids == (got.run_ids[2], got.run_ids[0])
     np.testing.assert_array_equal(part.links[3].matrices, got.links[3].matrices[[2, 0]])
     assert part.links[3].edge in part.edges
+
+
+def test_links_are_read_only_where_they_are_asked_for(nb201: Path) -> None:
+    results = analysis.load(nb201)
+    runs = results.runs[results.runs["setting"] == "transition"]
+    some = read_samples(results, runs, [-1, 1, "last"], links_at=[-1, "last"])
+    every = read_samples(results, runs, [-1, 1, "last"])
+    assert [len(some[at].links) for at in (-1, 1, "last")] == [4, 0, 4]
+    assert [len(every[at].links) for at in (-1, 1, "last")] == [4, 4, 4]
+    for at in (-1, 1, "last"):
+        assert some[at].run_ids == every[at].run_ids
+        for a, b in zip(some[at].edges, every[at].edges, strict=True):
+            np.testing.assert_array_equal(a.probabilities, b.probabilities)
+        for a, b in zip(some[at].links, every[at].links, strict=False):
+            np.testing.assert_array_equal(a.matrices, b.matrices)
+    rows = results.links(epoch=-1, run_ids=runs["run_id"])
+    stack = rows[(rows["source"] == 1) & (rows["target"] == 2)]["matrix"].to_list()
+    (first,) = [k for k in some[-1].links if k.nodes == (0, 1, 1, 2)]
+    np.testing.assert_array_equal(first.matrices.reshape(4, -1), np.array(stack, float))
+    nothing = read_samples(results, runs, ["last"], links_at=[])
+    assert nothing["last"].links == ()
+
+
+def test_a_seed_is_named_by_one_number_where_the_three_are_equal() -> None:
+    assert seed_label((3, 3, 3)) == "seed 3"
+    assert seed_label(np.array([3, 0, 1])) == "seeds 3/0/1"
+    assert seed_label((1, 1, 0)) == "seeds 1/1/0"

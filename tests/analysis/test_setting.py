@@ -170,7 +170,9 @@ def test_seed_values_are_the_runs_own_and_the_jackknifes(
         found = values[(values["quantity"] == name) & (values["cell"] == "all")]
         assert len(found) == 24
         np.testing.assert_allclose(found["value"], own.loc[found["run_id"], name])
-        assert (found["seed"] == "seed " + own.loc[found["run_id"], "seed_data"].map(str).values).all()
+        assert (
+            found["seed"] == "seed " + own.loc[found["run_id"], "seed_data"].map(str).values
+        ).all()
     collapsed = collapsed_of(runs)
     assert 0 < sum(collapsed.values()) < 24
     assert (values["collapsed"] == values["run_id"].map(collapsed)).all()
@@ -180,7 +182,9 @@ def test_seed_values_are_the_runs_own_and_the_jackknifes(
     last = stacks_of(noisy, "last")
     keep = [[k for k in range(8) if k != i] for i in range(8)]
     whole = matrices.dependence_stability(last, None, 0)[0].estimate
-    without = [matrices.dependence_stability([t[k] for t in last], None, 0)[0].estimate for k in keep]
+    without = [
+        matrices.dependence_stability([t[k] for t in last], None, 0)[0].estimate for k in keep
+    ]
     mine = values[(values["setting"] == "transition")]
     found = mine[mine["quantity"] == "dependence_stability"]
     assert found["run_id"].tolist() == runs.query("setting == 'transition'")["run_id"].tolist()
@@ -300,7 +304,9 @@ def test_a_tied_edge_is_a_share_of_its_own(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("transition")], seeds=range(4), epochs=2))
 
     def tie(rows: list[dict]) -> list[dict]:
-        of_seed = [r for r in rows if r["run_id"].endswith("2") and (r["source"], r["target"]) == (0, 1)]
+        of_seed = [
+            r for r in rows if r["run_id"].endswith("2") and (r["source"], r["target"]) == (0, 1)
+        ]
         for r in of_seed:
             r["probabilities"] = [0.4, 0.4, 0.1, 0.05, 0.05]
         return rows
@@ -313,9 +319,7 @@ def test_a_tied_edge_is_a_share_of_its_own(tmp_path: Path) -> None:
     assert sums.tolist() == pytest.approx([1] * 6)
 
 
-def test_samples_are_read_once_per_table(
-    noisy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_are_read_once_per_table(noisy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: Counter[tuple[str, str]] = Counter()
     table = Results.table
 

@@ -2,10 +2,14 @@
 
 import multiprocessing
 import os
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import analysis
 from analysis import workers
+from analysis.compute import study
 
 
 def test_results_come_in_order_from_other_processes() -> None:
@@ -35,3 +39,23 @@ def test_here_where_it_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setitem(workers.sys.modules, "ray", object())
     assert set(workers.mapped(lambda _: os.getpid(), range(3), True)) == {os.getpid()}
+
+
+def test_settings_computed_in_processes_give_the_same_tables(
+    noisy: Path, noisy_study: analysis.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    mapped = study.mapped
+
+    def watched(function, items, parallel):
+        calls.append(parallel)
+        return mapped(function, items, parallel)
+
+    monkeypatch.setattr(study, "mapped", watched)
+    monkeypatch.setattr(study, "MANY_RUNS", 2)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    found = analysis.compute_study(analysis.load(noisy))
+    assert calls == [True]
+    assert found.tables.keys() == noisy_study.tables.keys()
+    for name, table in found.tables.items():
+        pd.testing.assert_frame_equal(table, noisy_study[name])
