@@ -47,7 +47,8 @@ class Cell:
         if start is not None and start.run_ids != last.run_ids:
             start = start.of_runs(last.run_ids)
         self.last, self.start, self.kind = last, start, kind
-        self.draws, self.at_end = draws, at_end
+        self.draws: int = draws
+        self.at_end = at_end
         self.n = last.n
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
             continue
         t, known = cell.transfer, not cell.why_nothing_learned
         seeds = cell.runs[list(SEEDS)]
-        values = {
+        values: dict[str, Any] = {
             "cell": cell.kind, "run_id": list(cell.last.run_ids),
             "seed_weights": seeds["seed_weights"].to_numpy(),
             "seed": [seed_label(s) for s in seeds.itertuples(index=False)],
