@@ -32,4 +32,5 @@ def tuning_table(runs: pd.DataFrame) -> pd.DataFrame:
 def best_trial(trials: pd.DataFrame) -> int | None:
     """The number of the trial with the largest objective, the first of equals."""
     judged = trials.dropna(subset="objective")
-    return None if judged.empty else int(judged["trial"].iloc[judged["objective"].argmax()])
+    best = judged["objective"].to_numpy(float)
+    return None if judged.empty else int(judged["trial"].iloc[best.argmax()])
