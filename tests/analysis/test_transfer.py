@@ -129,14 +129,14 @@ def test_form_a_and_full_step_against_brute_force() -> None:
             assert found.d_full[i] == pytest.approx(jensenshannon(by, real, base=2) ** 2)
 
 
-@pytest.mark.parametrize("own_weight", [0.0, 0.3])
+@pytest.mark.parametrize("own_weight", [0.0, 0.3, 0.9])
 def test_choices_keep_the_edges_own_share(own_weight: float) -> None:
-    cell = replace(ragged_cell(4, own_weight), excluded=("a",))
+    cell = replace(ragged_cell(20, own_weight), excluded=("a",))
     found = transfer(cell, 0)
     start = [k.start for k in cell.links]
     real = [k.matrices for k in cell.links]
     for e, edge in enumerate(cell.edges):
-        for i in range(4):
+        for i in range(20):
             own = edge.probabilities[i] - (1 - own_weight) * flow_of(cell, e, i, real)
             p = (1 - own_weight) * flow_of(cell, e, i, start) + own
             assert found.chosen["start"][i, e] == 1 + p[1:].argmax()
@@ -176,9 +176,10 @@ def test_a_random_start_that_is_forgotten_leaves_the_mean_matrix() -> None:
 
 
 @pytest.mark.parametrize("form", ["columns", "weaker", "visited"])
+@pytest.mark.parametrize("init", ["identity", "random"])
 @pytest.mark.parametrize("n", [3, 4, 8])
-def test_without_rows_full_is_columns(form: str, n: int) -> None:
-    world = World(noise=0.0, **{form: 0.6}, uneven=0.0)
+def test_without_rows_full_is_columns(form: str, init: str, n: int) -> None:
+    world = World(noise=0.0, **{form: 0.6}, init=init)
     found = transfer(draw(world, n, RNG(2)), 19)
     assert found.d_columns.max() < 1e-5 < found.d_start.mean()
     assert found.dependence_transfer == pytest.approx(0, abs=1e-4)
@@ -304,13 +305,27 @@ def test_nobody_predicts_by_himself(n: int) -> None:
         assert transfer(wild.of(range(1, n)), 0).d_full == pytest.approx(kept.d_full)
 
 
+def test_a_seed_is_chosen_for_by_the_others() -> None:
+    """Two ways: the second is better for seed 0 itself, the first for all others without it."""
+    jobs = Jobs.of(4)
+    d = np.ones((2, 16))
+    d[1, 0], d[1, 1:4] = 0.0, 1.1  # jobs of seed 0: itself, then 1 to 3 without it and 0
+    assert jobs.choose(d).tolist() == [0, 0, 0, 0]
+    d[1, 1:4] = 0.9
+    assert jobs.choose(d).tolist() == [1, 0, 0, 0]
+    d[1, 5] = -9.0  # seed 1 itself
+    assert jobs.choose(d).tolist() == [1, 0, 0, 0]
+
+
 def test_pooled_is_the_mean_over_all_inner_edges() -> None:
-    first, second = transfer(ragged_cell(5), 9), transfer(draw(World(), 5, RNG(7)), 9, seed=1)
+    first, small = transfer(ragged_cell(5), 9), ragged_cell(5, seed=1)
+    small = replace(small, edges=small.edges[:1], links=small.links[:1])
+    second = transfer(small, 9, seed=1)
     both = pooled([first, second])
-    assert both.edges == 6
-    np.testing.assert_allclose(both.d_full, (first.d_full + second.d_full) / 2)
-    np.testing.assert_allclose(both.drawn, (first.drawn + second.drawn) / 2)
-    assert both.chosen["full"].shape == (5, 6)
+    assert both.edges == 4
+    np.testing.assert_allclose(both.d_full, (3 * first.d_full + second.d_full) / 4)
+    np.testing.assert_allclose(both.drawn, (3 * first.drawn + second.drawn) / 4)
+    assert both.chosen["full"].shape == (5, 4)
     assert both.interval("dependence_transfer").low <= both.dependence_transfer
     alone = pooled([first])
     assert alone.p_value == first.p_value
