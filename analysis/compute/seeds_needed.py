@@ -1,26 +1,32 @@
-"""How many seeds it takes: interval widths against the number of seeds, and reliability.
+"""How many seeds it takes: for an interval of a given width, or to tell a number from 0.
 
-Up to the seeds that are there, widths are measured by subsampling (m of n seeds, drawn without
-replacement); beyond, they are projected from the variance that one seed and one pair add.
+What one seed and one pair of seeds add to the variance is estimated from the seeds there are, and
+few seeds know it badly: a variance of n seeds is off by a factor that follows a chi-square with
+n - 1 degrees of freedom. So the answer is a range, from the number that would do if the variance
+were as small as one study in twenty would have it, to that if it were as large; and under
+LEAST_SEEDS seeds there is none. Also here: the split-half reliability of mean matrices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from analysis.compute.stability import SettingStability
-from analysis.statistics.inference import NAN, components, jackknife, mean_interval
+from analysis.statistics.inference import NAN, Quantity, components, standard_error
 from analysis.statistics.metrics import Array, t_quantile
-from analysis.statistics.quantities import Quantity
+from analysis.statistics.seeds import Statistic
 
-DRAWS = 10
+LEAST_SEEDS = 6
 MOST_SEEDS = 200
-LADDER = (3, 5, 8, 12, 20, 32, 50, 80, 128, MOST_SEEDS)
+FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
+LADDER = (6, 8, 12, 20, 32, 50, 80, 128, MOST_SEEDS)
 
 TARGETS: Mapping[str, tuple[float, ...]] = {
     "benchmark_test": (4.0, 2.0, 1.0, 0.5),
@@ -48,12 +54,118 @@ QUANTITIES = (
 )
 
 
+class Needed(NamedTuple):
+    """Seeds that a goal takes, from low to high (see above); None: more than MOST_SEEDS.
+
+    goal: "width" of the 95% interval, or "difference" to be told from 0 at 5% (two-sided) in 80%
+    of studies; target: that width or difference in the quantity's unit. here, width_here: the
+    seeds there are and the width they have. note: why there is no number.
+    """
+
+    setting: str
+    cell: str
+    quantity: str
+    goal: str
+    target: float
+    low: int | None
+    seeds: int | None
+    high: int | None
+    here: int
+    width_here: float
+    note: str = ""
+
+
+def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+    of_seed, of_pair = components(statistic)
+    m = np.asarray(m, dtype=float)
+    variance = 4 * factor * (of_seed + of_pair / np.maximum(m - 2, 1)) / m
+    one_step = statistic.step * statistic.n / m
+    return 2 * t_quantile(m - 1) * np.maximum(np.sqrt(variance), one_step)
+
+
+def factors(n: int) -> tuple[float, float, float]:
+    """How much smaller, and larger, the variance may be than n seeds say (90%); 1 between."""
+    low, high = special.chdtri(n - 1, (0.05, 0.95))  # quantiles 95% and 5%
+    return (n - 1) / float(low), 1.0, (n - 1) / float(high)
+
+
+def for_width(statistic: Statistic, width: float) -> tuple[int | None, int | None, int | None]:
+    """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
+    each = factors(statistic.n)
+    return _three(lambda m, k: float(projected_width(statistic, m, each[k])) <= width)
+
+
+def for_difference(
+    statistic: Statistic, difference: float | None = None, power: float = 0.8
+) -> tuple[int | None, int | None, int | None]:
+    """The fewest seeds that tell a true `difference` from 0: low, best, high.
+
+    statistic: usually a paired difference. difference: the one to be seen, None for the one that
+    was; the range is of the noise alone, not of what the true difference may be.
+    """
+    from statsmodels.stats.power import TTestPower  # slow to import
+
+    effect = abs(statistic.estimate if difference is None else difference)
+    noise = standard_error(statistic) * statistic.n**0.5
+    each = [effect / (noise * factor**0.5) for factor in factors(statistic.n)]
+    test = TTestPower()
+    return _three(lambda m, k: test.power(each[k], m, 0.05) >= power)
+
+
+def _three(enough: Callable[[int, int], bool]) -> tuple[int | None, int | None, int | None]:
+    found = []
+    for k in range(3):
+        m = 3 + bisect_left(range(3, MOST_SEEDS + 1), True, key=lambda m: enough(m, k))
+        found.append(m if m <= MOST_SEEDS else None)
+    return found[0], found[1], found[2]
+
+
+def needed(item: SettingStability) -> tuple[Needed, ...]:
+    """For every quantity of a setting and the widths asked about."""
+    found = []
+    for (cell, name), quantity in item.quantities.items():
+        if name in QUANTITIES and quantity.known:
+            found += needed_for(item.setting, cell, name, quantity)
+    return tuple(found)
+
+
+def needed_for(
+    setting: str,
+    cell: str,
+    name: str,
+    quantity: Quantity,
+    goal: str = "width",
+    targets: Sequence[float] | None = None,
+) -> list[Needed]:
+    """Of one quantity: the usual widths, or `targets` of either goal."""
+    goals = TARGETS.get(name, USUAL_TARGETS) if targets is None else targets
+    here = (setting, cell, name, goal)
+    if quantity.statistic is None or quantity.n < LEAST_SEEDS or np.isnan(quantity.width):
+        note = FEW if quantity.n < LEAST_SEEDS else quantity.note or "it has no interval"
+        return [Needed(*here, NAN, None, None, None, quantity.n, quantity.width, note)]
+    of = for_width if goal == "width" else for_difference
+    return [
+        Needed(*here, target, *of(quantity.statistic, target), quantity.n, quantity.width)
+        for target in goals
+    ]
+
+
+def needed_table(items: Sequence[Needed]) -> pd.DataFrame:
+    """The table of seeds needed: one row per setting, cell, quantity, goal and target."""
+    columns = [
+        "setting", "cell", "quantity", "goal", "target", "seeds_low", "seeds", "seeds_high",
+        "seeds_here", "width_here", "note",
+    ]  # fmt: skip
+    frame = pd.DataFrame(list(items), columns=columns)
+    return frame.astype(dict.fromkeys(("seeds_low", "seeds", "seeds_high"), "Int64"))
+
+
 class WidthCurve(NamedTuple):
     """Widths of a quantity's 95% interval at several numbers of seeds.
 
-    seeds (k,); width, low, high (k,): the median and quartiles over subsamples where
-    `measured`, else the projection (low and high NaN). now: seeds there are. targets: a width
-    to the seeds it takes, None where more than MOST_SEEDS.
+    seeds (k,); width, low, high (k,): projected, and were the variance as small or large as it
+    may be; measured at the seeds there are, `now`. targets: a width to the seeds it takes.
     """
 
     setting: str
@@ -69,64 +181,25 @@ class WidthCurve(NamedTuple):
 
 
 def width_curves(item: SettingStability) -> tuple[WidthCurve, ...]:
-    """Curves of one setting's quantities; those with fewer than four seeds have none."""
-    found = []
-    for (cell, name), quantity in item.quantities.items():
-        if name in QUANTITIES and quantity.known and quantity.interval.n >= 4:
-            found.append(width_curve(item.setting, cell, name, quantity))
-    return tuple(found)
+    """Curves of one setting's quantities; those with fewer than LEAST_SEEDS seeds have none."""
+    return tuple(
+        width_curve(item.setting, cell, name, quantity)
+        for (cell, name), quantity in item.quantities.items()
+        if name in QUANTITIES and quantity.known and quantity.n >= LEAST_SEEDS
+    )
 
 
-def width_curve(
-    setting: str, cell: str, name: str, quantity: Quantity, draws: int = DRAWS
-) -> WidthCurve:
-    """The curve of one quantity, which needs at least four seeds."""
-    n = quantity.interval.n
-    ladder = sorted({m for m in LADDER if m != n} | {n})
-    measured = np.array([m <= n for m in ladder])
-    rng = np.random.default_rng(0)
-    rows = []
-    for m in ladder:
-        if m == n:
-            rows.append((quantity.interval.width,) * 3)
-        elif m < n:
-            widths = [_width(quantity, rng.permutation(n)[:m]) for _ in range(draws)]
-            rows.append(tuple(np.nanquantile(widths, (0.5, 0.25, 0.75))))
-        else:
-            rows.append((projected_width(quantity, m), NAN, NAN))
-    width, low, high = np.array(rows, dtype=float).T
-    goals = TARGETS.get(name, USUAL_TARGETS)
-    targets = {goal: seeds_for(quantity, goal) for goal in goals}
-    seeds = np.array(ladder)
-    return WidthCurve(setting, cell, name, seeds, width, low, high, measured, n, targets)
-
-
-def _width(quantity: Quantity, seeds: NDArray[np.int64]) -> float:
-    if quantity.agreement is not None:
-        return jackknife(quantity.agreement.take(seeds)).width
-    assert quantity.values is not None
-    finite = quantity.values[np.isfinite(quantity.values)]
-    return mean_interval(finite[seeds]).width
-
-
-def projected_width(quantity: Quantity, m: int) -> float:
-    """Width of the 95% interval expected with m seeds, from those there are."""
-    if quantity.agreement is not None:
-        of_seed, of_pair = components(quantity.agreement)
-        variance = 4 * of_seed / m + 2 * of_pair / (m * (m - 1))
-    else:
-        assert quantity.values is not None
-        x = quantity.values[np.isfinite(quantity.values)]
-        variance = float(x.var(ddof=1)) / m
-    return 2 * float(t_quantile(m - 1)) * float(np.sqrt(variance))
-
-
-def seeds_for(quantity: Quantity, width: float) -> int | None:
-    """The fewest seeds whose projected width is at most this; None where over MOST_SEEDS."""
-    for m in range(3, MOST_SEEDS + 1):
-        if projected_width(quantity, m) <= width:
-            return m
-    return None
+def width_curve(setting: str, cell: str, name: str, quantity: Quantity) -> WidthCurve:
+    """The curve of one quantity, which needs at least LEAST_SEEDS seeds."""
+    n, statistic = quantity.n, quantity.statistic
+    assert statistic is not None
+    seeds = np.array(sorted({*LADDER, n}))
+    low, width, high = (projected_width(statistic, seeds, factor) for factor in factors(n))
+    now = seeds == n
+    for x in (low, width, high):
+        x[now] = quantity.width
+    found = {x.target: x.seeds for x in needed_for(setting, cell, name, quantity)}
+    return WidthCurve(setting, cell, name, seeds, width, low, high, now, n, found)
 
 
 class Reliability(NamedTuple):
@@ -209,7 +282,7 @@ def table(curves: Sequence[WidthCurve]) -> pd.DataFrame:
             {
                 "setting": c.setting, "cell": c.cell, "quantity": c.quantity, "seeds": c.seeds,
                 "width": c.width, "width_low": c.low, "width_high": c.high,
-                "source": np.where(c.measured, "subsampling", "projection"),
+                "source": np.where(c.measured, "here", "projection"),
             }
         )
         for c in curves

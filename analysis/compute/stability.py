@@ -51,6 +51,8 @@ PER_RUN = (
 )
 WITH_IQM = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 
+COUNTS = ("skip_connections", "inner_edges_kept")
+
 LINK_QUANTITIES = (
     "transition_divergence",
     "dependence_stability",
@@ -170,7 +172,9 @@ def _noted(quantity: Quantity, note: str) -> Quantity:
 
 
 def _of_whole_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
-    found = {name: of_runs(runs[name].to_numpy(float)) for name in PER_RUN}
+    found = {
+        name: of_runs(runs[name].to_numpy(float), unit=float(name in COUNTS)) for name in PER_RUN
+    }
     for name in WITH_IQM:
         found[f"{name}_iqm"] = of_runs_iqm(runs[name].to_numpy(float))
     parsed = [genotypes.parse(text) for text in runs["genotype"]]
@@ -178,7 +182,7 @@ def _of_whole_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str
     found["settling_epoch"] = (
         missing("the epochs between were not read", len(runs))
         if settling is None
-        else of_runs(settling)
+        else of_runs(settling, unit=1.0)
     )
     absent = "no run has it"
     return {
