@@ -199,7 +199,7 @@ def _random_orders(
     rng: np.random.Generator, shape: tuple[int, ...], labels: int
 ) -> NDArray[np.int64]:
     """Independent uniform permutations of `labels` things: (*shape, labels)."""
-    if labels <= 7:  # choosing from a table of all of them is faster than shuffling
+    if labels <= 8:  # choosing from a table of all of them is faster than shuffling
         return _orders(labels)[rng.integers(factorial(labels), size=shape)]
     return rng.random((*shape, labels), dtype=np.float32).argsort(axis=-1)
 

@@ -115,7 +115,8 @@ def interval(
     if min(whole, without.min()) > 0:
         logs = of.n * np.log(whole) - (of.n - 1) * np.log(without)
         error = max(float(logs.std(ddof=1)) / of.n**0.5, _least_error(of) / whole)
-        bounds = of.divergence(np.exp(logs.mean() + quantile * error * np.array([-1.0, 1.0])))
+        bounds = logs.mean() + quantile * error * np.array([-1.0, 1.0])
+        bounds = of.divergence(np.exp(np.minimum(bounds, 9.0)))  # far beyond any divergence
     else:
         bounds = of.pseudo_values().mean() + quantile * error * np.array([-1.0, 1.0])
     low, high = np.clip(np.sort(bounds), *limits).tolist()
@@ -248,7 +249,7 @@ class Difference(NamedTuple):
 
 def jackknife(quantity: Agreement) -> Interval:
     """`interval` of an agreement, as an Interval."""
-    return interval(quantity, (0.0 if quantity.chance is None else -np.inf, 1.0)).interval
+    return interval(quantity, (0.0 if quantity.chance is None else -1.0, 1.0)).interval
 
 
 def jackknife_difference(first: Statistic, second: Statistic) -> Difference:

@@ -23,10 +23,15 @@ def of_setting(
     null_mean: float = NAN,
     p_value: float = NAN,
     note: str = "",
-    least: float = -np.inf,
+    least: float | None = None,
 ) -> Quantity:
-    """A quantity of a whole setting: at most 1, and a mean divergence at least 0."""
-    found = interval(agreement, (least, 1.0), note)
+    """A quantity of a whole setting, at most 1. least: 0 of a mean divergence, else -1.
+
+    The truth of an agreement beyond chance is not below 0 where seeds are drawn independently;
+    that of few seeds may be.
+    """
+    bound = (0.0 if agreement.chance is None else -1.0) if least is None else least
+    found = interval(agreement, (bound, 1.0), note)
     return replace(found, null_mean=null_mean, p_value=p_value)
 
 

@@ -1,5 +1,7 @@
 """Inference against independent implementations: statsmodels, scipy, brute force."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +9,11 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.statistics import inference
-from analysis.statistics.inference import Agreement
+from analysis.statistics.agreement import operation_agreement
+from analysis.statistics.inference import difference, interval
+from analysis.statistics.seeds import Agreement, Paired, Ratio, Statistic, Values
+
+OPS = tuple("abcde")
 
 
 def random_pairs(n: int, seed: int = 0) -> np.ndarray:
@@ -15,6 +21,20 @@ def random_pairs(n: int, seed: int = 0) -> np.ndarray:
     x = x + x.T
     np.fill_diagonal(x, 0)
     return x
+
+
+def of_kinds(n: int) -> dict[str, Statistic]:
+    rng = np.random.default_rng(8)
+    with_gap = np.where(np.arange(n) == 2, np.nan, rng.normal(size=n))
+    return {
+        "values": Values(rng.normal(size=n)),
+        "values, one missing": Values(with_gap),
+        "ratio": Ratio(rng.normal(size=n), 3 + rng.random(n)),
+        "mean divergence": Agreement(random_pairs(n)),
+        "agreement": Agreement(random_pairs(n), 2 + random_pairs(n, 1)),
+        "kappa": Agreement(random_pairs(n), 2 + random_pairs(n, 1), with_self=True),
+        "paired": Paired(Agreement(random_pairs(n)), Values(rng.normal(size=n))),
+    }
 
 
 def test_a_mean_over_pairs_and_an_agreement_by_hand() -> None:
@@ -26,40 +46,126 @@ def test_a_mean_over_pairs_and_an_agreement_by_hand() -> None:
     assert Agreement(d, c).estimate == pytest.approx(1 - ratio)
     with_self = Agreement(d, c + np.eye(5), with_self=True)
     assert with_self.estimate == pytest.approx(1 - d[first, second].mean() / (c + np.eye(5)).mean())
+    assert Ratio(np.array([1.0, 5]), np.array([4.0, 8])).estimate == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("with_self", [False, True])
-def test_leaving_one_out_is_taking_the_others(with_self: bool) -> None:
-    quantity = Agreement(random_pairs(6), 2 + random_pairs(6, 1), with_self)
-    want = [quantity.take([j for j in range(6) if j != i]).estimate for i in range(6)]
-    np.testing.assert_allclose(quantity.leave_one_out(), want, atol=1e-13)
+@pytest.mark.parametrize("kind", of_kinds(6))
+def test_leaving_one_out_is_taking_the_others(kind: str) -> None:
+    statistic = of_kinds(6)[kind]
+    places = np.flatnonzero(statistic.usable)
+    want = [statistic.take([j for j in places if j != i]).estimate for i in places]
+    np.testing.assert_allclose(statistic.leave_one_out()[places], want, atol=1e-13)
+    pseudo = statistic.n * statistic.estimate - (statistic.n - 1) * np.array(want)
+    np.testing.assert_allclose(statistic.pseudo_values()[places], pseudo)
+    assert np.isnan(statistic.pseudo_values()[~statistic.usable]).all()
 
 
-def test_zero_over_zero_is_no_agreement() -> None:
+@pytest.mark.parametrize("kind", of_kinds(6))
+def test_what_pairs_add_is_the_first_order(kind: str) -> None:
+    """The mean over pairs that have a seed moves as the statistic does without the seed."""
+    statistic = of_kinds(40)[kind].known()
+    n, pairs = statistic.n, statistic.pairs()
+    off = np.where(np.eye(n) == 1, 0.0, pairs)
+    own = off.sum(axis=1) / (n - 1)
+    influence = statistic.leave_one_out().mean() - statistic.leave_one_out()
+    assert np.corrcoef(own, influence)[0, 1] > 0.99
+    assert np.polyfit(own, influence, 1)[0] == pytest.approx(2 / n, rel=0.1)
+
+
+def test_the_mean_of_values_has_students_interval() -> None:
+    x = np.array([0.51, 0.55, np.nan, 0.58, 0.62, 0.50])
+    got = interval(Values(x))
+    known = x[np.isfinite(x)]
+    low, high = stats.t.interval(0.95, 4, loc=known.mean(), scale=stats.sem(known))
+    assert (got.estimate, got.low, got.high) == pytest.approx((0.552, low, high), rel=1e-12)
+    assert got.n == 5
+    assert interval(Values(x), limits=(0.53, 0.56)).low == 0.53
+    two = interval(Values(np.array([1.0, 3.0])))
+    assert (two.low, two.high) == pytest.approx(stats.t.interval(0.95, 1, 2.0, 1.0))
+
+
+def test_an_agreement_has_students_interval_of_the_logarithms_pseudo_values() -> None:
+    d, c = random_pairs(7), 4 + random_pairs(7, 1)
+    got = interval(Agreement(d, c))
+
+    def log_ratio(keep: list[int]) -> float:
+        index = np.ix_(keep, keep)
+        off = ~np.eye(len(keep), dtype=bool)
+        return float(np.log(d[index][off].mean() / c[index][off].mean()))
+
+    each = [log_ratio([j for j in range(7) if j != i]) for i in range(7)]
+    pseudo = 7 * log_ratio(list(range(7))) - 6 * np.array(each)
+    low, high = stats.t.interval(0.95, 6, pseudo.mean(), stats.sem(pseudo))
+    assert (got.low, got.high) == pytest.approx((1 - np.exp(high), 1 - np.exp(low)))
+
+
+def test_pairs_that_agree_by_accident_leave_a_width() -> None:
+    # Two halves of four: whichever seed is left out, the same number of pairs agree.
+    mode = np.repeat([0, 1], 4)
+    halves = Agreement((mode[:, None] != mode).astype(float), np.ones((8, 8)))
+    assert np.ptp(halves.leave_one_out()) == pytest.approx(0, abs=1e-12)
+    # 16 of 28 pairs differ: were they independent, as a proportion.
+    share = 16 / 28
+    want = (share * (1 - share) / 27) ** 0.5
+    assert inference.standard_error(halves) == pytest.approx(want)
+    assert interval(halves).low < 0.3 < 0.43 < interval(halves).high
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+def test_seeds_that_all_agree_have_an_interval(n: int) -> None:
+    choices = np.tile(np.arange(6) % 4, (n, 1))
+    got = operation_agreement(choices, [OPS] * 6, draws=0)
+    assert got.estimate == got.high == 1
+    assert got.low < 1
+    # One of n that chose differently once: what the interval allows for.
+    other = choices.copy()
+    other[0, 0] = 4
+    once = operation_agreement(other, [OPS] * 6, draws=0)
+    assert got.statistic is not None
+    assert got.statistic.step == pytest.approx(1 - once.estimate, rel=0.1)
+    assert got.low == pytest.approx(1 - stats.t.ppf(0.975, n - 1) * got.statistic.step)
+
+
+def test_two_settings_that_each_agree_do_not_differ_for_certain() -> None:
+    """Three seeds of one genotype against three others of one genotype."""
+    first = operation_agreement(np.tile(np.arange(6) % 4, (3, 1)), [OPS] * 6, draws=0)
+    second = operation_agreement(np.tile(np.arange(6) % 3, (3, 1)), [OPS] * 6, draws=0)
+    rng = np.random.default_rng(0)
+    third = operation_agreement(rng.integers(5, size=(3, 6)), [OPS] * 6, draws=0)
+    statistics = [q.statistic for q in (first, second, third) if q.statistic is not None]
+    same = difference(statistics[0], statistics[1])
+    assert (same.estimate, same.p_value) == (0, 1)
+    assert same.width > 0.2
+    assert difference(statistics[0], statistics[2]).p_value > 1e-3
+
+
+def test_equal_numbers_have_no_interval_and_say_so() -> None:
+    got = interval(Values(np.full(6, 0.3)))
+    assert got.estimate == pytest.approx(0.3)
+    assert np.isnan([got.low, got.high]).all()
+    assert got.note == inference.NO_SPREAD
+    assert interval(Values(np.full(4, 8.0), unit=1.0)).width == pytest.approx(
+        2 * stats.t.ppf(0.975, 3) / 4
+    )
     nothing = np.zeros((4, 4))
     assert Agreement(nothing, nothing).estimate == 0
     np.testing.assert_array_equal(Agreement(nothing, nothing).leave_one_out(), 0)
-    interval = inference.jackknife(Agreement(nothing, nothing))
-    assert interval[:3] == (0, 0, 0)
+    assert interval(Agreement(nothing, nothing)).note == inference.NO_SPREAD
+    # A difference that is the same in all seeds: as improbable as all signs being equal.
+    x = np.random.default_rng(1).normal(size=6)
+    shifted = difference(Values(x + 0.5), Values(x))
+    assert np.isnan(shifted.low)
+    assert shifted.p_value == pytest.approx(2 / 2**6)
+    assert difference(Values(x), Values(x)).p_value == 1
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_too_few_seeds_have_no_interval(n: int) -> None:
-    interval = inference.jackknife(Agreement(random_pairs(n)))
-    assert np.isnan([interval.low, interval.high]).all()
-    assert interval.n == n
-    assert np.isnan(interval.estimate) == (n < 2)
-
-
-def test_the_jackknife_of_a_seeds_own_share_is_students_interval() -> None:
-    # Where a pair's value is the mean of what its seeds have, the quantity is a mean of seeds.
-    x = np.random.default_rng(2).uniform(0.4, 0.6, size=9)
-    x -= x.mean() - 0.5
-    x = np.sort(np.concatenate([x, 1 - x]))  # symmetric: no skewness to correct
-    interval = inference.jackknife(Agreement((x[:, None] + x[None]) / 2))
-    low, high = stats.t.interval(0.95, x.size - 1, loc=x.mean(), scale=stats.sem(x))
-    assert interval.estimate == pytest.approx(x.mean())
-    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-6)
+    got = interval(Agreement(random_pairs(n)))
+    assert np.isnan([got.low, got.high]).all()
+    assert got.n == n
+    assert got.known == (n == 2)
+    assert np.isnan(difference(Agreement(random_pairs(n)), Agreement(random_pairs(n))).p_value)
 
 
 def test_variance_components_of_pairs_are_unbiased() -> None:
@@ -70,55 +176,55 @@ def test_variance_components_of_pairs_are_unbiased() -> None:
         g = np.triu(g, 1) + np.triu(g, 1).T
         found.append(inference.components(Agreement(5 + a[:, None] + a[None] + g)))
     np.testing.assert_allclose(np.mean(found, axis=0), (0.09, 0.04), rtol=0.06)
+    x = rng.normal(size=9)
+    assert inference.components(Values(x))[0] == pytest.approx(x.var(ddof=1) / 4)
+
+
+def test_a_difference_of_means_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(0.3, 1, 9), rng.normal(size=9)
+    x[4] = np.nan
+    got = difference(Values(x), Values(y))
+    want = stats.ttest_rel(x, y, nan_policy="omit")
+    assert got.p_value == pytest.approx(want.pvalue)
+    bounds = want.confidence_interval()
+    assert (got.low, got.high, got.n) == pytest.approx((bounds.low, bounds.high, 8))
 
 
 def test_a_seed_leaves_both_settings_at_once() -> None:
     a, b = random_pairs(8), random_pairs(8, 5)
-    same = inference.jackknife_difference(Agreement(a), Agreement(a))
-    assert same.difference == same.low == same.high == 0
-    assert same.p_value == 1
-    forth = inference.jackknife_difference(Agreement(a), Agreement(b))
-    back = inference.jackknife_difference(Agreement(b), Agreement(a))
-    assert forth.difference == pytest.approx(-back.difference)
+    forth = difference(Agreement(a), Agreement(b))
+    back = difference(Agreement(b), Agreement(a))
+    assert forth.estimate == pytest.approx(-back.estimate)
     assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
     assert forth.p_value == pytest.approx(back.p_value)
     # The p-value is below 0.05 exactly where the interval leaves 0 out.
     assert (forth.p_value < 0.05) == (not forth.low < 0 < forth.high)
+    keep = [[j for j in range(8) if j != i] for i in range(8)]
+    without = [Agreement(a).take(k).estimate - Agreement(b).take(k).estimate for k in keep]
+    pseudo = 8 * forth.estimate - 7 * np.array(without)
+    assert forth.width / 2 == pytest.approx(stats.t.ppf(0.975, 7) * stats.sem(pseudo))
     with pytest.raises(ValueError, match="8 seeds against 7"):
-        inference.jackknife_difference(Agreement(a), Agreement(b).take(range(7)))
+        difference(Agreement(a), Agreement(b).take(range(7)))
 
 
 def test_interquartile_interval_is_tukeys_and_mclaughlins() -> None:
     x = np.random.default_rng(4).normal(size=11)
-    got = inference.interquartile_interval(x)
+    got = inference.interquartile(x)
     assert got.estimate == pytest.approx(stats.trim_mean(x, 0.25))
     winsorised = np.asarray(stats.mstats.winsorize(x, (2 / 11, 2 / 11)))
     error = winsorised.std(ddof=1) / ((1 - 4 / 11) * 11**0.5)
     assert got.width / 2 == pytest.approx(stats.t.ppf(0.975, 6) * error)
+    assert inference.interquartile(x, limits=(got.estimate, 9)).low == got.estimate
+    assert np.isnan(inference.interquartile(np.ones(8)).low)
 
 
-def test_proportions_have_clopper_and_pearsons_interval() -> None:
+def test_rates_have_clopper_and_pearsons_interval() -> None:
     for successes, n in ((0, 10), (1, 10), (7, 12), (12, 12)):
-        got = inference.proportion_interval(successes, n)
+        got = inference.rate(np.arange(n) < successes)
         want = proportion_confint(successes, n, method="beta")
         assert (got.low, got.high) == pytest.approx(want, abs=1e-10)
-    assert np.isnan(inference.proportion_interval(0, 0).estimate)
-
-
-def test_swapping_labels_agrees_with_scipy() -> None:
-    rng = np.random.default_rng(5)
-    for n in (3, 8):
-        x, y = rng.normal(0.4, 1, n), rng.normal(0, 1, n)
-        want = stats.permutation_test(
-            (x, y), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
-        )
-        assert inference.swapped_labels(x - y) == pytest.approx(want.pvalue)
-    assert inference.swapped_labels(np.zeros(6)) == 1
-    assert np.isnan(inference.swapped_labels([1.0]))
-    # Beyond all of them, a random part of the swaps gives nearly the same.
-    x = rng.normal(0.3, 1, 16)
-    exact = inference.swapped_labels(x, draws=2**16)
-    assert inference.swapped_labels(x, draws=9999) == pytest.approx(exact, abs=0.015)
+    assert np.isnan(inference.rate([]).estimate)
 
 
 def test_probability_of_improvement_is_mann_whitneys() -> None:
@@ -143,3 +249,22 @@ def test_holms_published_example() -> None:
     np.testing.assert_allclose(
         inference.holm([0.02, 0.005, 0.04, 0.011]), [0.04, 0.02, 0.04, 0.033]
     )
+
+
+def skewed(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.gamma(1, 1, n)
+
+
+def two_modes(rng: np.random.Generator, n: int) -> np.ndarray:
+    return np.where(rng.random(n) < 0.5, 0.6, 0.9) + rng.normal(0, 0.01, n)
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("values", [skewed, two_modes])
+def test_equal_settings_are_told_apart_in_five_of_a_hundred(
+    values: Callable[[np.random.Generator, int], np.ndarray], n: int
+) -> None:
+    """Swapping labels within seeds, which is exact, never rejects at 5% with five seeds."""
+    rng = np.random.default_rng(n)
+    found = [difference(Values(values(rng, n)), Values(values(rng, n))) for _ in range(1000)]
+    assert np.mean([q.p_value <= 0.05 for q in found]) < 0.08

@@ -241,7 +241,7 @@ def test_accuracies_stay_within_what_is_possible(study: Computed) -> None:
 
 
 def replace_interval(item: SettingStability, interval: Interval) -> SettingStability:
-    quantities = {**item.quantities, ("all", "derived_accuracy"): Quantity(interval)}
+    quantities = {**item.quantities, ("all", "derived_accuracy"): Quantity(*interval)}
     return replace(item, quantities=quantities)
 
 

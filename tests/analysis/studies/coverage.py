@@ -9,9 +9,11 @@ functions that `analyze` uses. The truth is that of 60 studies of 60 seeds each,
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,7 @@ from analysis.statistics.agreement import (
     operation_agreement,
     probability_divergence,
 )
-from analysis.statistics.inference import Quantity, interquartile, interval, rate
+from analysis.statistics.inference import Quantity, difference, interquartile, interval, rate
 from analysis.statistics.quantities import of_runs
 from analysis.statistics.seeds import Agreement, Ratio, Values
 
@@ -75,9 +77,6 @@ WORLDS: Mapping[str, World] = {
     "nothing": World(signal=0.0),
     "outliers": World(noise=0.5, other=0.1),
 }
-FROM_TEN = ("two modes", "outliers")
-"""Worlds that fewer than ten seeds are not asked to know."""
-
 PAIRED = {
     "twice as noisy": (World(noise=0.7), World(noise=1.4)),
     "near 1 against noisy": (WORLDS["near 1"], WORLDS["normal"]),
@@ -180,13 +179,14 @@ DISCRETE = ("operation_agreement", "edge_agreement", "collapse_rate")
 """Made of choices: covered more often than 98% where nearly all seeds choose the same."""
 
 
+@cache
 def population(world: World, name: str, studies: int = 60, n: int = 60) -> float:
     """The quantity of all seeds of a world, from `studies` of n each, with other random numbers."""
     kinds = [QUANTITIES[name](s).statistic for s in large(world, studies, n)]
     first = kinds[0]
     if name == "accuracy_iqm":
-        x = np.sort(draw(world, np.random.default_rng(5), 400_000).accuracy)
-        return float(x[100_000:300_000].mean())
+        x = np.sort(draw(world, np.random.default_rng(5), 20_000).accuracy)
+        return float(x[5_000:15_000].mean())
     if isinstance(first, Agreement):
         # Pairs of different seeds only: what is left of kappa with ever more seeds.
         matched = np.mean([k.matched_mean for k in kinds])
@@ -221,11 +221,93 @@ def covered(found: list[Quantity], truth: float) -> Covered:
     return Covered(float(np.mean(inside or [np.nan])), 1 - len(with_one) / len(found), width)
 
 
-def of_world(world: World, n: int, studies: int, names: tuple[str, ...]) -> dict[str, Covered]:
+def of_world(name: str, n: int, studies: int, names: tuple[str, ...] = ()) -> dict[str, Covered]:
     """Coverage of each quantity in one world."""
-    drawn = [draw(world, np.random.default_rng([n, i]), n) for i in range(studies)]
+    drawn = [draw(WORLDS[name], np.random.default_rng([n, i]), n) for i in range(studies)]
+    return {
+        q: covered([QUANTITIES[q](s) for s in drawn], population(WORLDS[name], q))
+        for q in names or QUANTITIES
+    }
+
+
+def of_difference(
+    name: str, n: int, studies: int, names: tuple[str, ...] = ()
+) -> dict[str, Covered]:
+    """Coverage of the difference of two settings of unlike worlds, quantity by quantity."""
+    first, second = PAIRED[name]
+    drawn = [
+        (
+            draw(first, np.random.default_rng([n, i]), n),
+            draw(second, np.random.default_rng([n, i, 1]), n),
+        )
+        for i in range(studies)
+    ]
     found = {}
-    for name in names:
-        truth = population(world, name)
-        found[name] = covered([QUANTITIES[name](s) for s in drawn], truth)
+    for q in names or [q for q in QUANTITIES if q not in ("accuracy_iqm", "collapse_rate")]:
+        truth = population(first, q) - population(second, q)
+        both = [(QUANTITIES[q](a).statistic, QUANTITIES[q](b).statistic) for a, b in drawn]
+        known = [(a, b) for a, b in both if a is not None and b is not None]
+        found[q] = covered([difference(a, b) for a, b in known], truth)
     return found
+
+
+def goal(quantity: str, n: int) -> tuple[float, float]:
+    """What the share should lie between."""
+    if n < 5:
+        return 0.0, 1.0
+    if n < 10:
+        return 0.9, 1.0
+    return (0.9, 1.0) if quantity.startswith(DISCRETE) else (0.93, 0.98)
+
+
+def _table(columns: Mapping[str, Mapping[str, Covered]], n: int) -> list[str]:
+    """Quantities as rows; a share below its goal in bold, one above it in italics."""
+    lines = [f"| n = {n} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for q in next(iter(columns.values())):
+        cells = []
+        for of_world in columns.values():
+            c, (low, high) = of_world[q], goal(q, n)
+            text = "" if np.isnan(c.inside) else f"{100 * c.inside:.1f}"
+            mark = "**" if c.inside < low else "*" if c.inside > high else ""
+            none = f" ({c.none:.0%} none)" if text and c.none >= 0.005 else ""
+            cells.append(f"{mark}{text}{mark}{none}")
+        lines.append(f"| `{q}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+HEAD = """# How often 95% intervals hold the truth
+
+Percent of {studies:,} simulated studies in which the interval of n seeds holds the truth:
+`python -m tests.analysis.studies.coverage --studies {studies}`. The goal is 90 and more from five
+seeds, and 93 to 98 from ten for what is not made of choices. **Below**, *above* (too wide).
+
+Worlds: logits scatter about a truth (*normal*); Dirichlet distributions; half of the variance
+common to all parts of a seed (*correlated*); each seed with a noise of its own size, drawn as that
+of a t distribution with three degrees of freedom (*heavy tails*); choices that agree with a kappa
+of 0.97 on six edges, and little noise (*near 1*); half of the seeds about another truth (*two
+modes*, asked from ten seeds); no truth at all (*nothing*, where agreement is 0: there the test
+decides, and intervals are too wide); one seed in ten about another truth (*outliers*).
+
+**What cannot be covered**: outliers. Five seeds have none of them in 59% of studies, ten in 35%,
+and no interval of theirs can know. The report says so beside small n.
+
+"""
+
+
+def main() -> None:
+    """Simulate all cases and write the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("docs/coverage.md"))
+    chosen = parser.parse_args()
+    lines = ["## One setting", ""]
+    for n in SEEDS:
+        lines += _table({w: of_world(w, n, chosen.studies) for w in WORLDS}, n)
+    lines += ["## Paired difference of two settings of unlike kinds", ""]
+    for n in SEEDS:
+        lines += _table({w: of_difference(w, n, chosen.studies) for w in PAIRED}, n)
+    chosen.out.write_text(HEAD.format(studies=chosen.studies) + "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
