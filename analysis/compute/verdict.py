@@ -117,10 +117,10 @@ def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
     for end in ("column_low", "column_high"):
         row[end] = row["column_transfer"] if np.isnan(row[end]) else row[end]
     if row["found_if_planted"] >= POWER:
-        if row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
+        if row["p_holm"] >= SIGNIFICANT and row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
             return COLUMNS, ""
         bounds = (row["low"], row["high"], row["column_low"], row["column_high"])
-        if np.abs(bounds).max() <= NEGLIGIBLE:
+        if row["p_holm"] >= SIGNIFICANT and np.abs(bounds).max() <= NEGLIGIBLE:
             return NOTHING, ""
         return UNKNOWN, "seeds: the intervals are too wide to rule rows in or out"
     seen = (
