@@ -11,7 +11,7 @@ files. It belongs to no pyplot state and needs no closing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from inspect import getdoc, signature
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,34 +19,51 @@ from matplotlib.figure import Figure
 
 from analysis.errors import ResultsError
 from analysis.figures import cells, curves, heatmaps, runs, settings
-from analysis.figures.layout import STYLES, Study, Tables, drawing, known_style, rows
+from analysis.figures.layout import STYLES, drawing, known_style
+from analysis.figures.study import Study, Tables, rows
 
 __all__ = ["FIGURES", "STYLES", "Definition", "Tables", "draw", "known_style", "names"]
 
 
 class Definition(NamedTuple):
-    """One figure: its name, what draws it, its title and the tables it is drawn from.
+    """One figure: what draws it, the tables it is drawn from, and without which rows it is not.
 
-    per: "study", "cell" (one a cell kind) or "setting" (one a setting and cell kind); data: the
-    rows without which there is nothing to draw, with columns for what `per` asks for.
+    tables: the first is the one it shows; known: columns that a row of it must have a value in;
+    where: what a row must have in other columns.
     """
 
-    name: str
     draw: Callable[..., Figure]
-    title: str
     tables: tuple[str, ...]
-    data: Callable[[Tables], pd.DataFrame]
-    per: str = "study"
+    known: tuple[str, ...]
+    where: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """How it is asked for."""
+        return self.draw.__name__
+
+    @property
+    def title(self) -> str:
+        """What it shows, in one line."""
+        return (getdoc(self.draw) or "").split("\n")[0].rstrip(".")
+
+    @property
+    def per(self) -> str:
+        """`study`, `cell` (one a cell kind) or `setting` (one a setting and cell kind)."""
+        asked = signature(self.draw).parameters
+        return next((name for name in ("setting", "cell") if name in asked), "study")
 
     def each(self, tables: Tables) -> list[tuple[str | None, str | None]]:
         """The (setting, cell) of every such figure that these tables allow; None: of all."""
-        found = self.data(tables)
+        found = rows(tables, self.tables[0], "setting", *self.known, **self.where)
+        found = found.dropna(subset=list(self.known))
         if self.per == "study" or found.empty:
-            return [] if found.empty else [(None, None)]
-        kinds = sorted(found["cell"].unique())
+            return [(None, None)] * (not found.empty)
+        column = "part" if "part" in found.columns else "cell"
+        kinds = sorted(found[column].unique())
         if self.per == "cell":
             return [(None, kind) for kind in kinds]
-        present = set(zip(found["setting"], found["cell"], strict=True))
+        present = pd.MultiIndex.from_frame(found[["setting", column]])
         return [(s, c) for s in Study(tables).looks for c in kinds if (s, c) in present]
 
     def available(self, tables: Tables) -> bool:
@@ -54,121 +71,41 @@ class Definition(NamedTuple):
         return bool(self.each(tables))
 
 
-def _data(table: str, *known: str, **where: Any) -> Callable[[Tables], pd.DataFrame]:
-    """Rows of a table in which these columns are known."""
-    return lambda tables: rows(tables, table, "setting", "cell", *known, **where).dropna(
-        subset=list(known)
-    )
+def _of(draw: Callable[..., Figure], tables: str, known: str, **where: Any) -> Definition:
+    """tables and known: names, with spaces between."""
+    return Definition(draw, tuple(tables.split()), tuple(known.split()), where)
 
 
-def _quantities(*names: str, table: str = "stability") -> Callable[[Tables], pd.DataFrame]:
-    return _data(table, "estimate", quantity=names)
+_OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
+_OF_RUNS = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 
-
-def _of_cells(table: str) -> Callable[[Tables], pd.DataFrame]:
-    return lambda tables: (found := _data(table, "estimate")(tables))[
-        ~found["quantity"].isin(settings.TRANSFER) & (found["cell"] != "all")
-    ]
-
-
-_SEEDS = ("stability", "seed_values", "without_collapsed")
 FIGURES = {
     figure.name: figure
     for figure in (
-        Definition(
-            "ladder", curves.ladder,
-            "How much of a seed's flow the other seeds foretell: start, columns, full",
-            ("transfer", "seed_values"), _data("transfer", "d_start", "d_columns", "d_full"),
-        ),
-        Definition(
-            "matrices", heatmaps.matrices, "Mean transition matrices at the end, and their start",
-            ("transition_matrices", "verdict"), _data("transition_matrices", "mean"),
-        ),
-        Definition(
-            "accuracy", settings.accuracy, "Accuracy at the last epoch, every seed a point",
-            _SEEDS, _quantities("valid_accuracy", "derived_accuracy", "benchmark_test"),
-        ),
-        Definition(
-            "displacement", settings.displacement, "How far architecture and matrices moved",
-            _SEEDS, _quantities(*settings.MOVED),
-        ),
-        Definition(
-            "genotype_counts", runs.genotype_counts, "Distinct genotypes of each setting",
-            ("genotypes",), _data("genotypes", "count", part="whole"),
-        ),
-        Definition(
-            "transfer", settings.transfer, "What other seeds learned, and how far it foretells",
-            _SEEDS, _quantities(*settings.TRANSFER),
-        ),
-        Definition(
-            "stability", settings.stability, "Agreement and stability over seeds", _SEEDS,
-            _of_cells("stability"),
-        ),
-        Definition(
-            "controls", settings.controls, "Differences to the controls, paired by seed",
-            ("comparisons",), _data("comparisons", "difference", quantity=settings.CONTROLLED),
-        ),
-        Definition(
-            "accuracy_stability", runs.accuracy_stability, "Accuracy against stability",
-            ("stability", "seed_values"), lambda tables: _of_cells("stability")(tables),
-        ),
-        Definition(
-            "stability_over_epochs", curves.stability_over_epochs, "Stability over epochs",
-            ("trajectories",), _of_cells("trajectories"),
-        ),
-        Definition(
-            "seeds_needed", settings.seeds_needed, "About how many seeds would be needed",
-            ("seeds_needed",), _data("seeds_needed", "target", note=""),
-        ),
-        Definition(
-            "similarity", runs.similarity, "Similarity of every two runs, clustered",
-            ("similarity",), _data("similarity", "similarity"),
-        ),
-        Definition(
-            "profiles", runs.profiles, "Share of runs above each accuracy", ("profiles",),
-            _data("profiles", "share"),
-        ),
-        Definition(
-            "accuracy_over_epochs", curves.accuracy_over_epochs, "Accuracy over epochs",
-            ("trajectories",), _quantities(*curves.ACCURACIES, table="trajectories"),
-        ),
-        Definition(
-            "loss_over_epochs", curves.loss_over_epochs, "Cross-entropy over epochs",
-            ("trajectories",), _quantities(*curves.LOSSES, table="trajectories"),
-        ),
-        Definition(
-            "dynamics", curves.dynamics, "How the architecture forms", ("trajectories",),
-            _quantities(*curves.DYNAMICS, table="trajectories"),
-        ),
-        Definition(
-            "frequencies", runs.frequencies, "Operations that the seeds choose, edge by edge",
-            ("operation_choices",), _data("operation_choices", "share"), "cell",
-        ),
-        Definition(
-            "tuning_history", runs.tuning_history, "Objective of every trial", ("tuning",),
-            _data("tuning", "trial"),
-        ),
-        Definition(
-            "tuning_rates", runs.tuning_rates, "Objective against each learning rate",
-            ("tuning",), _data("tuning", "trial"),
-        ),
-        Definition(
-            "operations", curves.operations, "Probabilities of operations over epochs",
-            ("operation_probabilities",), _data("operation_probabilities", "mean"), "setting",
-        ),
-        Definition(
-            "transitions", heatmaps.transitions, "Transition matrices at the last epoch",
-            ("transition_matrices", "links"), _data("transition_matrices", "mean"), "setting",
-        ),
-        Definition(
-            "cell", cells.cell, "The most frequent cell", ("genotypes", "links"),
-            lambda tables: _data("genotypes", "code", part=("normal", "reduce"))(tables).assign(
-                cell=lambda frame: frame["part"]
-            ),
-            "setting",
-        ),
+        _of(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
+        _of(heatmaps.matrices, "transition_matrices verdict", "mean"),
+        _of(settings.accuracy, _OF_SEEDS, "estimate", quantity=_OF_RUNS),
+        _of(settings.displacement, _OF_SEEDS, "estimate", quantity=settings.MOVED),
+        _of(runs.genotype_counts, "genotypes", "count", part="whole"),
+        _of(settings.transfer, _OF_SEEDS, "estimate", quantity=settings.TRANSFER),
+        _of(settings.stability, _OF_SEEDS, "estimate", cell=_CELLS),
+        _of(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
+        _of(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS),
+        _of(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),
+        _of(settings.seeds_needed, "seeds_needed", "target", note=""),
+        _of(runs.similarity, "similarity", "similarity"),
+        _of(runs.profiles, "profiles", "share"),
+        _of(curves.accuracy_over_epochs, "trajectories", "estimate", quantity=curves.ACCURACIES),
+        _of(curves.loss_over_epochs, "trajectories", "estimate", quantity=curves.LOSSES),
+        _of(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
+        _of(runs.frequencies, "operation_choices", "share"),
+        _of(runs.tuning_history, "tuning", "trial"),
+        _of(runs.tuning_rates, "tuning", "trial objective"),
+        _of(curves.operations, "operation_probabilities", "mean"),
+        _of(heatmaps.transitions, "transition_matrices links", "mean"),
+        _of(cells.cell, "genotypes links", "code", part=_CELLS),
     )
-}  # fmt: skip
+}
 """Name to figure, those of the first screen first."""
 
 
@@ -195,11 +132,9 @@ def draw(
     every = figure.each(tables)
     found = [of for of in every if setting in (None, of[0]) and cell in (None, of[1])]
     if not found:
-        of = "; ".join(" ".join(filter(None, pair)) for pair in every)
-        known = f"there are {of}" if of else f"nothing in table {figure.tables[0]!r}"
-        raise ResultsError(
-            f"no figure {name!r} of {setting or 'all settings'}, {cell or 'all cells'}: {known}"
-        )
-    arguments = [x for x in found[0] if x is not None]
+        of = ", ".join(" ".join(filter(None, pair)) for pair in every)
+        what = f"there are {of or 'only those of the study'}" if every else "no rows of it"
+        asked = " ".join(filter(None, (setting, cell)))
+        raise ResultsError(f"no figure {name!r} {asked} in table {figure.tables[0]}: {what}")
     with drawing(style):
-        return partial(figure.draw, tables)(*arguments)
+        return figure.draw(tables, *(x for x in found[0] if x is not None))

@@ -6,34 +6,25 @@ so that labels overlap neither each other nor nodes. Layout only: nothing is mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
 from analysis.data.genotypes import Cell, Edge, parse
-from analysis.figures.layout import Tables, entry, finish, rows, scale
-from analysis.figures.palette import DARK, PALE, operation_colour, operation_name
+from analysis.figures.layout import entry, finish, scale
+from analysis.figures.palette import PALE, operation_colour, operation_name
+from analysis.figures.study import Tables, rows
 
 Point = NDArray[np.float64]
 
 _BENDS = (0.0, 0.12, -0.12, 0.25, -0.25, 0.38, -0.38, 0.5, -0.5)
 _LABEL_AT = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)
 _RADIUS = 0.24  # of a node, in data units, of which an inch has about one
-
-_GREY = "#8c8c8c"
-# The pale end of the map would not be seen on white.
-_REPRODUCIBILITY = ListedColormap(
-    matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1, 256)), "reproducibility"
-)
-_SCALE = "dependence stability of the edge's links (0: chance, 1: identical)"
 
 
 class _Route(NamedTuple):
@@ -47,96 +38,60 @@ class _Route(NamedTuple):
 
 
 def cell(tables: Tables, setting: str, cell: str) -> Figure:
-    """The most frequent cell of a kind; see `cell_figure`."""
+    """The most frequent cell of a setting."""
     frame = rows(tables, "genotypes", setting=setting, part=cell).dropna(subset="code")
     top = frame.sort_values("count", ascending=False, kind="stable").iloc[0]
     ties = int((frame["count"] == top["count"]).sum())
     tie = f", one of {ties} equally frequent ones" if ties > 1 else ""
     title = f"{setting} · {cell} cell · {top['count']} of {top['n']} runs ({top['runs']}){tie}"
-    return cell_figure(parse(top["code"])[cell], title, reproducibility(tables, setting, cell))
+    return cell_figure(parse(top["code"])[cell], title)
 
 
-def reproducibility(tables: Tables, setting: str, cell: str) -> dict[tuple[int, int], float]:
-    """Of every inner edge (source, target) the mean dependence stability of its links."""
-    frame = rows(
-        tables, "links", "source", "target", "dependence_stability", setting=setting, cell=cell
-    )
-    known = frame.dropna(subset="dependence_stability")
-    return known.groupby(["source", "target"])["dependence_stability"].mean().to_dict()
-
-
-def cell_figure(
-    cell: Cell, title: str, known: Mapping[tuple[int, int], float] | None = None
-) -> Figure:
-    """The cell with inner edges solid and outer edges dashed, each labelled with its operation.
+def cell_figure(cell: Cell, title: str) -> Figure:
+    """A cell with inner edges solid and outer edges dashed, in their operations' colours.
 
     DARTS cells show their two inputs c_{k-2} and c_{k-1} and the output c_k, to which all
     intermediate nodes are concatenated; NAS-Bench-201 cells show nodes 0 to 3.
-
-    Edges have their operation's colour. Where a reproducibility (0: chance, 1: identical) is
-    known of any edge (source, target), inner edges have its colour instead and all others are
-    grey: outer edges, and inner ones of which it is not known.
     """
-    places = _darts_places(cell) if cell.inputs == 2 else _chain_places(cell)
+    darts = cell.inputs == 2
+    places = _darts_places(cell) if darts else _chain_places(cell)
     routes = _routes(cell.edges, places)
     corners = [r.label + sign * r.half for r in routes for sign in (-1, 1)]
     everything = np.array([*places.values(), *corners, *(p for r in routes for p in r.points)])
     low, high = everything.min(axis=0) - 0.35, everything.max(axis=0) + 0.35
     # Texts lie at places in inches, so the whole drawing grows as they do.
-    width, height = (high - low) * scale()
-    figure = Figure(figsize=(width, height + 0.2 * scale()), layout="constrained")
+    figure = Figure(figsize=tuple((high - low + (0, 0.2)) * scale()), layout="constrained")
     ax = figure.subplots()
     ax.set_axis_off()
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    if known:
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0, 1), _REPRODUCIBILITY), ax=ax, location="bottom",
-            shrink=min(1.0, 4.2 * scale() / width), aspect=35, pad=0.02, label=_SCALE,
-            extend="min" if min(known.values()) < 0 else "neither",
-        )  # fmt: skip
-        bar.ax.tick_params(length=2)
-        figure.set_figheight(figure.get_figheight() + 0.55 * scale())
-    if cell.inputs == 2:
-        for node in range(2, _nodes(cell)):
-            bend = 0.0 if node >= _nodes(cell) - 2 else -0.33 * np.sign(places[node][1])
-            _arrow(ax, places[node], places[_nodes(cell)], bend, arrowstyle="-", linewidth=1.2,
-                   color=PALE, zorder=1)  # fmt: skip
-    for route in routes:
-        inner = route.edge.source >= cell.inputs
-        colour = text = operation_colour(route.edge.operation)
-        if known:
-            value = known.get((route.edge.source, route.edge.target)) if inner else None
-            colour = _GREY if value is None else to_hex(_REPRODUCIBILITY(value))
-            text = DARK
-        start, end = places[route.edge.source], places[route.edge.target]
-        _arrow(ax, start, end, route.bend, arrowstyle="-|>", mutation_scale=13 * scale(),
-               linewidth=2.4 if inner and known else 1.8, color=colour, zorder=2,
-               linestyle="solid" if inner else (0, (5, 3)))  # fmt: skip
-        _text(ax, route.label, operation_name(route.edge.operation), 4, "round,pad=0.15",
-              color=text, fontweight="bold", edge="none")  # fmt: skip
-    for node, place in places.items():
-        _text(ax, place, _node_name(node, cell), 5, "circle,pad=0.35", edge="#444444")
-    entries = [
-        entry("outer edge (from an input)", linestyle="--"),
-        entry("inner edge (from an inner node)", linestyle="-"),
-    ]
-    if cell.inputs == 2:
+    entries = [entry("outer edge (from an input)", linestyle="--"),
+               entry("inner edge (from an inner node)", linestyle="-")]  # fmt: skip
+    if darts:
         entries.append(entry("concatenation to the output", color=PALE, linestyle="-"))
+    for node in range(2, _nodes(cell)) if darts else ():
+        bend = 0.0 if node >= _nodes(cell) - 2 else -0.33 * np.sign(places[node][1])
+        _arrow(ax, places[node], places[_nodes(cell)], bend, arrowstyle="-", linewidth=1.2,
+               color=PALE, zorder=1)  # fmt: skip
+    for route in routes:
+        operation, inner = route.edge.operation, route.edge.source >= cell.inputs
+        colour = operation_colour(operation)
+        _arrow(ax, places[route.edge.source], places[route.edge.target], route.bend,
+               arrowstyle="-|>", mutation_scale=13 * scale(), linewidth=1.8, color=colour,
+               linestyle="solid" if inner else (0, (5, 3)), zorder=2)  # fmt: skip
+        ax.text(*route.label, operation_name(operation), ha="center", va="center", color=colour,
+                fontsize="small", fontweight="bold", zorder=4, parse_math=False,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"})  # fmt: skip
+    circle = {"boxstyle": "circle,pad=0.35", "facecolor": "#f2f2f2", "edgecolor": "#444444"}
+    for node, place in places.items():
+        ax.text(*place, _node_name(node, cell), ha="center", va="center", fontsize="small",
+                zorder=5, bbox=circle)  # fmt: skip
     return finish(figure, entries, title)
 
 
 def _arrow(ax: Axes, start: Point, end: Point, bend: float, **style: Any) -> None:
-    shrink = {"shrinkA": 15 * scale(), "shrinkB": 16 * scale()}
-    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), connectionstyle=f"arc3,rad={bend}",
-                                 **shrink, **style))  # fmt: skip
-
-
-def _text(
-    ax: Axes, at: Point, text: str, zorder: int, box: str, *, edge: str, **style: Any
-) -> None:
-    face = "white" if edge == "none" else "#f2f2f2"
-    ax.text(at[0], at[1], text, ha="center", va="center", zorder=zorder, fontsize="small",
-            bbox={"boxstyle": box, "facecolor": face, "edgecolor": edge}, **style)  # fmt: skip
+    style |= {"shrinkA": 15 * scale(), "shrinkB": 16 * scale()}
+    bent = f"arc3,rad={bend}"
+    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), connectionstyle=bent, **style))
 
 
 def _nodes(cell: Cell) -> int:

@@ -1,0 +1,118 @@
+"""What figures read: rows of the report's tables, the study's settings, labels and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from analysis.figures.palette import Look, looks, wrapped
+from analysis.quantities import DEFINITIONS, label_of
+
+Tables = Mapping[str, pd.DataFrame]
+"""What `report/tables` holds, by name."""
+
+MOST = 24
+"""Settings in one figure; the tables have all of them."""
+
+
+def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame:
+    """Rows of a table in which every column named in `where` is, or is one of, that value.
+
+    A missing table is an empty one. columns: those that must be there; missing ones are NaN.
+    """
+    frame = tables.get(name, pd.DataFrame())
+    needed = [c for c in (*columns, *where) if c not in frame.columns]
+    frame = frame.reindex(columns=[*frame.columns, *needed]) if needed else frame
+    for column, value in where.items():
+        values = [value] if isinstance(value, str | int | bool) else list(value)
+        frame = frame[frame[column].isin(values)]
+    return frame
+
+
+class Study:
+    """The study's settings: their order, looks, numbers of seeds, and which of them are shown."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        settings = rows(tables, "settings", "setting", "model", "n")
+        self.looks: dict[str, Look] = looks(list(settings["setting"]))
+        self.model: dict[str, str] = dict(zip(settings["setting"], settings["model"], strict=True))
+        self.n: dict[str, int] = dict(zip(settings["setting"], settings["n"], strict=True))
+
+    def shown(
+        self, frame: pd.DataFrame, most: int = MOST, also: str | None = None
+    ) -> tuple[list[str], str]:
+        """The first settings of a frame in the study's order, and a remark if that is not all.
+
+        `also` and a placebo are always among them: what is told of a transition is told of its
+        control.
+        """
+        present = set(frame["setting"])
+        every = [s for s in self.looks if s in present]
+        placebos = [s for s in every if self.model[s] == "placebo"]
+        wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
+        chosen = sorted(list(wanted)[:most], key=every.index)
+        if chosen == every:
+            return every, ""
+        first = chosen == every[:most]
+        return chosen, f"{'the first' if first else 'only'} {most} of {len(every)} settings"
+
+    def primary(self, frame: pd.DataFrame) -> str:
+        """Of the settings of a frame the verdict's primary, else the first transition, else any."""
+        present = set(frame["setting"])
+        first = set(rows(self.tables, "verdict", "setting", primary=True)["setting"])
+        every = [s for s in self.looks if s in present]
+        return min(every, key=lambda s: (s not in first, self.model[s] != "transition"))
+
+    def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
+        """A setting's name with its number of seeds."""
+        n = f" (n={int(self.n.get(setting, 0))})"
+        return wrapped(setting, max(8, width - len(n) * (lines == 1)), lines) + n
+
+
+def cells_of(frame: pd.DataFrame) -> list[str]:
+    """Distinct cell kinds; the alphabet has the normal cell before the reduction cell."""
+    return sorted(frame["cell"].unique())
+
+
+def label(quantity: str, width: int = 99) -> str:
+    """A quantity's label with its unit, in lines of so many letters."""
+    return wrapped(label_of(quantity), width, 3)
+
+
+def said(*remarks: str) -> str:
+    """Remarks joined; empty ones are left out."""
+    return "; ".join(filter(None, remarks))
+
+
+def clipped(quantity: str, values: ArrayLike) -> np.ndarray:
+    """Values no further than what is possible: an accuracy's interval stays in 0..1."""
+    definition = DEFINITIONS.get(quantity)
+    low, high = (definition.limits if definition else None) or (-np.inf, np.inf)
+    return np.clip(np.asarray(values, dtype=float), low, high)
+
+
+def span(
+    quantity: str, estimates: ArrayLike, low: ArrayLike, high: ArrayLike, *more: ArrayLike
+) -> tuple[float, float]:
+    """Limits of an axis that hold every estimate, and intervals and points of the usual size.
+
+    One wild interval or pseudo-value squashes nothing: what lies beyond is drawn at the border.
+    """
+    low, high = clipped(quantity, low), clipped(quantity, high)
+    middle = np.asarray(estimates, dtype=float)
+    ends = np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in (low, high, *more)])
+    middle, ends, half = (x[np.isfinite(x)] for x in (middle, ends, (high - low) / 2))
+    if not middle.size:
+        return 0.0, 1.0
+    usual = float(np.median(half)) if half.size else 0.0
+    spread = float(np.subtract(*np.percentile(ends, [85, 15]))) if ends.size else 0.0
+    reach = max(2 * usual, 0.6 * float(np.ptp(middle)), spread)
+    least = max(middle.min() - reach, np.min(ends, initial=middle.min()))
+    most = min(middle.max() + reach, np.max(ends, initial=middle.max()))
+    margin = 0.07 * (most - least) or 0.05 * abs(most) or 0.05
+    return float(least - margin), float(most + margin)
