@@ -53,11 +53,11 @@ def cell_figure(cell: Cell, title: str) -> Figure:
     DARTS cells show their two inputs c_{k-2} and c_{k-1} and the output c_k, to which all
     intermediate nodes are concatenated; NAS-Bench-201 cells show nodes 0 to 3.
     """
-    darts = cell.inputs == 2
-    places = _darts_places(cell) if darts else _chain_places(cell)
+    darts, named = cell.inputs == 2, _places(cell)
+    places = list(named.values())
     routes = _routes(cell.edges, places)
     corners = [r.label + sign * r.half for r in routes for sign in (-1, 1)]
-    everything = np.array([*places.values(), *corners, *(p for r in routes for p in r.points)])
+    everything = np.array([*places, *corners, *(p for r in routes for p in r.points)])
     low, high = everything.min(axis=0) - 0.35, everything.max(axis=0) + 0.35
     # Texts lie at places in inches, so the whole drawing grows as they do.
     figure = Figure(figsize=tuple((high - low + (0, 0.2)) * scale()), layout="constrained")
@@ -68,23 +68,19 @@ def cell_figure(cell: Cell, title: str) -> Figure:
                entry("inner edge (from an inner node)", linestyle="-")]  # fmt: skip
     if darts:
         entries.append(entry("concatenation to the output", color=PALE, linestyle="-"))
-    for node in range(2, _nodes(cell)) if darts else ():
-        bend = 0.0 if node >= _nodes(cell) - 2 else -0.33 * np.sign(places[node][1])
-        _arrow(ax, places[node], places[_nodes(cell)], bend, arrowstyle="-", linewidth=1.2,
-               color=PALE, zorder=1)  # fmt: skip
+    for node, place in enumerate(places[2:-1]) if darts else ():
+        bend = 0.0 if node >= len(places) - 5 else -0.33 * np.sign(place[1])
+        _arrow(ax, place, places[-1], bend, arrowstyle="-", linewidth=1.2, color=PALE, zorder=1)
     for route in routes:
         operation, inner = route.edge.operation, route.edge.source >= cell.inputs
         colour = operation_colour(operation)
         _arrow(ax, places[route.edge.source], places[route.edge.target], route.bend,
                arrowstyle="-|>", mutation_scale=13 * scale(), linewidth=1.8, color=colour,
                linestyle="solid" if inner else (0, (5, 3)), zorder=2)  # fmt: skip
-        ax.text(*route.label, operation_name(operation), ha="center", va="center", color=colour,
-                fontsize="small", fontweight="bold", zorder=4, parse_math=False,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"})  # fmt: skip
-    circle = {"boxstyle": "circle,pad=0.35", "facecolor": "#f2f2f2", "edgecolor": "#444444"}
-    for node, place in places.items():
-        ax.text(*place, _node_name(node, cell), ha="center", va="center", fontsize="small",
-                zorder=5, bbox=circle)  # fmt: skip
+        _text(ax, route.label, operation_name(operation), "round,pad=0.15", "white", "none",
+              color=colour, fontweight="bold", zorder=4)  # fmt: skip
+    for name, place in named.items():
+        _text(ax, place, name, "circle,pad=0.35", "#f2f2f2", "#444444", zorder=5)
     return finish(figure, entries, title)
 
 
@@ -94,34 +90,27 @@ def _arrow(ax: Axes, start: Point, end: Point, bend: float, **style: Any) -> Non
     ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), connectionstyle=bent, **style))
 
 
-def _nodes(cell: Cell) -> int:
-    return max(edge.target for edge in cell.edges) + 1
+def _text(ax: Axes, at: Point, text: str, box: str, face: str, edge: str, **style: Any) -> None:
+    bbox = {"boxstyle": box, "facecolor": face, "edgecolor": edge}
+    ax.text(at[0], at[1], text, ha="center", va="center", fontsize="small", bbox=bbox, **style)
 
 
-def _chain_places(cell: Cell) -> dict[int, Point]:
-    return {node: np.array([2.6 * node, 0.0]) for node in range(_nodes(cell))}
+def _places(cell: Cell) -> dict[str, Point]:
+    """Every node's name and place, in order.
 
-
-def _darts_places(cell: Cell) -> dict[int, Point]:
-    """Inputs above each other at the left, intermediate nodes in a zigzag, output at the right."""
-    nodes = _nodes(cell)
-    places = {0: np.array([0.0, 1.3]), 1: np.array([0.0, -1.3])}
-    for step, node in enumerate(range(2, nodes)):
-        height = (0.75, -0.75, 1.0, -1.0)[step % 4]
-        places[node] = np.array([1.9 * (step + 1), height])
-    places[nodes] = np.array([1.9 * (nodes - 1) + 0.2, 0.0])
-    return places
-
-
-def _node_name(node: int, cell: Cell) -> str:
+    NAS-Bench-201: a chain. DARTS: inputs above each other at the left, intermediate nodes in a
+    zigzag, output at the right.
+    """
+    nodes = max(edge.target for edge in cell.edges) + 1
     if cell.inputs == 1:
-        return str(node)
-    if node == _nodes(cell):
-        return "$c_k$"
-    return ("$c_{k-2}$", "$c_{k-1}$")[node] if node < 2 else str(node - 2)
+        return {str(node): np.array([2.6 * node, 0.0]) for node in range(nodes)}
+    heights = (0.75, -0.75, 1.0, -1.0)
+    inner = {str(k): np.array([1.9 * (k + 1), heights[k % 4]]) for k in range(nodes - 2)}
+    inputs = {"$c_{k-2}$": np.array([0.0, 1.3]), "$c_{k-1}$": np.array([0.0, -1.3])}
+    return inputs | inner | {"$c_k$": np.array([1.9 * (nodes - 1) + 0.2, 0.0])}
 
 
-def _routes(edges: Iterable[Edge], places: dict[int, Point]) -> list[_Route]:
+def _routes(edges: Iterable[Edge], places: list[Point]) -> list[_Route]:
     """Greedily the least crowded route of every edge, the shortest first.
 
     Short edges have the least freedom; long ones can bend around them.
@@ -134,7 +123,7 @@ def _routes(edges: Iterable[Edge], places: dict[int, Point]) -> list[_Route]:
     return routes
 
 
-def _route(edge: Edge, bend: float, at: float, places: dict[int, Point]) -> _Route:
+def _route(edge: Edge, bend: float, at: float, places: list[Point]) -> _Route:
     """The quadratic curve that matplotlib's `arc3` of this bend draws."""
     start, end = places[edge.source], places[edge.target]
     across = end - start
@@ -148,10 +137,10 @@ def _route(edge: Edge, bend: float, at: float, places: dict[int, Point]) -> _Rou
     return _Route(edge, bend, curve(np.linspace(0, 1, 25)), curve(np.array([at]))[0], half)
 
 
-def _crowding(route: _Route, placed: list[_Route], places: dict[int, Point]) -> float:
+def _crowding(route: _Route, placed: list[_Route], places: list[Point]) -> float:
     """How bad a route is: label on label, label or line on a node, lines on each other."""
     cost = abs(route.bend) + 0.3 * float(np.linalg.norm(route.label - route.points[12]))
-    for node, place in places.items():
+    for node, place in enumerate(places):
         if node not in (route.edge.source, route.edge.target):
             cost += 30 * float(np.linalg.norm(route.points - place, axis=1).min() < 0.4)
         cost += 30 * float((np.abs(route.label - place) < route.half + _RADIUS).all())

@@ -79,11 +79,10 @@ def _by_setting(tables: Tables, dashes: Mapping[str, str], what: str) -> Figure:
     """A panel for each setting in its colour, a line for each quantity."""
     study = Study(tables)
     frame = rows(tables, "trajectories", *_NUMBERS, cell="all", quantity=dashes)
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     figure = _panels(
         frame, "setting", {s: study.name(s, letters(2.6), 2) for s in shown}, ["quantity"],
-        lambda row: {"color": study.looks[row.setting].color, "linestyle": dashes[row.quantity]},
+        lambda row: {"color": study.looks[row.setting]["color"], "linestyle": dashes[row.quantity]},
         high=1.6, what=what,
     )  # fmt: skip
     entries = [
@@ -107,18 +106,17 @@ def loss_over_epochs(tables: Tables) -> Figure:
 def _together(tables: Tables, frame: pd.DataFrame) -> Figure:
     """A panel for each quantity, a line for each setting and cell kind."""
     study = Study(tables)
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     cells = cells_of(frame)
     dashes = dict(zip(cells, ("-", "--", "-."), strict=False))
     band = len(shown) * len(cells) <= MOST_BANDS
     figure = _panels(
         frame, "quantity", {q: label(q, letters(2.7)) for q in frame["quantity"].unique()},
         ["setting", "cell"],
-        lambda row: study.looks[row.setting].line() | {"linestyle": dashes[row.cell]},
+        lambda row: study.looks[row.setting] | {"linestyle": dashes[row.cell]},
         high=1.8, band=band,
     )  # fmt: skip
-    entries = [entry(study.name(s), linestyle="-", **study.looks[s].line()) for s in shown]
+    entries = study.entries(shown)
     if len(cells) > 1:
         entries += [entry(f"{cell} cell", linestyle=dash) for cell, dash in dashes.items()]
     if frame["null_mean"].notna().any():
@@ -172,13 +170,12 @@ def ladder(tables: Tables) -> Figure:
     collapsed = set(rows(tables, "seed_values", "run_id", collapsed=True)["run_id"])
     frame = frame.groupby(["setting", "run_id"], sort=False)[list(STEPS)].mean().dropna()
     frame = frame.reset_index()
-    shown, remark = study.shown(frame, MOST_LADDERS, study.primary(frame))
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame, MOST_LADDERS, study.primary(frame))
     figure, axes = grid(len(shown), 3, (1.55, 1.7), sharey=True)
     axes[0].set_ylim(0, 1.1 * frame[list(STEPS)].to_numpy().max())
     thin: dict[str, Any] = {"linewidth": 0.8, "marker": "o", "markersize": 3.5, "linestyle": "-"}
     for ax, setting in zip(axes, shown, strict=True):
-        seeds, color = frame[frame["setting"] == setting], study.looks[setting].color
+        seeds, color = frame[frame["setting"] == setting], study.looks[setting]["color"]
         for run, *values in seeds[["run_id", *STEPS]].itertuples(index=False):
             face = "white" if run in collapsed else color
             ax.plot(range(3), values, color=color, alpha=0.6, markerfacecolor=face, **thin)

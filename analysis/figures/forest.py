@@ -44,21 +44,11 @@ class Forest(NamedTuple):
 
 
 def panels_of(
-    study: Study,
-    forest: Forest,
-    panels: Sequence[str],
-    *,
-    columns: int = 4,
-    wide: float = 1.75,
-    quantities: bool = True,
-    labels: Mapping[str, str] | None = None,
-    lines: Mapping[str, float] | None = None,
-    log: bool = False,
-    remark: str = "",
-    note: str = "",
-    mark: str = "by chance",
-    estimate: str = "estimate with its 95% interval over seeds",
-) -> Figure:
+    study: Study, forest: Forest, panels: Sequence[str], *, columns: int = 4, wide: float = 1.75,
+    quantities: bool = True, labels: Mapping[str, str] | None = None,
+    lines: Mapping[str, float] | None = None, log: bool = False, remark: str = "", note: str = "",
+    mark: str = "by chance", estimate: str = "estimate with its 95% interval over seeds",
+) -> Figure:  # fmt: skip
     """A panel for each quantity, all with the same rows; see `Forest` and the module.
 
     quantities: whether panels are quantities, whose intervals end at what is possible; labels: of
@@ -115,7 +105,9 @@ def _strip(
     height = 1 / (0.25 + place[1])
     middle = height * (place[0] - (place[1] - 1) / 2)
     estimates, points, without = (
-        f.assign(y=f["row"].map(at) + middle, colour=[study.looks[s].color for s in f["setting"]])
+        f.assign(
+            y=f["row"].map(at) + middle, colour=[study.looks[s]["color"] for s in f["setting"]]
+        )
         for f in own[:3]
     )
     marker = CELL_MARKERS.get(cell, "o")
@@ -169,17 +161,16 @@ def _legend(
     forest: Forest, kinds: Sequence[str], note: str, mark: str, estimate: str
 ) -> list[Line2D]:
     grey: dict[str, Any] = {"color": GREY, "markersize": 4.5}
-    entries = [entry(estimate, marker="o", linestyle="-", color=GREY, markeredgecolor=DARK)]
-    if len(forest.points):
-        entries.append(entry(SEED, marker="o", **grey))
-    if forest.points["collapsed"].eq(True).any():
-        entries.append(entry("one that collapsed", marker="o", markerfacecolor="white", **grey))
-    if len(forest.without):
-        entries.append(entry(WITHOUT, marker="D", markerfacecolor="white", linestyle=":", **grey))
-    if forest.estimates["null_mean"].notna().any():
-        entries.append(entry(mark, marker="|", color=GREY, markersize=9, markeredgewidth=2))
-    if len(kinds) > 1:
-        entries += [entry(f"{c} cell", marker=CELL_MARKERS.get(c, "o")) for c in kinds]
-    if note:
-        entries.append(entry(note, color=WARNING, linestyle="--"))
-    return entries
+    chance = forest.estimates["null_mean"].notna().any()
+    hollow = {"markerfacecolor": "white", **grey}
+    kept = {
+        entry(estimate, marker="o", linestyle="-", color=GREY, markeredgecolor=DARK): True,
+        entry(SEED, marker="o", **grey): len(forest.points),
+        entry("one that collapsed", marker="o", **hollow): forest.points["collapsed"]
+        .eq(True)
+        .any(),
+        entry(WITHOUT, marker="D", linestyle=":", **hollow): len(forest.without),
+        entry(mark, marker="|", color=GREY, markersize=9, markeredgewidth=2): chance,
+        entry(note, color=WARNING, linestyle="--"): note,
+    } | {entry(f"{c} cell", marker=CELL_MARKERS.get(c, "o")): len(kinds) > 1 for c in kinds}
+    return [item for item, there in kept.items() if there]

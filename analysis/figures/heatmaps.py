@@ -58,18 +58,14 @@ def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
     frame = rows(tables, "transition_matrices", "start_mean", "sd", "attention_weight_mean", "n",
                  setting=setting, cell=cell)  # fmt: skip
     found = []
-    for _, group in frame.groupby(NODES, sort=False):
+    for nodes, group in frame.groupby(NODES, sort=False):
         names, others = list(group["row"].unique()), list(group["column"].unique())
         order = pd.MultiIndex.from_product([names, others])
-        values = group.set_index(["row", "column"]).reindex(order)
-        shape = (len(names), len(others))
-        mean, sd, start = (
-            values[part].to_numpy(float).reshape(shape) for part in ("mean", "sd", "start_mean")
-        )
-        first = group.iloc[0]
-        nodes = tuple(int(first[node]) for node in NODES)
-        weight = float(first["attention_weight_mean"])
-        found.append(Link(nodes, names, others, mean, sd, start, weight))
+        values = group.set_index(["row", "column"]).reindex(order)[["mean", "sd", "start_mean"]]
+        mean, sd, start = values.to_numpy(float).T.reshape(3, len(names), len(others))
+        weight = float(group["attention_weight_mean"].iloc[0])
+        key = tuple(map(int, nodes))  # type: ignore[arg-type]
+        found.append(Link(key, names, others, mean, sd, start, weight))
     return found, int(frame["n"].max())
 
 

@@ -103,13 +103,9 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
         figure.suptitle(lines, fontsize="small")
         height += 0.2 * scale() * (1 + lines.count("\n"))
     if handles:
-        # A legend fills column by column.
-        fits = (
-            n
-            for n in range(min(8, len(handles)), 0, -1)
-            if n == 1 or sum(max(part) for part in np.array_split(lengths, n)) <= room
-        )
-        columns = next(fits)
+        columns = min(8, len(handles))
+        while columns > 1 and sum(map(max, np.array_split(lengths, columns))) > room:
+            columns -= 1  # a legend fills column by column, the first ones having one more
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         height += 0.19 * scale() * -(-len(handles) // columns) + 0.1
     figure.set_size_inches(width, height)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import seaborn
 from matplotlib.colors import to_hex
@@ -53,15 +53,8 @@ def operation_name(operation: str) -> str:
     return OPERATIONS.get(operation, (operation.replace("_", " "), ""))[0]
 
 
-class Look(NamedTuple):
-    """How one setting is drawn: its colour, and a marker as second cue of lines after ten."""
-
-    color: str
-    marker: str | None
-
-    def line(self) -> dict[str, Any]:
-        """As options of a line."""
-        return {"color": self.color, "marker": self.marker, "markersize": 4}
+Look = dict[str, Any]
+"""Options of a line: a setting's colour, and a marker as second cue where there are over ten."""
 
 
 def looks(settings: Sequence[str]) -> dict[str, Look]:
@@ -71,12 +64,14 @@ def looks(settings: Sequence[str]) -> dict[str, Look]:
     and dark in turn so that neighbours differ, with markers that change from one to the next.
     """
     names = list(dict.fromkeys(settings))
-    if len(names) <= 10:
-        colours = [to_hex(c) for c in seaborn.color_palette("colorblind", 10)]
-        return {name: Look(colours[i], None) for i, name in enumerate(names)}
+    few = len(names) <= 10
     light, dark = (seaborn.husl_palette(len(names), l=level) for level in (0.68, 0.42))
+    colours = seaborn.color_palette("colorblind", 10) if few else light
+    if not few:
+        colours[1::2] = dark[1::2]
     return {
-        name: Look(to_hex((light, dark)[i % 2][i]), "os^Dv"[i % 5]) for i, name in enumerate(names)
+        name: {"color": to_hex(c), "marker": None if few else "os^Dv"[i % 5], "markersize": 4}
+        for i, (name, c) in enumerate(zip(names, colours, strict=False))
     }
 
 

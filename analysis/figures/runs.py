@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
@@ -30,13 +29,13 @@ MOST_PROFILES = 4
 def genotype_counts(tables: Tables) -> Figure:
     """Distinct genotypes of each setting, one bar a setting, the most frequent first."""
     study, frame = Study(tables), rows(tables, "genotypes", "setting", "count", part="whole")
-    shown, remark = study.shown(frame)
+    shown, frame, remark = study.shown(frame)
     figure, (ax,) = grid(1, 1, (5.2, 0.2 + 0.3 * len(shown)), left=2.3)
     most = 1
     for row, setting in enumerate(shown):
         counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
         bars = ax.barh(row, counts, left=np.cumsum(counts) - counts, height=0.6,
-                       color=study.looks[setting].color, edgecolor="white")  # fmt: skip
+                       color=study.looks[setting]["color"], edgecolor="white")  # fmt: skip
         for bar, count in zip(bars, counts, strict=True):
             bar.set_alpha(1.0 if count > 1 else 0.4)
         ax.bar_label(bars, [str(c) if c > 1 else "" for c in counts], label_type="center",
@@ -72,7 +71,7 @@ def similarity(tables: Tables) -> Figure:
     left.add_collection(LineCollection(branches, colors=DARK, linewidths=thin))
     # scipy's leaves are 10 apart, the first at 5
     left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
-    colours = np.array([[to_rgb(study.looks[runs[k][0]].color)] for k in order])
+    colours = np.array([[to_rgb(study.looks[runs[k][0]]["color"])] for k in order])
     strip.imshow(colours, aspect="auto", extent=(0, 1, 10 * count, 0))
     for beside in (left, strip):
         beside.set_axis_off()
@@ -86,13 +85,8 @@ def similarity(tables: Tables) -> Figure:
     ax.set_xticks([])
     ax.yaxis.tick_right()
     _bar(figure, image, ax, "similarity of two runs (1 − bits between their edges' probabilities)")
-    present = runs.get_level_values(0)
-    settings = [s for s in study.looks if s in present]
-    entries = [
-        Patch(color=study.looks[s].color, label=f"{study.name(s).rsplit(' (', 1)[0]} (n={n})")
-        for s in settings[:MOST]
-        if (n := int((present == s).sum()))
-    ]
+    settings = [s for s in study.looks if s in runs.get_level_values(0)]
+    entries = study.entries(settings[:MOST], marker="s", linestyle="", markersize=8)
     more = f"the legend has the first {MOST}" if len(settings) > MOST else ""
     return finish(figure, entries, said(f"n={count} runs of {len(settings)} settings", more))
 
@@ -100,19 +94,18 @@ def similarity(tables: Tables) -> Figure:
 def profiles(tables: Tables) -> Figure:
     """Share of runs above each accuracy, one step line a setting."""
     study, frame = Study(tables), rows(tables, "profiles")
-    shown, remark = study.shown(frame)
+    shown, frame, remark = study.shown(frame)
     figure, (ax,) = grid(1, 1, (6.0, 2.5), left=0.5)
     for setting in shown:
-        own, look = frame[frame["setting"] == setting], study.looks[setting].line()
+        own, look = frame[frame["setting"] == setting], study.looks[setting]
         ax.step(own["threshold"], own["share"], where="post", linewidth=1.6, markevery=10, **look)
         if len(shown) <= MOST_PROFILES:
             ax.fill_between(own["threshold"], own["low"], own["high"], step="post", alpha=0.12,
                             color=look["color"], linewidth=0)  # fmt: skip
     ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
     ax.set_xlabel(label(str(frame["quantity"].iloc[0])))
-    entries = [entry(study.name(s), linestyle="-", **study.looks[s].line()) for s in shown]
     bands = "bands: 95% intervals" if len(shown) <= MOST_PROFILES else ""
-    return finish(figure, entries, said(remark, bands))
+    return finish(figure, study.entries(shown), said(remark, bands))
 
 
 def accuracy_stability(tables: Tables) -> Figure:
@@ -124,7 +117,7 @@ def accuracy_stability(tables: Tables) -> Figure:
     agreements = ("operation_agreement", "dependence_transfer", "dependence_stability")
     names = [q for q in agreements if q in present][:2]
     table = table[table["cell"].isin(["all", cell])]
-    shown, remark = study.shown(table[table["quantity"] == accuracy])
+    shown, _, remark = study.shown(table[table["quantity"] == accuracy])
     seeds = rows(tables, "seed_values", "run_id", "setting", "value", "cell", "collapsed",
                  quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
     hollow = set(seeds.loc[seeds["collapsed"].eq(True), "run_id"])
@@ -132,34 +125,32 @@ def accuracy_stability(tables: Tables) -> Figure:
     figure, axes = grid(len(names), 2, (3.3, 2.4), sharey=True)
     for ax, name in zip(axes, names, strict=True):
         points = values.reindex(columns=[name, accuracy]).dropna()
-        of = [table[table["quantity"] == q].set_index("setting") for q in (name, accuracy)]
-        both = [s for s in shown if s in of[0].index and s in of[1].index]
+        of = {q: table[table["quantity"] == q].set_index("setting") for q in (name, accuracy)}
+        both = [s for s in shown if all(s in e.index for e in of.values())]
         limits = [
-            span(q, e.loc[both, "estimate"], e.loc[both, "low"], e.loc[both, "high"], points[q])
-            for e, q in zip(of, (name, accuracy), strict=True)
+            span(q, *e.loc[both, ["estimate", "low", "high"]].to_numpy(float).T, points[q])
+            for q, e in of.items()
         ]
         ax.set(xlim=limits[0], ylim=limits[1], xlabel=label(name, letters(3.3)))
         for s in both:
-            look, own = study.looks[s], points[points.index.get_level_values(0) == s]
-            faces = ["white" if run in hollow else look.color for _, run in own.index]
+            color, marker = study.looks[s]["color"], study.looks[s]["marker"] or "o"
+            own = points[points.index.get_level_values(0) == s]
+            faces = ["white" if run in hollow else color for _, run in own.index]
             ax.scatter(np.clip(own[name], *limits[0]), np.clip(own[accuracy], *limits[1]), s=14,
-                       facecolors=faces, edgecolors=look.color, linewidths=0.8, alpha=0.8,
+                       facecolors=faces, edgecolors=color, linewidths=0.8, alpha=0.8,
                        clip_on=False, label="one seed")  # fmt: skip
-            x, y = (float(e["estimate"][s]) for e in of)
-            ends = [
-                np.abs(clipped(q, e.loc[s, ["low", "high"]]) - at)[:, None]
-                for e, q, at in zip(of, (name, accuracy), (x, y), strict=True)
-            ]
-            ax.errorbar(x, y, xerr=ends[0], yerr=ends[1], label=s, fmt=look.marker or "o",
-                        color=look.color, markeredgecolor=DARK, markersize=6, lw=1.4)  # fmt: skip
+            x, y = (float(e["estimate"][s]) for e in of.values())
+            low, high = (
+                np.array([clipped(q, e[end][s]) for q, e in of.items()]) for end in ("low", "high")
+            )
+            arms = np.abs([(x, y) - low, high - (x, y)])
+            ax.errorbar(x, y, xerr=arms[:, :1], yerr=arms[:, 1:], label=s, fmt=marker, color=color,
+                        markeredgecolor=DARK, markersize=6, linewidth=1.4)  # fmt: skip
     axes[0].set_ylabel(label(accuracy))
-    entries = [
-        entry(study.name(s), color=study.looks[s].color, marker=study.looks[s].marker or "o")
-        for s in shown
-    ]
+    entries = study.entries(shown, linestyle="", marker="o", markersize=5.5)
     entries.append(entry("large: a setting with its 95% intervals; small: one seed"))
-    entries += [entry("hollow: a seed that collapsed")] if hollow else []
-    kinds = f"stability of the {cell} cell" if cell != "all" else ""
+    entries += [entry("hollow: a seed that collapsed")] * bool(hollow)
+    kinds = f"stability of the {cell} cell"
     return finish(figure, entries, said(remark, kinds, "seeds' are jackknife pseudo-values"))
 
 
@@ -167,8 +158,7 @@ def frequencies(tables: Tables, cell: str) -> Figure:
     """Operations that the seeds choose, edge by edge; at most six settings."""
     study = Study(tables)
     frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
-    shown, remark = study.shown(frame, MOST_FREQUENCIES)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame, MOST_FREQUENCIES)
     used = list(frame["operation"].unique())
     names = list(map(operation_name, used))
     edge = ["target", "source", "inner"]
@@ -236,7 +226,7 @@ def _trials(ax: Axes, frame: pd.DataFrame, x: pd.Series) -> list[Any]:
     found = ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5, label=text)
     failed = x[frame["objective"].isna()]
     if len(failed):
-        foot = {"transform": ax.get_xaxis_transform(), "clip_on": False, "markersize": 5}
-        heights = np.full(len(failed), 0.03)
-        found += ax.plot(failed, heights, "x", color=WARNING, label="a run diverged", **foot)
+        foot = ax.get_xaxis_transform()
+        found += ax.plot(failed, 0 * failed + 0.03, "x", color=WARNING, markersize=5,
+                         label="a run diverged", transform=foot, clip_on=False)  # fmt: skip
     return found

@@ -31,8 +31,8 @@ def _forest(study: Study, names: Sequence[str], cells: bool) -> tuple[Forest, st
         frame = rows(study.tables, table, *NEEDED, "value", "collapsed", quantity=names)
         frame = frame[(frame["cell"] != "all") == cells]
         found.append(frame.assign(row=frame["setting"], panel=frame["quantity"]))
-    shown, remark = study.shown(found[0])
-    estimates, points, without = (f[f["setting"].isin(shown)] for f in found)
+    shown, estimates, remark = study.shown(found[0])
+    points, without = (f[f["setting"].isin(shown)] for f in found[1:])
     remark = said(remark, PSEUDO * (cells and len(points) > 0))
     return Forest(estimates, points, without, _names(study, shown)), remark
 
@@ -88,8 +88,7 @@ def controls(tables: Tables) -> Figure:
     study = Study(tables)
     frame = rows(tables, "comparisons", "cell", "reference", "kind", "low", "high", "difference",
                  "seeds", quantity=CONTROLLED).dropna(subset="difference")  # fmt: skip
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     frame = frame.assign(
         row=frame["setting"] + " − " + frame["reference"] + frame["seeds"].map(" (n={:g})".format),
         panel=frame["quantity"], estimate=frame["difference"], null_mean=np.nan,
@@ -114,8 +113,7 @@ def seeds_needed(tables: Tables) -> Figure:
     targets = frame.groupby(["quantity", "goal"])["target"]
     # The middle one of the targets: others are in the table.
     frame = frame[frame["target"] == targets.transform(lambda t: sorted(set(t))[t.nunique() // 2])]
-    shown, remark = study.shown(frame)
-    frame = frame[frame["setting"].isin(shown)]
+    shown, frame, remark = study.shown(frame)
     numbers = frame[[*ranges.values()]].astype("Float64").fillna(np.inf)  # more than most
     frame = frame.assign(
         row=frame["setting"], panel=frame["quantity"] + " " + frame["goal"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from analysis.figures.layout import entry
 from analysis.figures.palette import Look, looks, wrapped
 from analysis.quantities import DEFINITIONS, label_of
 
@@ -39,14 +41,14 @@ class Study:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         settings = rows(tables, "settings", "setting", "model", "n")
-        self.looks: dict[str, Look] = looks(list(settings["setting"]))
+        self.looks: dict[str, Look] = looks(settings["setting"].tolist())
         self.model: dict[str, str] = dict(zip(settings["setting"], settings["model"], strict=True))
         self.n: dict[str, int] = dict(zip(settings["setting"], settings["n"], strict=True))
 
     def shown(
-        self, frame: pd.DataFrame, most: int = MOST, also: str | None = None
-    ) -> tuple[list[str], str]:
-        """The first settings of a frame in the study's order, and a remark if that is not all.
+        self, frame: pd.DataFrame, most: int = MOST, also: str = ""
+    ) -> tuple[list[str], pd.DataFrame, str]:
+        """The first settings of a frame in the study's order, their rows, a remark if not all.
 
         `also` and a placebo are always among them: what is told of a transition is told of its
         control.
@@ -56,10 +58,9 @@ class Study:
         placebos = [s for s in every if self.model[s] == "placebo"]
         wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
         chosen = sorted(list(wanted)[:most], key=every.index)
-        if chosen == every:
-            return every, ""
-        first = chosen == every[:most]
-        return chosen, f"{'the first' if first else 'only'} {most} of {len(every)} settings"
+        which = "the first" if chosen == every[:most] else "only"
+        remark = f"{which} {most} of {len(every)} settings" if chosen != every else ""
+        return chosen, frame[frame["setting"].isin(chosen)], remark
 
     def primary(self, frame: pd.DataFrame) -> str:
         """Of the settings of a frame the verdict's primary, else the first transition, else any."""
@@ -72,6 +73,10 @@ class Study:
         """A setting's name with its number of seeds."""
         n = f" (n={int(self.n.get(setting, 0))})"
         return wrapped(setting, max(8, width - len(n) * (lines == 1)), lines) + n
+
+    def entries(self, settings: Sequence[str], **style: Any) -> list[Line2D]:
+        """Entries of a legend, one a setting, as lines unless the style says otherwise."""
+        return [entry(self.name(s), **{"linestyle": "-"} | self.looks[s] | style) for s in settings]
 
 
 def cells_of(frame: pd.DataFrame) -> list[str]:
