@@ -104,11 +104,9 @@ def _strip(
     """One cell kind's strips of all rows; gives whether anything lies beyond the axis."""
     height = 1 / (0.25 + place[1])
     middle = height * (place[0] - (place[1] - 1) / 2)
+    colours = {setting: look["color"] for setting, look in study.looks.items()}
     estimates, points, without = (
-        f.assign(
-            y=f["row"].map(at) + middle, colour=[study.looks[s]["color"] for s in f["setting"]]
-        )
-        for f in own[:3]
+        f.assign(y=f["row"].map(at) + middle, colour=f["setting"].map(colours)) for f in own[:3]
     )
     marker = CELL_MARKERS.get(cell, "o")
     # From top to bottom in the order of seeds: a seed has one height in all panels.
@@ -162,13 +160,12 @@ def _legend(
 ) -> list[Line2D]:
     grey: dict[str, Any] = {"color": GREY, "markersize": 4.5}
     chance = forest.estimates["null_mean"].notna().any()
+    some = forest.points["collapsed"].eq(True).any()
     hollow = {"markerfacecolor": "white", **grey}
     kept = {
         entry(estimate, marker="o", linestyle="-", color=GREY, markeredgecolor=DARK): True,
         entry(SEED, marker="o", **grey): len(forest.points),
-        entry("one that collapsed", marker="o", **hollow): forest.points["collapsed"]
-        .eq(True)
-        .any(),
+        entry("one that collapsed", marker="o", **hollow): some,
         entry(WITHOUT, marker="D", linestyle=":", **hollow): len(forest.without),
         entry(mark, marker="|", color=GREY, markersize=9, markeredgewidth=2): chance,
         entry(note, color=WARNING, linestyle="--"): note,

@@ -30,7 +30,7 @@ MOST_LINKS = 4
 """Links in the figure of the first screen."""
 
 WIDEST = 11.0  # inches
-ENTRY, SMALL = (0.46, 0.36), 0.15  # inches of an entry with two lines of digits, and without
+ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
 GAP = 0.6  # of entries between mean and sd
 
 AXES = "rows: operation of the first edge, columns: of the second"
@@ -72,40 +72,32 @@ def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
 def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     """Transition matrices at the end over seeds, link by link: mean and standard deviation.
 
-    Small matrices have one panel with mean ± sd in each entry. Where one is larger than
-    `ANNOTATED`, every link has two maps, its mean and its sd, each with one scale for all links;
-    of a single seed only the first.
+    Each with one scale for all links; of a single seed only the first. Operations are named once
+    a row and column where all links have the same.
     """
     links, n = links_of(tables, setting, cell)
-    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
-    small, several = max(down, across) <= ANNOTATED, any(np.isfinite(k.sd).any() for k in links)
-    starts = [0.0] if small or not several else [0.0, across + GAP]
-    wide, high = ENTRY if small else (SMALL, SMALL)
-    total = starts[-1] + across
-    size = (of_text(max(1.3, total * wide)), of_text(down * high))
+    down, across, entry_size = _shape(links)
+    highest = max([0.01, *(float(np.max(k.sd, initial=0, where=~np.isnan(k.sd))) for k in links)])
+    several = any(np.isfinite(k.sd).any() for k in links)
+    total = 2 * across + GAP if several else across
+    size = (of_text(max(1.4, total * entry_size)), of_text(down * entry_size))
     alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
     beside = 0.15 if alike else 0.65
     columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
     columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
-    figure, axes = grid(len(links), columns, size, left=0.9, more=0.55 * len(starts),
+    figure, axes = grid(len(links), columns, size, left=0.9, more=1.0,
                         between=(beside, 0.5 if alike else 1.05))  # fmt: skip
     marks, entries = _marks(tables, setting, cell)
-    highest = max([0.01, *(float(np.nanmax(k.sd)) for k in links if several)])
-    images: dict[str, AxesImage] = {}
     for index, (ax, link) in enumerate(zip(axes, links, strict=True)):
-        name = "mean over seeds (± sd)" if small and several else "mean over seeds"
-        images[name] = _map(ax, link.mean, "Blues", 1)
-        if len(starts) > 1:
-            images["sd over seeds"] = _map(ax, link.sd, "Oranges", highest, starts[1])
-        if small:
-            _write(ax, link.mean, link.sd)
         named = (not alike or index + columns >= len(links), not alike or index % columns == 0)
-        _frame(ax, link, down, total, starts, named)
+        images = _maps(
+            ax, link, [link.mean, link.sd][: 1 + several], highest, (down, across), named
+        )
         mark = marks.get(link.nodes, "")
         ax.set_title(f"edge {_nodes(link)}\nw {link.weight:.2f} {mark}".rstrip())
-    for name, image in reversed(images.items()):  # from the foot up
+    for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
         figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
-                        label=name)  # fmt: skip
+                        label=f"{name} over seeds")  # fmt: skip
     return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {AXES}")
 
 
@@ -144,17 +136,13 @@ def matrices(tables: Tables) -> Figure:
     every, n = links_of(tables, setting, cell)
     moved = np.nan_to_num([np.abs(k.mean - k.start).sum(axis=1).mean() for k in every])
     links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
-    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
-    inch = 0.25 if max(down, across) <= ANNOTATED else 0.165
-    size = (of_text(inch * across), of_text(inch * down))
+    down, across, entry_size = _shape(links)
+    size = (of_text(entry_size * across), of_text(entry_size * down))
     figure, axes = grid(2 * len(links), len(links), size, left=1.2, between=(0.1, 0.3), more=0.4)
     for index, ax in enumerate(axes):
         row, k = divmod(index, len(links))
-        link, values = links[k], (links[k].start, links[k].mean)[row]
-        image = _map(ax, values, "Blues", 1)
-        _frame(ax, link, down, across, [0], (row == 1, k == 0))
-        if inch > 0.2:
-            _write(ax, values)
+        link, named = links[k], (row == 1, k == 0)
+        (image,) = _maps(ax, link, [(link.start, link.mean)[row]], 1, (down, across), named)
         if row == 0:
             ax.set_title(_nodes(link))
         if k == 0:
@@ -170,44 +158,43 @@ def _nodes(link: Link) -> str:
     return "{}→{} to {}→{}".format(*link.nodes)
 
 
-def _map(ax: Axes, values: np.ndarray, colours: str, highest: float, start: float = 0) -> AxesImage:
-    """start: where in the panel the first column is."""
-    down, across = values.shape
-    extent = (start - 0.5, start + across - 0.5, down - 0.5, -0.5)
-    return ax.imshow(values, cmap=colours, vmin=0, vmax=highest, aspect="auto", extent=extent)
+def _shape(links: Sequence[Link]) -> tuple[int, int, float]:
+    """Rows and columns of the largest matrix, and inches of an entry."""
+    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
+    return down, across, ENTRY if max(down, across) <= ANNOTATED else SMALL
 
 
-def _frame(
-    ax: Axes, link: Link, down: int, across: float, starts: Sequence[float],
+def _maps(
+    ax: Axes, link: Link, matrices: Sequence[np.ndarray], highest: float, most: tuple[int, int],
     named: tuple[bool, bool],
-) -> None:  # fmt: skip
-    """Limits, a thin frame around each matrix, and names of columns and rows where `named`."""
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    height, width = link.mean.shape
-    for start in starts:
-        ax.add_patch(Rectangle((start - 0.5, -0.5), width, height, fill=False, clip_on=False,
-                               edgecolor=PALE, linewidth=0.7))  # fmt: skip
+) -> list[AxesImage]:  # fmt: skip
+    """Matrices side by side, the first in blue up to 1, the second in orange up to `highest`.
+
+    most: rows and columns of the largest link; named: whether columns and rows are.
+    """
+    images, at, (height, width) = [], [], link.mean.shape
     ax.set(xticks=[], yticks=[])
+    for k, values in enumerate(matrices):
+        colours, top = (("Blues", 1.0), ("Oranges", highest))[k]
+        start = k * (most[1] + GAP) - 0.5
+        images.append(ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
+                                extent=(start, start + width, height - 0.5, -0.5)))  # fmt: skip
+        ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
+                               edgecolor=PALE, linewidth=0.7))  # fmt: skip
+        at += [start + 0.5 + i for i in range(width)]
+        for row, column in np.argwhere(np.isfinite(values)) if max(most) <= ANNOTATED else ():
+            value = float(values[row, column])
+            ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
+                    va="center", fontsize="small", parse_math=False,
+                    color="white" if value > 0.55 * top else "#111111")  # fmt: skip
     if named[0]:
-        at = [start + i for start in starts for i in range(width)]
-        ax.set_xticks(at, list(map(operation_name, link.columns)) * len(starts))
+        ax.set_xticks(at, list(map(operation_name, link.columns)) * len(images))
     if named[1]:
         ax.set_yticks(range(height), list(map(operation_name, link.rows)))
     ax.tick_params(length=0, pad=2, labelsize="small")
     ax.tick_params(axis="x", labelrotation=90)
-    ax.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
-
-
-def _write(ax: Axes, mean: np.ndarray, sd: np.ndarray | None = None) -> None:
-    for row, column in np.ndindex(mean.shape):
-        value = float(mean[row, column])
-        spread = np.nan if sd is None else float(sd[row, column])
-        text = _digits(value) + ("" if np.isnan(spread) else f"\n±{_digits(spread)}")
-        ax.text(column, row, text, ha="center", va="center", fontsize="small", linespacing=1.1,
-                color="white" if value > 0.55 else "#111111", parse_math=False)  # fmt: skip
-
-
-def _digits(value: float) -> str:
-    """Two decimals without the leading zero, so that an entry stays small."""
-    return f"{value:.2f}".removeprefix("0") if np.isfinite(value) else ""
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(-0.5, max(at[-1], (len(images) - 1) * (most[1] + GAP) + most[1] - 1) + 0.5))
+    ax.set_ylim(most[0] - 0.5, -0.5)
+    return images
