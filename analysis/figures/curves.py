@@ -187,7 +187,8 @@ def ladder(tables: Tables) -> Figure:
         ax.set_title(f"{palette.wrapped(setting, letters(1.55), 3)}\n(n={len(seeds)})")
         ax.set_xlim(-0.4, 2.4)
         ax.grid(axis="x", visible=False)
-    figure.supylabel("D in bits to the seed's own flow\n(smaller is better)", fontsize="small")
+    for ax in axes[::3]:
+        ax.set_ylabel("bits to the\nseed's own flow,\nsmaller is better")
     grey = {"color": palette.GREY}
     entries = [entry("mean over seeds (its numbers beneath)", linestyle="-", linewidth=3.2, **grey)]
     entries += [entry("one seed", **grey, **thin)]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.layout import entry, finish, grid, of_text
 from analysis.figures.palette import PALE, operation_name
@@ -96,7 +97,7 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
         mark = marks.get(link.nodes, "")
         ax.set_title(f"edge {_nodes(link)}\nw {link.weight:.2f} {mark}".rstrip())
     for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, ticks=MaxNLocator(4),
                         label=f"{name} over seeds")  # fmt: skip
     return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {AXES}")
 

@@ -28,7 +28,7 @@ STYLES = {"paper": "paper", "slides": "talk"}
 """Style to seaborn's context."""
 
 _POINTS = 12 * 0.8 * 1.05  # of the text of seaborn's `paper` with our scale of fonts
-_LETTER = 0.063  # inches of a letter of small text in `paper`
+_LETTER = 0.068  # inches of a letter of small text in `paper`
 
 
 def known_style(style: str) -> str:
@@ -88,6 +88,8 @@ def grid(
     # Shared axes name only the lowest row, which may have fewer panels than the others.
     for ax in axes[max(0, panels - columns) : panels]:
         ax.tick_params(labelbottom=True)
+    for ax in axes[:panels]:
+        ax.locator_params(nbins=5)  # as many whatever size the layout gives it, unlike by default
     return figure, axes[:panels]
 
 

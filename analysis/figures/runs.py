@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from analysis.figures.layout import entry, finish, grid, letters
+from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, WARNING, operation_name
 from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, said, span
 
@@ -30,7 +30,7 @@ def genotype_counts(tables: Tables) -> Figure:
     """Distinct genotypes of each setting, one bar a setting, the most frequent first."""
     study, frame = Study(tables), rows(tables, "genotypes", "setting", "count", part="whole")
     shown, frame, remark = study.shown(frame)
-    figure, (ax,) = grid(1, 1, (5.2, 0.2 + 0.3 * len(shown)), left=2.3)
+    figure, (ax,) = grid(1, 1, (5.2, of_text(0.2 + 0.3 * len(shown))), left=2.3)
     most = 1
     for row, setting in enumerate(shown):
         counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
@@ -45,7 +45,7 @@ def genotype_counts(tables: Tables) -> Figure:
         most = max(most, counts.sum())
     ax.set_yticks(range(len(shown)), [study.name(s, 36, 2) for s in shown], fontsize="small")
     ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, 1.35 * most))
-    ax.set_xlabel("runs (full colour: a genotype that several runs derived; pale: derived once)")
+    ax.set_xlabel("runs (pale: a genotype derived only once)")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.grid(axis="y", visible=False)
     return finish(figure, remark=remark)
@@ -176,7 +176,7 @@ def frequencies(tables: Tables, cell: str) -> Figure:
         ax.set(facecolor="#dddddd", xlabel="", ylabel="")
         ax.tick_params(labelsize="small", length=0, pad=2)
         ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_title(study.name(setting, letters(size[0] + 0.4), 3))
+        ax.set_title(study.name(setting, letters(size[0] + 0.2), 3))
     figure.supylabel("edge", fontsize="small")
     what = f"share of seeds that choose it ({cell} cell{grey})"
     _bar(figure, axes[-1].collections[0], axes, what)

@@ -27,7 +27,7 @@ def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame
     A missing table is an empty one. columns: those that must be there; missing ones are NaN.
     """
     frame = tables.get(name, pd.DataFrame())
-    needed = [c for c in (*columns, *where) if c not in frame.columns]
+    needed = [c for c in {*columns, *where} if c not in frame.columns]
     frame = frame.reindex(columns=[*frame.columns, *needed]) if needed else frame
     for column, value in where.items():
         values = [value] if isinstance(value, str | int | bool) else list(value)
@@ -71,8 +71,7 @@ class Study:
 
     def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
         """A setting's name with its number of seeds."""
-        n = f" (n={int(self.n.get(setting, 0))})"
-        return wrapped(setting, max(8, width - len(n) * (lines == 1)), lines) + n
+        return wrapped(f"{setting} (n={int(self.n.get(setting, 0))})", width, lines)
 
     def entries(self, settings: Sequence[str], **style: Any) -> list[Line2D]:
         """Entries of a legend, one a setting, as lines unless the style says otherwise."""
