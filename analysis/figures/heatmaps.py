@@ -97,8 +97,8 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
         mark = marks.get(link.nodes, "")
         ax.set_title(f"edge {_nodes(link)}\nw {link.weight:.2f} {mark}".rstrip())
     for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, ticks=MaxNLocator(4),
-                        label=f"{name} over seeds")  # fmt: skip
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
+                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
     return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {AXES}")
 
 

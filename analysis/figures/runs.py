@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -140,12 +139,9 @@ def accuracy_stability(tables: Tables) -> Figure:
                        facecolors=faces, edgecolors=color, linewidths=0.8, alpha=0.8,
                        clip_on=False, label="one seed")  # fmt: skip
             x, y = (float(e["estimate"][s]) for e in of.values())
-            low, high = (
-                np.array([clipped(q, e[end][s]) for q, e in of.items()]) for end in ("low", "high")
-            )
-            arms = np.abs([(x, y) - low, high - (x, y)])
-            ax.errorbar(x, y, xerr=arms[:, :1], yerr=arms[:, 1:], label=s, fmt=marker, color=color,
-                        markeredgecolor=DARK, markersize=6, linewidth=1.4)  # fmt: skip
+            across, up = (clipped(q, e.loc[s, ["low", "high"]]) for q, e in of.items())
+            ax.plot(across, [y, y], [x, x], up, color=color, linewidth=1.4, label=s)
+            ax.plot([x], [y], marker, color=color, markeredgecolor=DARK, markersize=6, label=s)
     axes[0].set_ylabel(label(accuracy))
     entries = study.entries(shown, linestyle="", marker="o", markersize=5.5)
     entries.append(entry("large: a setting with its 95% intervals; small: one seed"))
@@ -187,46 +183,41 @@ def _bar(figure: Figure, image: Any, axes: Any, what: str) -> None:
     figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
 
 
-OBJECTIVE = "mean derived accuracy (0..1)"
-
-
 def tuning_history(tables: Tables) -> Figure:
     """Objective of every trial and the best so far."""
-    frame = rows(tables, "tuning")
-    figure, (ax,) = grid(1, 1, (6.0, 2.2))
-    entries = _trials(ax, frame, frame["trial"])
-    entries += ax.step(frame["trial"], frame["best_so_far"], where="post", color=DARK,
-                       linewidth=1.6, label="best so far")  # fmt: skip
-    ax.set(xlabel="trial", ylabel=OBJECTIVE)
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    return finish(figure, entries)
+    return _tuning(rows(tables, "tuning"), ["trial"], (6.0, 2.2))
 
 
 def tuning_rates(tables: Tables) -> Figure:
     """Objective of every trial against each learning rate, on a logarithmic axis."""
     frame = rows(tables, "tuning")
-    names = [
-        str(c) for c in frame if c not in ("trial", "objective", "best_so_far", "n", "diverged")
-    ]
-    figure, axes = grid(len(names), 3, (2.6, 2.1), sharey=True)
+    others = ("trial", "objective", "best_so_far", "n", "diverged")
+    return _tuning(frame, [str(column) for column in frame if column not in others], (2.6, 2.1))
+
+
+def _tuning(frame: pd.DataFrame, columns: list[str], size: tuple[float, float]) -> Figure:
+    """Trials as points, the best circled, those with a diverged run as crosses at the foot."""
+    n = "n=" + " to ".join(map(str, sorted({frame["n"].min(), frame["n"].max()})))
+    figure, axes = grid(len(columns), 3, size, sharey=True)
     best = frame.sort_values("objective", ascending=False).iloc[0]  # NaN last
-    for ax, rate in zip(axes, names, strict=True):
-        entries = _trials(ax, frame, frame[rate])
-        entries += ax.plot([best[rate]], [best["objective"]], "o", markersize=10, color=DARK,
-                           fillstyle="none", label=f"best (trial {best['trial']:g})")  # fmt: skip
-        ax.set(xscale="log", xlabel=f"{rate} (logit per step)")
-    axes[0].set_ylabel(OBJECTIVE)
+    circle: dict[str, Any] = {"markersize": 10, "color": DARK, "fillstyle": "none"}
+    for ax, column in zip(axes, columns, strict=True):
+        x, entries = frame[column], []
+        entries += ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5,
+                           label=f"one trial (mean of {n})")  # fmt: skip
+        failed = x[frame["objective"].isna()]
+        if len(failed):
+            foot = ax.get_xaxis_transform()
+            entries += ax.plot(failed, 0 * failed + 0.03, "x", color=WARNING, markersize=5,
+                               label="a run diverged", transform=foot, clip_on=False)  # fmt: skip
+        if column == "trial":
+            entries += ax.step(x, frame["best_so_far"], color=DARK, linewidth=1.6, where="post",
+                               label="best so far")  # fmt: skip
+            ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            ax.set_xlabel(column)
+        else:
+            entries += ax.plot([best[column]], [best["objective"]], "o", **circle,
+                               label=f"best (trial {best['trial']:g})")  # fmt: skip
+            ax.set(xscale="log", xlabel=f"{column} (logit per step)")
+    axes[0].set_ylabel("mean derived accuracy (0..1)")
     return finish(figure, entries)
-
-
-def _trials(ax: Axes, frame: pd.DataFrame, x: pd.Series) -> list[Any]:
-    """Trials as points, those with a diverged run as crosses at the foot."""
-    n = sorted(set(frame["n"]))
-    text = f"one trial (mean of n={n[0]}{f' to {n[-1]}' if len(n) > 1 else ''})"
-    found = ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5, label=text)
-    failed = x[frame["objective"].isna()]
-    if len(failed):
-        foot = ax.get_xaxis_transform()
-        found += ax.plot(failed, 0 * failed + 0.03, "x", color=WARNING, markersize=5,
-                         label="a run diverged", transform=foot, clip_on=False)  # fmt: skip
-    return found

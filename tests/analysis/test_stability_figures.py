@@ -130,8 +130,8 @@ def test_accuracies_intervals_end_at_what_is_possible(tables: dict[str, pd.DataF
     assert clipped("benchmark_test", [-3, 50, 103]).tolist() == [0, 50, 100]
     assert clipped("operation_agreement", [-3, 1.2]).tolist() == [-3, 1]
     figure = figures.draw(tables, "accuracy_stability")
-    bars = [s for c in figure.axes[0].containers for b in c[2] for s in b.get_segments()]
-    ends = np.array([s[:, 1] for s in bars if s[0, 0] == s[1, 0]])
+    upright = [x.get_ydata() for x in figure.axes[0].lines if len(set(x.get_xdata())) == 1]
+    ends = np.array([y for y in upright if len(y) == 2])
     assert ends.min() == pytest.approx(0)
     assert ends.max() == pytest.approx(1)
 
@@ -225,8 +225,9 @@ def test_accuracy_against_stability(tables: Tables) -> None:
         "operation agreement (Fleiss' kappa)", "dependence transfer",
     ]  # fmt: skip
     values = tables["stability"].set_index(["setting", "quantity"])["estimate"]
-    (bar,) = [c for c in figure.axes[0].containers if c.get_label() == "transition"]
-    assert bar[0].get_xdata().tolist() == [values["transition", "operation_agreement"]]
-    assert bar[0].get_ydata().tolist() == [values["transition", "derived_accuracy"]]
+    *_, mark = [line for line in figure.axes[0].lines if line.get_label() == "transition"]
+    assert mark.get_xydata().tolist() == [
+        [values["transition", q] for q in ("operation_agreement", "derived_accuracy")]
+    ]
     assert len(points(figure.axes[0])) == 12
     assert points(figure.axes[0])["hollow"].sum() == 3
