@@ -26,10 +26,9 @@ __all__ = ["FIGURES", "STYLES", "Definition", "Tables", "draw", "known_style", "
 
 
 class Definition(NamedTuple):
-    """One figure: what draws it, the tables it is drawn from, and without which rows it is not.
+    """One figure: what draws it, its tables, the first being the one that it shows.
 
-    tables: the first is the one it shows; known: columns that a row of it must have a value in;
-    where: what a row must have in other columns.
+    known: columns that a row of that must have a value in; where: what it must have in others.
     """
 
     draw: Callable[..., Figure]

@@ -24,7 +24,7 @@ Point = NDArray[np.float64]
 
 _BENDS = (0.0, 0.12, -0.12, 0.25, -0.25, 0.38, -0.38, 0.5, -0.5)
 _LABEL_AT = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)
-_RADIUS = 0.24  # of a node, in data units, of which an inch has about one
+RADIUS = 0.24  # of a node, in data units, of which an inch has about one
 
 
 class _Route(NamedTuple):
@@ -139,18 +139,22 @@ def _route(edge: Edge, bend: float, at: float, places: list[Point]) -> _Route:
 
 def _crowding(route: _Route, placed: list[_Route], places: list[Point]) -> float:
     """How bad a route is: label on label, label or line on a node, lines on each other."""
+    ends = (route.edge.source, route.edge.target)
     cost = abs(route.bend) + 0.3 * float(np.linalg.norm(route.label - route.points[12]))
     for node, place in enumerate(places):
-        if node not in (route.edge.source, route.edge.target):
-            cost += 30 * float(np.linalg.norm(route.points - place, axis=1).min() < 0.4)
-        cost += 30 * float((np.abs(route.label - place) < route.half + _RADIUS).all())
+        near = np.linalg.norm(route.points - place, axis=1).min() < 0.4
+        cost += 30 * (near and node not in ends) + 30 * _in(route.label, place, route.half + RADIUS)
     for other in placed:
-        cost += 50 * float((np.abs(route.label - other.label) < route.half + other.half).all())
-        on_line = (np.abs(other.points - route.label) < route.half).all(axis=1).any()
-        under = (np.abs(route.points - other.label) < other.half).all(axis=1).any()
-        cost += 4 * float(on_line) + 4 * float(under)
+        cost += 50 * _in(route.label, other.label, route.half + other.half)
+        cost += 4 * _in(other.points, route.label, route.half)
+        cost += 4 * _in(route.points, other.label, other.half)
         gaps = np.linalg.norm(route.points[4:-4, None] - other.points[None, 4:-4], axis=2)
         # Touching once is a crossing, touching often is one line on another.
         touching = gaps.min(axis=1) < 0.12
         cost += 1.5 * float(touching.any()) + 6 * float(touching.mean())
     return cost
+
+
+def _in(points: Point, centre: Point, half: Point) -> bool:
+    """Whether any of the points is in a box."""
+    return bool((np.abs(points - centre) < half).all(axis=-1).any())

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import palette
 from analysis.figures.layout import entry, finish, grid, letters, scale
-from analysis.figures.study import Study, Tables, cells_of, clipped, label, rows, said, span
+from analysis.figures.study import Study, Tables, clipped, label, rows, said, span
 from analysis.quantities import label_of
 
 ACCURACIES = {"train_accuracy": ":", "valid_accuracy": "-", "derived_accuracy": "--"}
@@ -25,9 +25,7 @@ LOSSES = {"train_loss": ":", "valid_loss": "-"}
 DYNAMICS = ("architecture_entropy", "architecture_displacement", "transition_displacement",
             "dependence_strength")  # fmt: skip
 
-MOST_BANDS = 6
-"""Lines of one panel that have their bands; more bands hide each other."""
-
+MOST_BANDS = 6  # of lines of one panel; more bands hide each other
 MOST_LADDERS = 6
 STEPS = {"d_start": "start", "d_columns": "columns", "d_full": "full"}
 BANDS = "bands: 95% intervals over seeds"
@@ -85,11 +83,9 @@ def _by_setting(tables: Tables, dashes: Mapping[str, str], what: str) -> Figure:
         lambda row: {"color": study.looks[row.setting]["color"], "linestyle": dashes[row.quantity]},
         high=1.6, what=what,
     )  # fmt: skip
-    entries = [
-        entry(label_of(quantity, False), color=palette.GREY, linestyle=dash)
-        for quantity, dash in dashes.items()
-        if quantity in set(frame["quantity"])
-    ]
+    drawn = [q for q in dashes if q in set(frame["quantity"])]
+    grey = {"color": palette.GREY}
+    entries = [entry(label_of(q, False), linestyle=dashes[q], **grey) for q in drawn]
     return finish(figure, entries, said(remark, BANDS))
 
 
@@ -107,7 +103,7 @@ def _together(tables: Tables, frame: pd.DataFrame) -> Figure:
     """A panel for each quantity, a line for each setting and cell kind."""
     study = Study(tables)
     shown, frame, remark = study.shown(frame)
-    cells = cells_of(frame)
+    cells = sorted(frame["cell"].unique())
     dashes = dict(zip(cells, ("-", "--", "-."), strict=False))
     band = len(shown) * len(cells) <= MOST_BANDS
     figure = _panels(
@@ -142,20 +138,14 @@ def operations(tables: Tables, setting: str, cell: str) -> Figure:
                          high=frame["mean"] + frame["sd"], null_mean=np.nan)  # fmt: skip
     edge = frame["source"].astype(str) + "→" + frame["target"].astype(str)
     frame = frame.assign(edge=edge).sort_values(["target", "source"], kind="stable")
-    titles = {
-        row.edge: f"{'inner' if row.inner else 'outer'} edge {row.edge}"
-        for row in frame.drop_duplicates("edge").itertuples()
-    }
-    looks = {
-        o: {"color": palette.operation_colour(o), "linestyle": palette.operation_style(o)}
-        for o in frame["operation"].unique()
-    }
+    inner = frame.drop_duplicates("edge").set_index("edge")["inner"]
+    titles = {e: f"{'inner' if inner[e] else 'outer'} edge {e}" for e in inner.index}
+    looks = {o: palette.operation_line(o) for o in frame["operation"].unique()}
     figure = _panels(frame, "edge", titles, ["operation"], lambda row: looks[row.operation],
                      high=1.4, what="probability (0..1)", limits=(-0.02, 1.02))  # fmt: skip
     entries = [entry(palette.operation_name(o), **look) for o, look in looks.items()]
-    seeds = f"n={int(frame['n'].max())}"
-    remark = f"{setting} · {cell} cell · {seeds} · bands: one standard deviation over seeds"
-    return finish(figure, entries, remark)
+    n, what = int(frame["n"].max()), "bands: one standard deviation over seeds"
+    return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {what}")
 
 
 def ladder(tables: Tables) -> Figure:
@@ -168,8 +158,8 @@ def ladder(tables: Tables) -> Figure:
     if (frame["cell"] == "pooled").any():
         frame = frame[frame["cell"] == "pooled"]
     collapsed = set(rows(tables, "seed_values", "run_id", collapsed=True)["run_id"])
-    frame = frame.groupby(["setting", "run_id"], sort=False)[list(STEPS)].mean().dropna()
-    frame = frame.reset_index()
+    frame = frame.groupby(["setting", "run_id"], sort=False, as_index=False)[[*STEPS]].mean()
+    frame = frame.dropna()
     shown, frame, remark = study.shown(frame, MOST_LADDERS, study.primary(frame))
     figure, axes = grid(len(shown), 3, (1.55, 1.7), sharey=True)
     axes[0].set_ylim(0, 1.1 * frame[list(STEPS)].to_numpy().max())

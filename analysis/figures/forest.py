@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, GREY, WARNING
-from analysis.figures.study import Study, cells_of, clipped, label, span
+from analysis.figures.study import Study, clipped, label, span
 
 CELL_MARKERS = {"reduce": "s"}
 SEED, ESTIMATE, WITHOUT = "one seed", "estimate", "without the seeds that collapsed"
@@ -56,7 +56,7 @@ def panels_of(
     numbers of seeds. In the legend, note, mark and estimate say what the lines, the `null_mean`
     and the estimates are.
     """
-    names, kinds = forest.names, [c for c in cells_of(forest.estimates) if c != "all"]
+    names, kinds = forest.names, sorted(set(forest.estimates["cell"]) - {"all"})
     strip = 0.4 if len(names) <= 8 else 0.31 if len(names) <= 12 else 0.23
     twice = any("\n" in name for name in names.values())
     high = 0.1 + max(strip * (0.4 + 0.6 * max(1, len(kinds))), 0.31 * twice) * len(names)
@@ -82,7 +82,7 @@ def panels_of(
         if line is not None:
             dashes, color = ("-", DARK) if line == 0 else ("--", WARNING)
             ax.axvline(line, linewidth=1, zorder=1, color=color, linestyle=dashes)
-        cells = cells_of(e)
+        cells = sorted(e["cell"].unique())
         for k, cell in enumerate(cells):
             beyond |= _strip(ax, study, own.of("cell", cell), quantity, at, cell, (k, len(cells)))
         for row in at.keys() - set(e.dropna(subset="estimate")["row"]):

@@ -23,13 +23,9 @@ from analysis.figures.layout import entry, finish, grid, of_text
 from analysis.figures.palette import PALE, operation_name
 from analysis.figures.study import Study, Tables, rows
 
-ANNOTATED = 5
-"""Rows and columns up to which the numbers are written into the entries of a matrix."""
-
+ANNOTATED = 5  # rows and columns up to which numbers are written into the entries of a matrix
 SIGNIFICANT = 0.05
-MOST_LINKS = 4
-"""Links in the figure of the first screen."""
-
+MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
 GAP = 0.6  # of entries between mean and sd
@@ -52,6 +48,10 @@ class Link(NamedTuple):
     sd: np.ndarray
     start: np.ndarray
     weight: float
+
+    @property
+    def name(self) -> str:
+        return "{}→{} to {}→{}".format(*self.nodes)
 
 
 def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
@@ -95,7 +95,7 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
             ax, link, [link.mean, link.sd][: 1 + several], highest, (down, across), named
         )
         mark = marks.get(link.nodes, "")
-        ax.set_title(f"edge {_nodes(link)}\nw {link.weight:.2f} {mark}".rstrip())
+        ax.set_title(f"edge {link.name}\nw {link.weight:.2f} {mark}".rstrip())
     for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
         figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
                         ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
@@ -145,7 +145,7 @@ def matrices(tables: Tables) -> Figure:
         link, named = links[k], (row == 1, k == 0)
         (image,) = _maps(ax, link, [(link.start, link.mean)[row]], 1, (down, across), named)
         if row == 0:
-            ax.set_title(_nodes(link))
+            ax.set_title(link.name)
         if k == 0:
             ax.set_ylabel(("start", "end")[row], fontsize="medium")
     figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
@@ -153,10 +153,6 @@ def matrices(tables: Tables) -> Figure:
     which = f"the {len(links)} of {len(every)} links that moved most"
     which = which if len(every) > len(links) else "all links"
     return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
-
-
-def _nodes(link: Link) -> str:
-    return "{}→{} to {}→{}".format(*link.nodes)
 
 
 def _shape(links: Sequence[Link]) -> tuple[int, int, float]:

@@ -24,9 +24,7 @@ from matplotlib.lines import Line2D
 from analysis.errors import ResultsError
 from analysis.figures.palette import DARK, wrapped
 
-STYLES = {"paper": "paper", "slides": "talk"}
-"""Style to seaborn's context."""
-
+STYLES = {"paper": "paper", "slides": "talk"}  # style to seaborn's context
 _POINTS = 12 * 0.8 * 1.05  # of the text of seaborn's `paper` with our scale of fonts
 _LETTER = 0.068  # inches of a letter of small text in `paper`
 

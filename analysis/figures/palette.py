@@ -43,9 +43,10 @@ def operation_colour(operation: str) -> str:
     return OPERATIONS.get(operation, ("", spare))[1]
 
 
-def operation_style(operation: str) -> str:
-    """Line style: dashed for operations without parameters."""
-    return "--" if operation in PARAMETERLESS else "-"
+def operation_line(operation: str) -> dict[str, str]:
+    """Options of its line: dashed without parameters."""
+    dashes = "--" if operation in PARAMETERLESS else "-"
+    return {"color": operation_colour(operation), "linestyle": dashes}
 
 
 def operation_name(operation: str) -> str:

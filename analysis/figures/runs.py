@@ -19,10 +19,7 @@ from analysis.figures.palette import DARK, WARNING, operation_name
 from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, said, span
 
 MOST_FREQUENCIES = 6
-"""Settings in a figure of operation frequencies."""
-
-MOST_PROFILES = 4
-"""Profiles in one figure that have their bands; more bands hide each other."""
+MOST_PROFILES = 4  # that have their bands; more bands hide each other
 
 
 def genotype_counts(tables: Tables) -> Figure:
@@ -70,10 +67,10 @@ def similarity(tables: Tables) -> Figure:
     left.add_collection(LineCollection(branches, colors=DARK, linewidths=thin))
     # scipy's leaves are 10 apart, the first at 5
     left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
+    left.set_axis_off()
     colours = np.array([[to_rgb(study.looks[runs[k][0]]["color"])] for k in order])
     strip.imshow(colours, aspect="auto", extent=(0, 1, 10 * count, 0))
-    for beside in (left, strip):
-        beside.set_axis_off()
+    strip.set_axis_off()
     least = min(0.9, float(np.floor(10 * matrix.min()) / 10))
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="mako_r", vmin=least, vmax=1,
                       aspect="auto", extent=(0, 10 * count, 10 * count, 0))  # fmt: skip

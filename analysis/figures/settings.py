@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.forest import Forest, panels_of
@@ -17,10 +16,9 @@ from analysis.quantities import label_of
 TRANSFER = ("dependence_transfer", "column_transfer", "learned_effect", "flow_effect",
             "choice_transfer")  # fmt: skip
 CONTROLLED = ("dependence_transfer", "learned_dependence_stability", "dependence_stability")
+# Below these mean displacements a setting hardly moved.
 MOVED = {"architecture_displacement": 0.2, "transition_displacement": 0.02}
-"""Below these mean displacements a setting hardly moved."""
-
-PSEUDO = "points are jackknife pseudo-values, one a seed"
+PSEUDO = "points: one a seed, its jackknife pseudo-value (its own value where a run has one)"
 NEEDED = ("setting", "cell", "quantity", "estimate", "low", "high", "null_mean")
 
 
@@ -43,10 +41,7 @@ def _names(study: Study, shown: Sequence[str]) -> dict[str, str]:
     return {s: study.name(s, 32 if few else 44, 1 + few) for s in shown}
 
 
-def _only(frame: pd.DataFrame, names: dict[str, str]) -> Forest:
-    """Estimates without points."""
-    nothing = rows({}, "", "row", "panel", *NEEDED, "value", "collapsed")
-    return Forest(frame, nothing, nothing, names)
+NOTHING = rows({}, "", "row", "panel", *NEEDED, "value", "collapsed")
 
 
 def accuracy(tables: Tables) -> Figure:
@@ -98,8 +93,8 @@ def controls(tables: Tables) -> Figure:
     panels = [q for q in CONTROLLED if q in set(frame["quantity"])]
     labels = {q: wrapped(f"difference in {label(q)}", letters(2.4), 3) for q in panels}
     return panels_of(
-        study, _only(frame, names), panels, columns=3, wide=2.4, labels=labels, quantities=False,
-        lines=dict.fromkeys(panels, 0.0),
+        study, Forest(frame, NOTHING, NOTHING, names), panels, columns=3, wide=2.4,
+        labels=labels, quantities=False, lines=dict.fromkeys(panels, 0.0),
         remark=said(remark, "right of 0: more in the setting than in its control"),
     )  # fmt: skip
 
@@ -126,8 +121,9 @@ def seeds_needed(tables: Tables) -> Figure:
         q, goal, target = own[["quantity", "goal", "target"]].iloc[0]
         text = f"seeds for {what[goal].format(target, label_of(q, False))}"
         labels[str(panel)] = wrapped(text, letters(2.4), 3)
+    forest = Forest(frame, NOTHING, NOTHING, _names(study, shown))
     return panels_of(
-        study, _only(frame, _names(study, shown)), list(labels), columns=3, wide=2.4, log=True,
-        labels=labels, quantities=False, remark=remark, mark="the seeds there are",
+        study, forest, list(labels), columns=3, wide=2.4, log=True, labels=labels,
+        quantities=False, remark=remark, mark="the seeds there are",
         estimate="about so many seeds, with the range that these seeds leave",
     )  # fmt: skip

@@ -14,11 +14,9 @@ from analysis.figures.layout import entry
 from analysis.figures.palette import Look, looks, wrapped
 from analysis.quantities import DEFINITIONS, label_of
 
-Tables = Mapping[str, pd.DataFrame]
-"""What `report/tables` holds, by name."""
+Tables = Mapping[str, pd.DataFrame]  # what `report/tables` holds, by name
 
-MOST = 24
-"""Settings in one figure; the tables have all of them."""
+MOST = 24  # settings in one figure; the tables have all of them
 
 
 def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame:
@@ -76,11 +74,6 @@ class Study:
     def entries(self, settings: Sequence[str], **style: Any) -> list[Line2D]:
         """Entries of a legend, one a setting, as lines unless the style says otherwise."""
         return [entry(self.name(s), **{"linestyle": "-"} | self.looks[s] | style) for s in settings]
-
-
-def cells_of(frame: pd.DataFrame) -> list[str]:
-    """Distinct cell kinds; the alphabet has the normal cell before the reduction cell."""
-    return sorted(frame["cell"].unique())
 
 
 def label(quantity: str, width: int = 99) -> str:

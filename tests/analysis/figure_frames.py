@@ -18,8 +18,10 @@ MATRICES = ("dependence_stability", "learned_dependence_stability", "link_specif
 CELL = ("operation_agreement", "edge_agreement", "probability_divergence", *MATRICES)
 TRANSFER = ("dependence_transfer", "column_transfer", "learned_effect", "flow_effect",
             "choice_transfer")  # fmt: skip
-GENOTYPE = ("[('sep_conv_3x3', 0), ('skip_connect', 1), ('sep_conv_5x5', 0), ('max_pool_3x3', 2), "
-            "('dil_conv_3x3', 1), ('skip_connect', 3), ('sep_conv_3x3', 2), ('avg_pool_3x3', 4)]")  # fmt: skip
+_EDGES = (("sep_conv_3x3", 0), ("skip_connect", 1), ("sep_conv_5x5", 0), ("max_pool_3x3", 2),
+          ("dil_conv_3x3", 1), ("skip_connect", 3), ("sep_conv_3x3", 2),
+          ("avg_pool_3x3", 4))  # fmt: skip
+GENOTYPE = str(list(_EDGES))
 
 
 def nb201_code(rng: np.random.Generator) -> str:
