@@ -216,5 +216,7 @@ def _tuning(frame: pd.DataFrame, columns: list[str], size: tuple[float, float]) 
             entries += ax.plot([best[column]], [best["objective"]], "o", **circle,
                                label=f"best (trial {best['trial']:g})")  # fmt: skip
             ax.set(xscale="log", xlabel=f"{column} (logit per step)")
+            ax.set_xlim(x.min() / 3.2, x.max() * 3.2)  # so that a power of ten is in sight
+            ax.minorticks_off()
     axes[0].set_ylabel("mean derived accuracy (0..1)")
     return finish(figure, entries)
