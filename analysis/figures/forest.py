@@ -85,7 +85,8 @@ def panels_of(
         cells = sorted(e["cell"].unique())
         for k, cell in enumerate(cells):
             beyond |= _strip(ax, study, own.of("cell", cell), quantity, at, cell, (k, len(cells)))
-        for row in at.keys() - set(e.dropna(subset="estimate")["row"]):
+        known = set(e.dropna(subset="estimate")["row"])
+        for row in (row for row in at if row not in known):
             ax.text(0.5, at[row], "n/a", transform=ax.get_yaxis_transform(), ha="center",
                     va="center", color=GREY, fontsize="small")  # fmt: skip
         ax.set_xlabel(labels[panel] if labels else label(panel, letters(wide)))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import dendrogram, linkage
@@ -30,12 +30,12 @@ def genotype_counts(tables: Tables) -> Figure:
     most = 1
     for row, setting in enumerate(shown):
         counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
-        bars = ax.barh(row, counts, left=np.cumsum(counts) - counts, height=0.6,
-                       color=study.looks[setting]["color"], edgecolor="white")  # fmt: skip
-        for bar, count in zip(bars, counts, strict=True):
-            bar.set_alpha(1.0 if count > 1 else 0.4)
-        ax.bar_label(bars, [str(c) if c > 1 else "" for c in counts], label_type="center",
-                     color="white", fontsize="small")  # fmt: skip
+        ends, colour = np.cumsum(counts), study.looks[setting]["color"]
+        shades = [to_rgba(colour, 1 if count > 1 else 0.4) for count in counts]
+        ax.barh(row, counts, left=ends - counts, height=0.6, color=shades, edgecolor="white")
+        for count, end in zip(counts[counts > 1], ends[counts > 1], strict=True):
+            ax.text(end - count / 2, row, str(count), color="white", ha="center", va="center",
+                    fontsize="small")  # fmt: skip
         ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", va="center",
                 fontsize="small")  # fmt: skip
         most = max(most, counts.sum())
@@ -216,5 +216,7 @@ def _tuning(frame: pd.DataFrame, columns: list[str], size: tuple[float, float]) 
             entries += ax.plot([best[column]], [best["objective"]], "o", **circle,
                                label=f"best (trial {best['trial']:g})")  # fmt: skip
             ax.set(xscale="log", xlabel=f"{column} (logit per step)")
+            ax.set_xlim(x.min() / 3.2, x.max() * 3.2)  # so that a power of ten is in sight
+            ax.minorticks_off()
     axes[0].set_ylabel("mean derived accuracy (0..1)")
     return finish(figure, entries)

@@ -25,7 +25,7 @@ def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame
     A missing table is an empty one. columns: those that must be there; missing ones are NaN.
     """
     frame = tables.get(name, pd.DataFrame())
-    needed = [c for c in {*columns, *where} if c not in frame.columns]
+    needed = [c for c in dict.fromkeys([*columns, *where]) if c not in frame.columns]
     frame = frame.reindex(columns=[*frame.columns, *needed]) if needed else frame
     for column, value in where.items():
         values = [value] if isinstance(value, str | int | bool) else list(value)
