@@ -9,11 +9,10 @@ LEAST_SEEDS seeds there is none.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.statistics.inference import Statistic, components, standard_error
@@ -21,6 +20,7 @@ from analysis.statistics.metrics import Array, t_quantile
 
 LEAST_SEEDS = 6
 MOST_SEEDS = 200
+SEEDS = np.arange(3, MOST_SEEDS + 1)
 
 Needed = tuple[int | None, int | None, int | None]
 """Seeds that a goal takes: low, best, high; None: more than MOST_SEEDS."""
@@ -43,8 +43,8 @@ def factors(n: int) -> tuple[float, float, float]:
 
 def for_width(statistic: Statistic, width: float) -> Needed:
     """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
-    each = factors(statistic.n)
-    return _three(lambda m, k: float(projected_width(statistic, m, each[k])) <= width)
+    widths = [projected_width(statistic, SEEDS, factor) for factor in factors(statistic.n)]
+    return _fewest([w <= width for w in widths])
 
 
 def for_difference(
@@ -58,18 +58,16 @@ def for_difference(
     effect = abs(statistic.estimate if difference is None else difference)
     noise = standard_error(statistic) * statistic.n**0.5
     each = [effect / (noise * factor**0.5) for factor in factors(statistic.n)]
+    bound = t_quantile(SEEDS - 1)
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
-    return _three(
-        lambda m, k: special.nctdtr(m - 1, each[k] * m**0.5, t_quantile(m - 1)) <= 1 - power
-    )
+    missed = [special.nctdtr(SEEDS - 1, e * SEEDS**0.5, bound) for e in each]
+    return _fewest([m <= 1 - power for m in missed])
 
 
-def _three(enough: Callable[[int, int], bool]) -> Needed:
-    found = []
-    for k in range(3):
-        m = 3 + bisect_left(range(3, MOST_SEEDS + 1), True, key=lambda m: enough(m, k))
-        found.append(m if m <= MOST_SEEDS else None)
-    return found[0], found[1], found[2]
+def _fewest(enough: Sequence[NDArray[np.bool_]]) -> Needed:
+    """The first of `SEEDS` that is enough, of low, best and high each."""
+    low, best, high = (int(SEEDS[e.argmax()]) if e.any() else None for e in enough)
+    return low, best, high
 
 
 def split_half(matrices: Sequence[ArrayLike], splits: int = 64) -> tuple[Array, Array]:
