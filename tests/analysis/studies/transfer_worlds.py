@@ -54,8 +54,8 @@ class World:
 
     @property
     def learns(self) -> bool:
-        """Whether seeds have anything in common, but perhaps for rows."""
-        return bool(self.columns or self.weaker or self.visited)
+        """Whether seeds learn anything in common."""
+        return bool(self.columns or self.weaker or self.visited or self.rows)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -175,8 +175,8 @@ class Outcome:
 def outcome(world: World, n: int, studies: int, draws: int = 199) -> Outcome:
     """Run `studies` studies, a third of them with each of three truths.
 
-    Coverage is of 0 where no rows were planted (of column_transfer: where there is nothing but
-    rows), else of the truth's ratio of expectations at this n.
+    Coverage is of 0 where no rows were planted (of column_transfer: where nothing was learned),
+    else of the truth's ratio of expectations at this n.
     """
     found = [
         transfer(draw(world, n, np.random.default_rng([n, i]), i % TRUTHS), draws, i)
