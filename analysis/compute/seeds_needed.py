@@ -9,8 +9,7 @@ LEAST_SEEDS seeds there is none. Also here: the split-half reliability of mean m
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from analysis.statistics.seeds import Statistic
 LEAST_SEEDS = 6
 MOST_SEEDS = 200
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
+_MANY = np.arange(3, MOST_SEEDS + 1)
 LADDER = (6, 8, 12, 20, 32, 50, 80, 128, MOST_SEEDS)
 
 TARGETS: Mapping[str, tuple[float, ...]] = {
@@ -92,8 +92,8 @@ def factors(n: int) -> tuple[float, float, float]:
 
 def for_width(statistic: Statistic, width: float) -> tuple[int | None, int | None, int | None]:
     """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
-    each = factors(statistic.n)
-    return _three(lambda m, k: float(projected_width(statistic, m, each[k])) <= width)
+    each = [projected_width(statistic, _MANY, factor) <= width for factor in factors(statistic.n)]
+    return _first(each[0]), _first(each[1]), _first(each[2])
 
 
 def for_difference(
@@ -106,19 +106,19 @@ def for_difference(
     """
     effect = abs(statistic.estimate if difference is None else difference)
     noise = standard_error(statistic) * statistic.n**0.5
-    each = [effect / (noise * factor**0.5) for factor in factors(statistic.n)]
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
-    return _three(
-        lambda m, k: special.nctdtr(m - 1, each[k] * m**0.5, t_quantile(m - 1)) <= 1 - power
-    )
+    each = [
+        special.nctdtr(
+            _MANY - 1, effect / (noise * factor**0.5) * _MANY**0.5, t_quantile(_MANY - 1)
+        )
+        <= 1 - power
+        for factor in factors(statistic.n)
+    ]
+    return _first(each[0]), _first(each[1]), _first(each[2])
 
 
-def _three(enough: Callable[[int, int], bool]) -> tuple[int | None, int | None, int | None]:
-    found = []
-    for k in range(3):
-        m = 3 + bisect_left(range(3, MOST_SEEDS + 1), True, key=lambda m: enough(m, k))
-        found.append(m if m <= MOST_SEEDS else None)
-    return found[0], found[1], found[2]
+def _first(enough: NDArray[np.bool_]) -> int | None:
+    return int(_MANY[enough][0]) if enough.any() else None
 
 
 def needed(item: SettingStability) -> tuple[Needed, ...]:

@@ -82,8 +82,7 @@ def ragged_page(ragged_out: Path) -> Page:
 def test_every_image_is_an_embedded_png_with_a_description(nb201_page: Page) -> None:
     images = nb201_page.all("img")
     # Of the study: 6 of movement, accuracy and genotypes, 8 of stability (that of seeds needed
-    # takes six seeds). Of settings: cells and
-    # edges, matrices.
+    # takes six seeds). Of settings: cells and edges, matrices.
     assert len(images) == 6 + 8 + 3 * 2 + 2
     for image in images:
         head, data = str(image["src"]).split(",", 1)
