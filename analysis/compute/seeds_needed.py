@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.compute.stability import SettingStability
-from analysis.statistics.inference import NAN, Quantity, components, standard_error
+from analysis.statistics.inference import NAN, Quantity, components
 from analysis.statistics.metrics import Array, t_quantile
 from analysis.statistics.seeds import Statistic
 
@@ -75,13 +75,17 @@ class Needed(NamedTuple):
     note: str = ""
 
 
-def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
-    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+def projected_error(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Standard error expected with m seeds, at `factor` times the variance."""
     of_seed, of_pair = components(statistic)
     m = np.asarray(m, dtype=float)
     variance = 4 * factor * (of_seed + of_pair / np.maximum(m - 2, 1)) / m
-    one_step = statistic.step * statistic.n / m
-    return 2 * t_quantile(m - 1) * np.maximum(np.sqrt(variance), one_step)
+    return np.maximum(np.sqrt(variance), statistic.step * statistic.n / m)
+
+
+def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+    return 2 * t_quantile(np.asarray(m) - 1) * projected_error(statistic, m, factor)
 
 
 def factors(n: int) -> tuple[float, float, float]:
@@ -105,12 +109,10 @@ def for_difference(
     was; the range is of the noise alone, not of what the true difference may be.
     """
     effect = abs(statistic.estimate if difference is None else difference)
-    noise = standard_error(statistic) * statistic.n**0.5
+    critical = t_quantile(_MANY - 1)
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
     each = [
-        special.nctdtr(
-            _MANY - 1, effect / (noise * factor**0.5) * _MANY**0.5, t_quantile(_MANY - 1)
-        )
+        special.nctdtr(_MANY - 1, effect / projected_error(statistic, _MANY, factor), critical)
         <= 1 - power
         for factor in factors(statistic.n)
     ]
