@@ -165,6 +165,8 @@ def permutation_test(
     pairs follows from the sum over seeds of sqrt(p), so that a permutation costs n and not n^2.
     A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where `draws` is 0.
     """
+    if not draws:
+        return PermutationTest(np.nan, np.full(sum(len(np.ravel(w)) for _, w in samples), np.nan))
     rng = np.random.default_rng(seed)
     total, of_groups = np.zeros(draws + 1), [np.zeros(0)]
     for x, weights in samples:
@@ -211,8 +213,6 @@ def _orders(labels: int) -> NDArray[np.int64]:
 
 def _p_value(alike: NDArray[np.float64]) -> Array:
     """(1 + draws, G), the observed one first, to p-values (G,)."""
-    if len(alike) < 2:
-        return np.full(alike.shape[1], np.nan)
     # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
     slack = 3e-6 * np.abs(alike[0]) + 1e-12
     return (alike >= alike[0] - slack).sum(axis=0) / len(alike)

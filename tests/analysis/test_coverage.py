@@ -26,27 +26,30 @@ def room(share: float, studies: int) -> float:
     return 4 * (share * (1 - share) / studies) ** 0.5
 
 
-def check(
-    found: dict[str, coverage.Covered], n: int, studies: int, known: dict[str, float]
-) -> None:
+TOO_WIDE = ("two modes", "nothing")
+"""Where intervals may cover more often than 98%, as docs/coverage.md says."""
+
+
+def check(found: dict[str, coverage.Covered], n: int, studies: int, world: str = "") -> None:
     for name, c in found.items():
         low, high = coverage.goal(name, n)
-        low = min(low, known.get(name, 1.0))
+        if n < 5 or (world == "two modes" and name == "accuracy_iqm"):
+            continue  # no goal; half of two modes lies on a cliff: no mean is trimmed there
         assert c.inside >= low - room(low, studies), name
-        if high < 1 and name not in known:
+        if high < 1 and world not in TOO_WIDE:
             assert c.inside <= high + room(high, studies), name
 
 
 @pytest.mark.parametrize("n", [5, 10])
 @pytest.mark.parametrize("world", ["normal", "near 1"])
 def test_intervals_cover(world: str, n: int) -> None:
-    check(coverage.of_world(world, n, SHORT), n, SHORT, {})
+    check(coverage.of_world(world, n, SHORT), n, SHORT)
 
 
 @pytest.mark.parametrize("pair", ["twice as noisy"])
 def test_differences_of_unlike_settings_cover(pair: str) -> None:
     names = ("operation_agreement", "probability_divergence", "dependence_stability")
-    check(coverage.of_difference(pair, 10, SHORT, names), 10, SHORT, {})
+    check(coverage.of_difference(pair, 10, SHORT, names), 10, SHORT)
 
 
 def test_no_interval_is_empty_or_without_width() -> None:
@@ -57,24 +60,20 @@ def test_no_interval_is_empty_or_without_width() -> None:
             assert c.width > 0, name
 
 
-KNOWN: dict[str, dict[str, float]] = {}
-"""What is below or above the goal, as docs/coverage.md says."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("n", coverage.SEEDS)
+@pytest.mark.parametrize("n", [5, 10, 20])
 @pytest.mark.parametrize("world", [w for w in coverage.WORLDS if w != "outliers"])
 def test_intervals_cover_at_length(world: str, n: int) -> None:
     if world == "two modes" and n < 10:
         pytest.skip("fewer than ten seeds are not asked to know two modes")
-    check(coverage.of_world(world, n, LONG), n, LONG, KNOWN.get(world, {}))
+    check(coverage.of_world(world, n, LONG), n, LONG, world)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", coverage.SEEDS)
+@pytest.mark.parametrize("n", [5, 10, 20])
 @pytest.mark.parametrize("pair", coverage.PAIRED)
 def test_differences_cover_at_length(pair: str, n: int) -> None:
-    check(coverage.of_difference(pair, n, LONG), n, LONG, KNOWN.get(pair, {}))
+    check(coverage.of_difference(pair, n, LONG), n, LONG)
 
 
 @pytest.mark.parametrize("n", [10, 20])
