@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from analysis.compute.transfer import LEAST_SEEDS, quantity_of
 from analysis.data.genotypes import function_of, parse
 from analysis.statistics import agreement, matrices
-from analysis.statistics.quantities import missing
+from analysis.statistics.inference import missing
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell

@@ -21,10 +21,9 @@ from analysis.quantities import of_cells
 from analysis.statistics import matrices
 from analysis.statistics.agreement import chosen_operations
 from analysis.statistics.divergence import DRAWS
-from analysis.statistics.inference import Quantity
+from analysis.statistics.inference import Quantity, missing
 from analysis.statistics.matrices import LinkStability
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import missing
 from analysis.statistics.transfer import Transfer, transfer
 
 TRANSITION_MOVED = 0.02

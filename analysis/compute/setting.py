@@ -19,9 +19,8 @@ from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
-from analysis.statistics.inference import Quantity
+from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import missing, of_rate, of_runs, of_runs_iqm
 
 Tables = dict[str, pd.DataFrame]
 Seeds = list[tuple[int, ...]]
@@ -133,8 +132,8 @@ def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str]
         of, values = DEFINITIONS[name], runs[name].to_numpy(float)
         found[name] = of_runs(values, limits=of.limits, unit=float(of.unit == "edges"))
     for name in WITH_IQM:
-        found[f"{name}_iqm"] = of_runs_iqm(runs[name].to_numpy(float), DEFINITIONS[name].limits)
-    found["collapse_rate"] = of_rate(_collapsed(runs))
+        found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
+    found["collapse_rate"] = rate(_collapsed(runs))
     found["settling_epoch"] = (
         missing("the epochs between were not read", len(runs))
         if settling is None

@@ -17,7 +17,7 @@ from analysis.compute.cell import TRANSITION_MOVED
 from analysis.data import genotypes
 from analysis.data.samples import SEEDS, seed_label
 from analysis.quantities import SUMMARISED
-from analysis.statistics.quantities import of_rate, of_runs, of_runs_iqm
+from analysis.statistics.inference import interquartile, of_runs, rate
 
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved."""
@@ -70,7 +70,7 @@ def settings_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     first, good = group.iloc[0], group[group["status"] != "diverged"]
     parsed = [genotypes.parse(text) for text in good["genotype"]]
-    collapsed = of_rate([genotypes.is_collapsed(g) for g in parsed])
+    collapsed = rate([genotypes.is_collapsed(g) for g in parsed])
     trainable = None if pd.isna(first["trainable"]) else bool(first["trainable"])
     row: dict[str, Any] = {"setting": setting, "model": first["model"], "trainable": trainable}
     row |= {name: first[name] for name in CHARACTERISTICS}
@@ -86,7 +86,7 @@ def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
         q = of_runs(values)
         row |= {f"{name}_mean": q.estimate, f"{name}_low": q.low, f"{name}_high": q.high}
         row |= {f"{name}_sd": pd.Series(values).std(), f"{name}_n": q.n}
-        row[f"{name}_iqm"] = of_runs_iqm(values).estimate
+        row[f"{name}_iqm"] = interquartile(values).estimate
     for status in ("diverged", "stopped_early"):
         labels = group.loc[group["status"] == status, list(SEEDS)].itertuples(index=False)
         row[f"{status}_runs"] = ", ".join(map(seed_label, labels))

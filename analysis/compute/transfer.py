@@ -13,9 +13,8 @@ from analysis.data.benchmark import Accuracies
 from analysis.data.samples import SEEDS, seed_label
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
-from analysis.statistics.inference import Quantity, interval
+from analysis.statistics.inference import Quantity, interval, missing
 from analysis.statistics.predicted_flows import FORMS
-from analysis.statistics.quantities import missing
 from analysis.statistics.seeds import Ratio, Values
 from analysis.statistics.transfer import Transfer
 
@@ -53,6 +52,7 @@ def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
         ),
         0.0 if pd.isna(weight) else float(weight),
         cell.never_kept,
+        cell.runs["init"].iloc[0] == "random",
     )  # fmt: skip
     return found if own or cell.model != "placebo" else found.uniform()
 
@@ -61,9 +61,10 @@ def share_of(found: Transfer, name: str) -> Quantity:
     """`dependence_transfer` or `column_transfer` with its interval, for a study of this n."""
     if found.note:
         return missing(found.note, found.n)
-    x, low, high, n = found.interval(name)
-    p_value = found.p_value if name == "dependence_transfer" else np.nan
-    q = Quantity(x, low, min(high, 1.0), n, 0.0, p_value, "", Ratio(*found.parts(name)))
+    q = found.interval(name)
+    q = replace(q, high=min(q.high, 1.0), null_mean=0.0, statistic=Ratio(*found.parts(name)))
+    if name == "dependence_transfer":
+        q = replace(q, p_value=found.p_value)
     return from_least(q, LEAST_SEEDS)
 
 

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics.divergence import DRAWS, cross_divergences, permutation_test
-from analysis.statistics.inference import Agreement
+from analysis.statistics.inference import Agreement, Quantity, missing, of_setting
 from analysis.statistics.metrics import Array
-from analysis.statistics.quantities import Quantity, missing, of_setting
 
 TIE = 1e-6
 """Two best operations closer than this are tied (design, section 5)."""

@@ -18,13 +18,11 @@ replication is the seed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.statistics import metrics
 from analysis.statistics.metrics import Array, t_quantile
 from analysis.statistics.seeds import NAN, Agreement, Paired, Statistic, Values
 
@@ -36,20 +34,6 @@ SMALL_N = (
     "tell."
 )
 """To be shown beside small n."""
-
-
-class Interval(NamedTuple):
-    """An estimate with its 95% interval (NaN where too few seeds leave none) over n seeds."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def width(self) -> float:
-        """high - low."""
-        return self.high - self.low
 
 
 @dataclass(frozen=True)
@@ -81,20 +65,10 @@ class Quantity:
         """Whether there is an estimate."""
         return bool(np.isfinite(self.estimate))
 
-    @property
-    def interval(self) -> Interval:
-        """Estimate, low, high and n alone."""
-        return Interval(self.estimate, self.low, self.high, self.n)
 
-    @property
-    def agreement(self) -> Agreement | None:
-        """The statistic, if it is an agreement."""
-        return self.statistic if isinstance(self.statistic, Agreement) else None
-
-    @property
-    def values(self) -> Array | None:
-        """The values per seed, if the number is their mean."""
-        return self.statistic.values if isinstance(self.statistic, Values) else None
+def missing(note: str, n: int = 0) -> Quantity:
+    """A quantity that cannot be had, and why."""
+    return Quantity(NAN, NAN, NAN, n, note=note)
 
 
 def interval(
@@ -121,6 +95,36 @@ def interval(
         bounds = of.pseudo_values().mean() + quantile * error * np.array([-1.0, 1.0])
     low, high = np.clip(np.sort(bounds), *limits).tolist()
     return Quantity(of.estimate, low, high, of.n, note=note, statistic=statistic)
+
+
+def of_setting(
+    agreement: Agreement,
+    null_mean: float = NAN,
+    p_value: float = NAN,
+    note: str = "",
+    least: float | None = None,
+) -> Quantity:
+    """A quantity of a whole setting, at most 1. least: 0 of a mean divergence, else -1.
+
+    The truth of an agreement beyond chance is not below 0 where seeds are drawn independently;
+    that of few seeds may be.
+    """
+    bound = (0.0 if agreement.chance is None else -1.0) if least is None else least
+    found = interval(agreement, (bound, 1.0), note)
+    return replace(found, null_mean=null_mean, p_value=p_value)
+
+
+def of_runs(
+    values: ArrayLike,
+    note: str = "",
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    unit: float = 0.0,
+) -> Quantity:
+    """The mean over seeds of a quantity of single runs; values not finite are left out.
+
+    unit: 1 where it counts something: the least by which two seeds can differ.
+    """
+    return interval(Values(np.asarray(values, dtype=float), unit), limits, note)
 
 
 def standard_error(statistic: Statistic) -> float:
@@ -183,8 +187,12 @@ def rate(happened: ArrayLike) -> Quantity:
     at n = 10.
     """
     x = np.asarray(happened, dtype=bool)
-    found = metrics.proportion(int(x.sum()), x.size)
-    return Quantity(found.rate, found.low, found.high, x.size, statistic=Values(x.astype(float)))
+    n, k = x.size, int(x.sum())
+    if not n:
+        return missing("no seed")
+    low = float(special.betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    return Quantity(k / n, low, high, n, statistic=Values(x.astype(float)))
 
 
 def interquartile(values: ArrayLike, limits: tuple[float, float] = (-np.inf, np.inf)) -> Quantity:
@@ -232,44 +240,3 @@ def holm(p_values: ArrayLike) -> Array:
     raised = p[order] * np.arange(known.size, 0, -1)
     out[order] = np.minimum(1.0, np.maximum.accumulate(raised))
     return out
-
-
-# Names of before, for what still uses them.
-
-
-class Difference(NamedTuple):
-    """A paired difference over n seeds with its 95% interval and two-sided p-value."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-
-
-def jackknife(quantity: Agreement) -> Interval:
-    """`interval` of an agreement, as an Interval."""
-    return interval(quantity, (0.0 if quantity.chance is None else -1.0, 1.0)).interval
-
-
-def jackknife_difference(first: Statistic, second: Statistic) -> Difference:
-    """`difference`, as a Difference."""
-    found = difference(first, second)
-    return Difference(found.estimate, found.low, found.high, found.p_value, found.n)
-
-
-def paired_difference(first: ArrayLike, second: ArrayLike) -> Difference:
-    """`difference` of two means over seeds, as a Difference."""
-    x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    return jackknife_difference(Values(x), Values(y))
-
-
-def mean_interval(values: ArrayLike) -> Interval:
-    """`interval` of a mean over seeds, as an Interval."""
-    return interval(Values(np.asarray(values, dtype=float))).interval
-
-
-def proportion_interval(successes: int, n: int) -> Interval:
-    """`rate`, as an Interval."""
-    found = metrics.proportion(successes, n)
-    return Interval(found.rate, found.low, found.high, n)

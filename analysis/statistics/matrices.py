@@ -23,15 +23,14 @@ from analysis.statistics.divergence import (
     matched_divergences,
     permutation_test,
 )
-from analysis.statistics.inference import Agreement, Interval, holm, jackknife
+from analysis.statistics.inference import Agreement, Quantity, holm, missing, of_runs, of_setting
 from analysis.statistics.metrics import Array, total_variation
-from analysis.statistics.quantities import Quantity, missing, of_runs, of_setting
 
 
 class LinkStability(NamedTuple):
     """Per link: intervals of its stability, its p-values, and these Holm-corrected over links."""
 
-    intervals: tuple[Interval, ...]
+    intervals: tuple[Quantity, ...]
     p_values: Array
     corrected: Array
 
@@ -98,7 +97,7 @@ def dependence_stability(
         return quantity, None
     each = [Agreement(m, c) for m, c in zip(matched, anyhow, strict=True)]
     p_values[[a.chance_mean <= 1e-12 for a in each]] = 1.0
-    per_link = LinkStability(tuple(jackknife(a) for a in each), p_values, holm(p_values))
+    per_link = LinkStability(tuple(map(of_setting, each)), p_values, holm(p_values))
     return quantity, _spread(per_link, which, found, shared)
 
 

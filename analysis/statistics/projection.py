@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.statistics.inference import Statistic, components, standard_error
+from analysis.statistics.inference import Statistic, components
 from analysis.statistics.metrics import Array, t_quantile
 
 LEAST_SEEDS = 6
@@ -26,13 +26,17 @@ Needed = tuple[int | None, int | None, int | None]
 """Seeds that a goal takes: low, best, high; None: more than MOST_SEEDS."""
 
 
-def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
-    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+def projected_error(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Standard error expected with m seeds, at `factor` times the variance."""
     of_seed, of_pair = components(statistic)
     m = np.asarray(m, dtype=float)
     variance = 4 * factor * (of_seed + of_pair / np.maximum(m - 2, 1)) / m
-    one_step = statistic.step * statistic.n / m
-    return 2 * t_quantile(m - 1) * np.maximum(np.sqrt(variance), one_step)
+    return np.maximum(np.sqrt(variance), statistic.step * statistic.n / m)
+
+
+def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+    return 2 * t_quantile(np.asarray(m) - 1) * projected_error(statistic, m, factor)
 
 
 def factors(n: int) -> tuple[float, float, float]:
@@ -56,11 +60,13 @@ def for_difference(
     was; the range is of the noise alone, not of what the true difference may be.
     """
     effect = abs(statistic.estimate if difference is None else difference)
-    noise = standard_error(statistic) * statistic.n**0.5
-    each = [effect / (noise * factor**0.5) for factor in factors(statistic.n)]
-    bound = t_quantile(SEEDS - 1)
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
-    missed = [special.nctdtr(SEEDS - 1, e * SEEDS**0.5, bound) for e in each]
+    missed = [
+        special.nctdtr(
+            SEEDS - 1, effect / projected_error(statistic, SEEDS, factor), t_quantile(SEEDS - 1)
+        )
+        for factor in factors(statistic.n)
+    ]
     return _fewest([m <= 1 - power for m in missed])
 
 

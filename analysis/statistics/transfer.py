@@ -44,7 +44,7 @@ from analysis.statistics.flow import (
     flow_divergence,
     flow_effects,
 )
-from analysis.statistics.inference import NAN, Interval
+from analysis.statistics.inference import NAN, Quantity
 from analysis.statistics.metrics import Array, t_quantile
 from analysis.statistics.predicted_flows import (
     FACTOR_OF,
@@ -112,7 +112,7 @@ class Transfer:
             return NAN
         return float(above.mean() / below.mean())
 
-    def interval(self, name: str) -> Interval:
+    def interval(self, name: str) -> Quantity:
         """A share with its plain 95% jackknife-t interval; none where n < 5.
 
         Of the standard errors of all ways of leaving a seed out the largest is taken: values kept
@@ -121,11 +121,11 @@ class Transfer:
         """
         estimate, n = self.share(name), self.n
         if n < 5 or not np.isfinite(estimate):
-            return Interval(estimate, NAN, NAN, n)
+            return Quantity(estimate, NAN, NAN, n)
         start = (self.d_start.sum() - self.d_start) / (n - 1)
         error = ((n - 1) * (self.left_out[name] / start).var(axis=1).max()) ** 0.5
         half = float(t_quantile(n - 1)) * error
-        return Interval(estimate, estimate - half, estimate + half, n)
+        return Quantity(estimate, estimate - half, estimate + half, n)
 
     @property
     def dependence_transfer(self) -> float:

@@ -10,7 +10,7 @@ from scipy import stats
 import analysis
 from analysis.compute import seeds_needed
 from analysis.quantities import HEADLINE
-from analysis.statistics.quantities import missing, of_runs
+from analysis.statistics.inference import missing, of_runs
 from tests.analysis.synthetic import Study, write_study
 
 

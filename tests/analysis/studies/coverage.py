@@ -24,8 +24,14 @@ from analysis.statistics.agreement import (
     operation_agreement,
     probability_divergence,
 )
-from analysis.statistics.inference import Quantity, difference, interquartile, interval, rate
-from analysis.statistics.quantities import of_runs
+from analysis.statistics.inference import (
+    Quantity,
+    difference,
+    interquartile,
+    interval,
+    of_runs,
+    rate,
+)
 from analysis.statistics.seeds import Agreement, Ratio, Values
 
 OPS = tuple("abcde")
