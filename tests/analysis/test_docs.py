@@ -1,10 +1,11 @@
-"""docs/analysis.md: its notebook runs as it stands there."""
+"""docs/analysis.md: its notebook runs as it stands there, and it names every quantity."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 import analysis
+from analysis.quantities import DEFINITIONS
 
 
 def test_the_notebook_example_runs(nb201: Path) -> None:
@@ -13,7 +14,13 @@ def test_the_notebook_example_runs(nb201: Path) -> None:
     names: dict = {"folder": str(nb201)}
     exec(compile(example, "docs/analysis.md", "exec"), names)
     assert 0 < names["quantity"].estimate <= 1
-    assert names["kappa"].interval.n == 4
+    assert names["kappa"].n == 4
     assert isinstance(names["figure"], Figure)
     assert isinstance(names["heatmap"], Figure)
-    assert isinstance(names["study"], analysis.Computed)
+    assert isinstance(names["study"], analysis.Study)
+
+
+def test_every_quantity_of_a_setting_is_explained() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    names = [d.name for d in DEFINITIONS.values() if d.level == "setting"]
+    assert [name for name in names if f"`{name}`" not in text] == []
