@@ -13,12 +13,9 @@ really hold nulls is in `Column.nullable`, and `check` holds a table to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -148,16 +145,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "runs": ("run_id",),
     "epochs": ("run_id", "epoch"),
     "edges": ("run_id", "epoch", "cell", "source", "target"),
-    "links": (
-        "run_id",
-        "epoch",
-        "cell",
-        "predecessor_source",
-        "predecessor_target",
-        "source",
-        "target",
-    ),
-}
+    "links": ("run_id", "epoch", "cell", "predecessor_source", "predecessor_target", "source",
+              "target"),
+}  # fmt: skip
 """The columns that identify one row of each table."""
 
 
@@ -196,25 +186,7 @@ def data_dictionary() -> str:
         "columns are welcome; a `?` marks what may be null. Generated from `analysis/contract.py`.",
     ]
     for name, columns in COLUMNS.items():
-        key = ", ".join(KEYS[name])
-        lines += ["", f"## {name}", "", f"One row per {key}.", ""]
+        lines += ["", f"## {name}", "", f"One row per {', '.join(KEYS[name])}.", ""]
         lines += ["| column | type | meaning |", "|---|---|---|"]
-        lines += [
-            f"| {c.name}{'?' if c.nullable else ''} | {c.type} | {c.meaning} |" for c in columns
-        ]
+        lines += [f"| {c.name}{'?' * c.nullable} | {c.type} | {c.meaning} |" for c in columns]
     return "\n".join(lines) + "\n"
-
-
-def data_dictionary_table() -> pd.DataFrame:
-    """The same as a table, and every quantity of the analysis beside the columns."""
-    import pandas as pd
-
-    from analysis.quantities import DEFINITIONS
-
-    rows = [
-        (table, c.name, str(c.type), c.nullable, c.meaning)
-        for table, columns in COLUMNS.items()
-        for c in columns
-    ]
-    rows += [("stability", d.name, "double", True, d.meaning) for d in DEFINITIONS.values()]
-    return pd.DataFrame(rows, columns=["table", "column", "type", "may_be_null", "meaning"])

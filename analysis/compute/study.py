@@ -23,10 +23,10 @@ from analysis.compute import (
     verdict,
 )
 from analysis.compute.setting import SettingResult, Tables, compute_setting
-from analysis.contract import data_dictionary_table
+from analysis.contract import COLUMNS
 from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
-from analysis.quantities import OVER_EPOCHS
+from analysis.quantities import DEFINITIONS, OVER_EPOCHS
 from analysis.workers import mapped
 
 MANY_RUNS = 100
@@ -111,7 +111,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
             items, "benchmark_test" if has_benchmark else "derived_accuracy"
         ),
         "tuning": trials,
-        "data_dictionary": data_dictionary_table(),
+        "data_dictionary": _data_dictionary(),
     }
     for name in OF_SETTINGS:
         tables.setdefault(name, pd.DataFrame())
@@ -126,3 +126,14 @@ def _joined(frames: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
     if known:
         return pd.concat(known, ignore_index=True)
     return every[0] if every else pd.DataFrame()
+
+
+def _data_dictionary() -> pd.DataFrame:
+    """Every column of the results contract, and every quantity of the table `stability`."""
+    rows = [
+        (table, c.name, str(c.type), c.nullable, c.meaning)
+        for table, columns in COLUMNS.items()
+        for c in columns
+    ]
+    rows += [("stability", d.name, "double", True, d.meaning) for d in DEFINITIONS.values()]
+    return pd.DataFrame(rows, columns=["table", "column", "type", "may_be_null", "meaning"])

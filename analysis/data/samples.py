@@ -5,7 +5,7 @@ This is the step from tables to mathematics: what comes after it knows neither f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -91,15 +91,10 @@ class Sample:
         index = np.array([place[r] for r in run_ids if r in place], dtype=int)
         edges = {id(e): replace(e, probabilities=e.probabilities[index]) for e in self.edges}
         links = tuple(
-            LinkSample(
-                link.cell,
-                edges[id(link.predecessor)],
-                edges[id(link.edge)],
-                link.matrices[index],
-                link.attention[index],
-            )
-            for link in self.links
-        )
+            LinkSample(k.cell, edges[id(k.predecessor)], edges[id(k.edge)], k.matrices[index],
+                       k.attention[index])
+            for k in self.links
+        )  # fmt: skip
         ids = tuple(self.run_ids[i] for i in index)
         return Sample(ids, self.seeds[index], tuple(edges.values()), links, self.left_out)
 
@@ -218,39 +213,32 @@ def _sample(
     links: _Rows | None,
     setting: str,
 ) -> Sample:
-    n = len(runs)
+    """The runs that have all their rows at this epoch, all numbers finite."""
+    n, ids = len(runs), runs["run_id"].to_numpy()
     edge_rows = edges.at(epoch, n)
     keep: NDArray[np.bool_] = np.asarray((edge_rows >= 0).all(axis=1) & bool(edges.places))
-    link_rows = None
-    if links is not None and links.places:
-        link_rows = links.at(epoch, n)
-        if (link_rows >= 0).any():
-            keep &= (link_rows >= 0).all(axis=1)
-        else:
-            link_rows = None
-    ids = runs["run_id"].to_numpy()
+    link_rows = np.zeros((n, 0), int) if links is None else links.at(epoch, n)
+    if (link_rows < 0).all():  # no links at this epoch, or of this setting
+        link_rows = link_rows[:, :0]
+    keep &= (link_rows >= 0).all(axis=1)
     if not keep.any():
-        return _empty(ids)
-    found_edges = _edges(edges, edge_rows[keep], setting)
-    found_links = () if link_rows is None else _links(links, link_rows[keep], found_edges, setting)
-    finite = np.ones(int(keep.sum()), bool)
-    for edge in found_edges:
-        finite &= np.isfinite(edge.probabilities).all(axis=1)
-    for link in found_links:
-        finite &= np.isfinite(link.matrices).all(axis=(1, 2)) & np.isfinite(link.attention)
-    if not finite.all():
-        keep[np.flatnonzero(keep)[~finite]] = False
-        if not keep.any():
-            return _empty(ids)
-        found_edges = _edges(edges, edge_rows[keep], setting)
-        if link_rows is not None:
-            found_links = _links(links, link_rows[keep], found_edges, setting)
+        return Sample((), np.zeros((0, 3), int), (), (), tuple(ids))
+    found = _edges(edges, edge_rows[keep], setting)
+    of_links = _links(links, link_rows[keep], found, setting) if links and link_rows.size else ()
     seeds = runs.loc[keep, list(SEEDS)].to_numpy(int)
-    return Sample(tuple(ids[keep]), seeds, found_edges, found_links, tuple(ids[~keep]))
-
-
-def _empty(run_ids: Iterable[str]) -> Sample:
-    return Sample((), np.zeros((0, 3), int), (), (), tuple(run_ids))
+    sample = Sample(tuple(ids[keep]), seeds, found, of_links, tuple(ids[~keep]))
+    finite = np.ones(sample.n, bool)
+    for edge in found:
+        finite &= np.isfinite(edge.probabilities).all(axis=1)
+    for link in of_links:
+        finite &= np.isfinite(link.matrices).all(axis=(1, 2)) & np.isfinite(link.attention)
+    if finite.all():
+        return sample
+    bad = {r for r, good in zip(sample.run_ids, finite, strict=True) if not good}
+    left_out = tuple(r for r in ids if r in bad or r in sample.left_out)
+    if len(bad) == sample.n:
+        return Sample((), np.zeros((0, 3), int), (), (), left_out)
+    return replace(sample.of_runs([r for r in sample.run_ids if r not in bad]), left_out=left_out)
 
 
 def _edges(edges: _Rows, rows: NDArray[np.int64], setting: str) -> tuple[EdgeSample, ...]:
@@ -269,15 +257,9 @@ def _edges(edges: _Rows, rows: NDArray[np.int64], setting: str) -> tuple[EdgeSam
 
 
 def _links(
-    links: _Rows | None,
-    rows: NDArray[np.int64],
-    edges: Iterable[EdgeSample],
-    setting: str,
+    links: _Rows, rows: NDArray[np.int64], edges: Sequence[EdgeSample], setting: str
 ) -> tuple[LinkSample, ...]:
-    assert links is not None
-    of_place: Mapping[tuple[str, int, int], EdgeSample] = {
-        (e.cell, e.source, e.target): e for e in edges
-    }
+    of_place = {(e.cell, e.source, e.target): e for e in edges}
     found = []
     for index, (cell, *nodes) in enumerate(links.places):
         p_source, p_target, source, target = nodes
@@ -295,10 +277,7 @@ def _links(
         matrices = flat[here].astype(float).reshape(-1, *shape)
         attention = links.of("attention_weight", index, where)[here].astype(float)
         found.append(LinkSample(cell, predecessor, edge, matrices, attention))
-    order = {(e.cell, e.source, e.target): i for i, e in enumerate(edges)}
-
-    def place(link: LinkSample) -> tuple[int, int]:
-        a, b, c, d = link.nodes
-        return order[link.cell, c, d], order[link.cell, a, b]
-
-    return tuple(sorted(found, key=place))
+    place = {(e.cell, e.source, e.target): i for i, e in enumerate(edges)}
+    return tuple(
+        sorted(found, key=lambda k: (place[k.cell, *k.nodes[2:]], place[k.cell, *k.nodes[:2]]))
+    )

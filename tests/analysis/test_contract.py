@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from analysis import contract
+from analysis.compute import study
 from tests.analysis import synthetic
 
 
@@ -56,7 +57,7 @@ def test_the_documentation_lists_every_column() -> None:
 
 
 def test_the_data_dictionary_is_a_table_with_every_column_and_quantity() -> None:
-    table = contract.data_dictionary_table()
+    table = study._data_dictionary()
     assert table.columns.tolist() == ["table", "column", "type", "may_be_null", "meaning"]
     for name, columns in contract.COLUMNS.items():
         rows = table[table["table"] == name]
