@@ -42,7 +42,7 @@ class Compiler(NamedTuple):
 
 
 def open_library(real: str, march: str) -> int:
-    """A descriptor of the library for `real` (float or double), built if need be (ten seconds).
+    """A descriptor of the library for `real` (float or double), built if need be (twenty seconds).
 
     `march` is native or a portable target. Loading /proc/self/fd/N loads the file that was checked,
     whatever has become of its name; keep the descriptor open, for the dynamic linker takes equal

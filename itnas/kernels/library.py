@@ -56,7 +56,7 @@ SIGNATURES = {
 
 @cache
 def load(dtype: torch.dtype = torch.float32, march: str | None = None) -> ctypes.CDLL | None:
-    """The library for float32 or float64, built if need be (ten seconds).
+    """The library for float32 or float64, built if need be (twenty seconds).
 
     `march`: native or a portable target such as x86-64-v3; None: what ITNAS_MARCH says, or native.
     None, with one warning, where it cannot be had.
