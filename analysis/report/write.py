@@ -18,7 +18,7 @@ from analysis import figures
 from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
 from analysis.errors import ResultsError
-from analysis.figures.rendering import png, svg
+from analysis.figures.layout import png, svg
 from analysis.report.output import Output, Slugs, beside
 from analysis.report.page import Detail, Picture, render
 from analysis.workers import mapped
