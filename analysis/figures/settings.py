@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.forest import Forest, panels_of
-from analysis.figures.layout import letters
+from analysis.compute.cell import TRANSITION_MOVED
+from analysis.compute.settings import ARCHITECTURE_MOVED
+from analysis.figures.forest import ESTIMATE, SEED, WITHOUT, panels_of
 from analysis.figures.palette import wrapped
-from analysis.figures.study import Study, Tables, label, rows, said
+from analysis.figures.study import Study, Tables, rows, said
 from analysis.quantities import label_of
 
 TRANSFER = ("dependence_transfer", "column_transfer", "learned_effect", "flow_effect",
             "choice_transfer")  # fmt: skip
 CONTROLLED = ("dependence_transfer", "learned_dependence_stability", "dependence_stability")
-# Below these mean displacements a setting hardly moved.
-MOVED = {"architecture_displacement": 0.2, "transition_displacement": 0.02}
+MOVED = {"architecture_displacement": ARCHITECTURE_MOVED,
+         "transition_displacement": TRANSITION_MOVED}  # fmt: skip
 PSEUDO = "points: one a seed, its jackknife pseudo-value (its own value where a run has one)"
-NEEDED = ("setting", "cell", "quantity", "estimate", "low", "high", "null_mean")
+DRAWN = ["setting", "cell", "quantity", "estimate", "low", "high", "null_mean", "collapsed"]
 
 
-def _forest(study: Study, names: Sequence[str], cells: bool) -> tuple[Forest, str]:
-    """The rows of these quantities, by cell kind or (`cells` false) of whole runs."""
-    found = []
-    for table in ("stability", "seed_values", "without_collapsed"):
-        frame = rows(study.tables, table, *NEEDED, "value", "collapsed", quantity=names)
-        frame = frame[(frame["cell"] != "all") == cells]
-        found.append(frame.assign(row=frame["setting"], panel=frame["quantity"]))
-    shown, estimates, remark = study.shown(found[0])
-    points, without = (f[f["setting"].isin(shown)] for f in found[1:])
-    remark = said(remark, PSEUDO * (cells and len(points) > 0))
-    return Forest(estimates, points, without, _names(study, shown)), remark
+def _panels(
+    tables: Tables, quantities: Sequence[str], cells: bool = True, remark: str = "", **options: Any
+) -> Figure:
+    """A panel for each quantity, by cell kind or (`cells` false) of whole runs."""
+    study, found = Study(tables), []
+    of = {ESTIMATE: "stability", WITHOUT: "without_collapsed", SEED: "seed_values"}
+    for kind, table in of.items():
+        frame = rows(tables, table, "value", *DRAWN, quantity=quantities)
+        if kind == SEED:
+            frame = frame.assign(**dict.fromkeys(("estimate", "low", "high"), frame["value"]))
+        found.append(frame[(frame["cell"] != "all") == cells][DRAWN].assign(kind=kind))
+    every = pd.concat([frame for frame in found if len(frame)])
+    shown, frame, first = study.shown(every.assign(row=every["setting"], panel=every["quantity"]))
+    remark = said(first, PSEUDO * (cells and len(found[2]) > 0))
+    labels = {q: label_of(q) for q in quantities}
+    return panels_of(study, frame, _names(study, shown), labels, remark=remark, **options)
 
 
 def _names(study: Study, shown: Sequence[str]) -> dict[str, str]:
@@ -41,89 +49,77 @@ def _names(study: Study, shown: Sequence[str]) -> dict[str, str]:
     return {s: study.name(s, 32 if few else 44, 1 + few) for s in shown}
 
 
-NOTHING = rows({}, "", "row", "panel", *NEEDED, "value", "collapsed")
+def _known(tables: Tables) -> dict[str, set[str]]:
+    """Every quantity with an estimate, in the table's order, to the cell kinds that it is of."""
+    found = rows(tables, "stability", "quantity", "cell", "estimate").dropna(subset="estimate")
+    return found.groupby("quantity", sort=False)["cell"].agg(set).to_dict()
 
 
 def accuracy(tables: Tables) -> Figure:
     """Accuracy at the last epoch: relaxed, derived and, where a table knows it, benchmark."""
-    study, known = Study(tables), rows(tables, "stability", "estimate", quantity="benchmark_test")
     names = ["valid_accuracy", "derived_accuracy"]
-    names += ["benchmark_test"] * bool(known["estimate"].notna().any())
-    forest, remark = _forest(study, names, cells=False)
-    return panels_of(study, forest, names, wide=2.6, remark=remark)
+    names += ["benchmark_test"] * ("benchmark_test" in _known(tables))
+    return _panels(tables, names, cells=False, wide=2.6)
 
 
 def displacement(tables: Tables) -> Figure:
     """How far architecture and matrices moved from their start."""
-    study = Study(tables)
-    forest, remark = _forest(study, list(MOVED), cells=False)
     note = "hardly moved, if the mean is left of this"
-    return panels_of(study, forest, list(MOVED), wide=3.0, lines=MOVED, note=note, remark=remark)
+    return _panels(tables, list(MOVED), cells=False, wide=3.0, lines=MOVED, note=note)
 
 
 def stability(tables: Tables) -> Figure:
     """Agreement and stability over seeds: every quantity of cells, with chance values."""
-    study, found = Study(tables), rows(tables, "stability", *NEEDED).dropna(subset="estimate")
-    names = [q for q in found.loc[found["cell"] != "all", "quantity"].unique() if q not in TRANSFER]
-    forest, remark = _forest(study, names, cells=True)
-    return panels_of(study, forest, names, remark=remark)
+    known = {q: cells for q, cells in _known(tables).items() if q not in TRANSFER}
+    return _panels(tables, [q for q, cells in known.items() if cells - {"all"}])
 
 
 def transfer(tables: Tables) -> Figure:
     """What other seeds learned, and how far it foretells a seed's flow and choices."""
-    study, found = Study(tables), rows(tables, "stability", "estimate").dropna(subset="estimate")
-    names = [name for name in TRANSFER if name in set(found["quantity"])]
-    forest, remark = _forest(study, names, cells=True)
-    lines = dict.fromkeys(TRANSFER[:2], 0.0)
-    return panels_of(study, forest, names, columns=3, wide=2.4, lines=lines, remark=remark)
+    known, lines = _known(tables), dict.fromkeys(TRANSFER[:2], 0.0)
+    return _panels(tables, [q for q in TRANSFER if q in known], columns=3, wide=2.4, lines=lines)
 
 
 def controls(tables: Tables) -> Figure:
     """Differences to the controls, paired by seed."""
     study = Study(tables)
-    frame = rows(tables, "comparisons", "cell", "reference", "kind", "low", "high", "difference",
-                 "seeds", quantity=CONTROLLED).dropna(subset="difference")  # fmt: skip
+    frame = rows(tables, "comparisons", "reference", "kind", "difference", "seeds", *DRAWN,
+                 quantity=CONTROLLED).dropna(subset="difference")  # fmt: skip
     shown, frame, remark = study.shown(frame)
-    frame = frame.assign(
-        row=frame["setting"] + " − " + frame["reference"] + frame["seeds"].map(" (n={:g})".format),
-        panel=frame["quantity"], estimate=frame["difference"], null_mean=np.nan,
-        place=frame["setting"].map(shown.index),
-    ).sort_values(["kind", "place"], kind="stable")  # fmt: skip
-    names = {row: wrapped(row, 44, 2) for row in frame["row"].unique()}
-    panels = [q for q in CONTROLLED if q in set(frame["quantity"])]
-    labels = {q: wrapped(f"difference in {label(q)}", letters(2.4), 3) for q in panels}
-    return panels_of(
-        study, Forest(frame, NOTHING, NOTHING, names), panels, columns=3, wide=2.4,
-        labels=labels, quantities=False, lines=dict.fromkeys(panels, 0.0),
-        remark=said(remark, "right of 0: more in the setting than in its control"),
-    )  # fmt: skip
+    frame = frame.assign(place=frame["setting"].map(shown.index))
+    frame = frame.sort_values(["kind", "place"], kind="stable")
+    row = frame["setting"] + " − " + frame["reference"] + frame["seeds"].map(" (n={:g})".format)
+    known = [q for q in CONTROLLED if q in set(frame["quantity"])]
+    labels = {f"difference in {q}": f"difference in {label_of(q)}" for q in known}
+    frame = frame.assign(row=row, panel="difference in " + frame["quantity"], kind=ESTIMATE,
+                         estimate=frame["difference"], null_mean=np.nan)  # fmt: skip
+    remark = said(remark, "right of 0: more in the setting than in its control")
+    return panels_of(study, frame, {r: wrapped(r, 44, 2) for r in row.unique()}, labels, columns=3,
+                     wide=2.4, lines=dict.fromkeys(labels, 0.0), remark=remark)  # fmt: skip
 
 
 def seeds_needed(tables: Tables) -> Figure:
     """About how many seeds an interval of a width, or a difference, would take."""
-    study, ranges = Study(tables), {"estimate": "seeds", "low": "seeds_low", "high": "seeds_high"}
-    frame = rows(tables, "seeds_needed", "setting", "cell", "quantity", "goal", "target",
-                 "seeds_here", "note", *ranges.values()).dropna(subset="target")  # fmt: skip
-    frame = frame[frame["note"].fillna("") == ""]
-    targets = frame.groupby(["quantity", "goal"])["target"]
-    # The middle one of the targets: others are in the table.
-    frame = frame[frame["target"] == targets.transform(lambda t: sorted(set(t))[t.nunique() // 2])]
+    study, numbers = Study(tables), ["seeds", "seeds_low", "seeds_high"]
+    frame = rows(tables, "seeds_needed", "goal", "target", "note", "seeds_here", *numbers, *DRAWN)
+    frame = frame.dropna(subset="target").sort_values("goal", ascending=False, kind="stable")
+    # The middle one of the widths: others are in the table. A difference has one target.
+    targets = frame[frame["goal"] == "width"].groupby("quantity")["target"].unique()
+    middle = frame["quantity"].map({q: sorted(t)[len(t) // 2] for q, t in targets.items()})
+    frame = frame[(frame["goal"] == "difference") | (frame["target"] == middle)]
     shown, frame, remark = study.shown(frame)
-    numbers = frame[[*ranges.values()]].astype("Float64").fillna(np.inf)  # more than most
-    frame = frame.assign(
-        row=frame["setting"], panel=frame["quantity"] + " " + frame["goal"],
-        null_mean=frame["seeds_here"].astype(float),
-        **{name: numbers[column].astype(float) for name, column in ranges.items()},
-    )  # fmt: skip
-    what = {"width": "width {:g} of the interval of {}", "difference": "difference of {:g} in {}"}
-    labels = {}
-    for panel, own in frame.groupby("panel", sort=False):
-        q, goal, target = own[["quantity", "goal", "target"]].iloc[0]
-        text = f"seeds for {what[goal].format(target, label_of(q, False))}"
-        labels[str(panel)] = wrapped(text, letters(2.4), 3)
-    forest = Forest(frame, NOTHING, NOTHING, _names(study, shown))
+    labels = [
+        f"seeds to see the difference {row.note} in {label_of(row.quantity, False)}"
+        if row.goal == "difference"
+        else f"seeds for width {row.target:g} of the interval of {label_of(row.quantity, False)}"
+        for row in frame.itertuples()
+    ]
+    known = frame[numbers].astype("Float64").fillna(np.inf).astype(float)  # more than most
+    frame = frame.assign(row=frame["setting"], panel=labels, kind=ESTIMATE,
+                         null_mean=frame["seeds_here"].astype(float), estimate=known["seeds"],
+                         low=known["seeds_low"], high=known["seeds_high"])  # fmt: skip
     return panels_of(
-        study, forest, list(labels), columns=3, wide=2.4, log=True, labels=labels,
-        quantities=False, remark=remark, mark="the seeds there are",
+        study, frame, _names(study, shown), {label: label for label in labels}, columns=3, wide=2.4,
+        log=True, remark=remark, mark="the seeds there are",
         estimate="about so many seeds, with the range that these seeds leave",
     )  # fmt: skip

@@ -89,8 +89,8 @@ def test_without_its_table_a_figure_is_not_available(tables: Tables, missing: ob
         rest = {k: v for k, v in tables.items() if k != found.tables[0]}
         if missing is not None:
             rest[found.tables[0]] = missing
-        assert found.available(tables), name
-        assert not found.available(rest), name
+        assert found.each(tables), name
+        assert not found.each(rest), name
     assert figures.names({}) == []
 
 
