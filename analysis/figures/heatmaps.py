@@ -1,4 +1,4 @@
-"""Draw: transition matrices over seeds: mean, start and standard deviation, link by link.
+"""Draw: transition matrices over seeds, link by link: mean beside start or standard deviation.
 
 Rows are the predecessor's operation, columns the inner edge's, so rows of means sum to 1. All
 panels of a figure have the limits of its largest matrix: an entry has one size whatever the
@@ -7,7 +7,7 @@ shapes of the matrices, as where edges have lists of operations of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ SIGNIFICANT = 0.05
 MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
-GAP = 0.6  # of entries between mean and sd
+GAP = 0.6  # of entries between a link's two matrices
 
 AXES = "rows: operation of the first edge, columns: of the second"
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
@@ -73,33 +73,35 @@ def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
 def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     """Transition matrices at the end over seeds, link by link: mean and standard deviation.
 
-    Each with one scale for all links; of a single seed only the first. Operations are named once
-    a row and column where all links have the same.
+    Each with one scale for all links; of a single seed only the first.
     """
     links, n = links_of(tables, setting, cell)
-    down, across, entry_size = _shape(links)
-    highest = max([0.01, *(float(np.max(k.sd, initial=0, where=~np.isnan(k.sd))) for k in links)])
-    several = any(np.isfinite(k.sd).any() for k in links)
-    total = 2 * across + GAP if several else across
-    size = (of_text(max(1.4, total * entry_size)), of_text(down * entry_size))
-    alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
-    beside = 0.15 if alike else 0.65
-    columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
-    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
-    figure, axes = grid(len(links), columns, size, left=0.9, more=1.0,
-                        between=(beside, 0.5 if alike else 1.05))  # fmt: skip
+    spread = np.concatenate([k.sd.ravel() for k in links])
+    maps = {"mean": ("Blues", 1.0)}
+    if np.isfinite(spread).any():
+        maps["sd"] = ("Oranges", max(0.01, float(np.nanmax(spread))))
     marks, entries = _marks(tables, setting, cell)
-    for index, (ax, link) in enumerate(zip(axes, links, strict=True)):
-        named = (not alike or index + columns >= len(links), not alike or index % columns == 0)
-        images = _maps(
-            ax, link, [link.mean, link.sd][: 1 + several], highest, (down, across), named
-        )
-        mark = marks.get(link.nodes, "")
-        ax.set_title(f"edge {link.name}\nw {link.weight:.2f} {mark}".rstrip())
-    for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
-                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
-    return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {AXES}")
+    titles = [f"edge {k.name}\nw {k.weight:.2f} {marks.get(k.nodes, '')}".rstrip() for k in links]
+    remark = f"{setting} · {cell} cell · n={n} · {AXES}"
+    return finish(_drawn(links, titles, maps), entries, remark)
+
+
+def matrices(tables: Tables) -> Figure:
+    """Mean transition matrices at the end beside their start, of the links that moved most.
+
+    Of the primary setting of the verdict, else of the first transition setting that has any.
+    """
+    study, frame = Study(tables), rows(tables, "transition_matrices", "setting", "mean")
+    setting = study.primary(frame)
+    cell = min(frame.loc[frame["setting"] == setting, "cell"])
+    every, n = links_of(tables, setting, cell)
+    moved = np.nan_to_num([np.abs(k.mean - k.start).sum(axis=1).mean() for k in every])
+    links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
+    which = f"the {len(links)} of {len(every)} links that moved most"
+    which = which if len(every) > len(links) else "all links"
+    titles = [f"{k.name}: start, end" for k in links]
+    figure = _drawn(links, titles, {"start": ("Blues", 1.0), "mean": ("Blues", 1.0)})
+    return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
 
 
 def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], list[Line2D]]:
@@ -126,56 +128,45 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
     return marks, entries
 
 
-def matrices(tables: Tables) -> Figure:
-    """Mean transition matrices at the end beneath their start, of the links that moved most.
+def _drawn(
+    links: Sequence[Link], titles: Sequence[str], maps: Mapping[str, tuple[str, float]]
+) -> Figure:
+    """A panel a link with its matrices side by side; maps: which, to colours and highest value.
 
-    Of the primary setting of the verdict, else of the first transition setting that has any.
+    Operations are named once a row and column where all links have the same.
     """
-    study, frame = Study(tables), rows(tables, "transition_matrices", "setting", "mean")
-    setting = study.primary(frame)
-    cell = min(frame.loc[frame["setting"] == setting, "cell"])
-    every, n = links_of(tables, setting, cell)
-    moved = np.nan_to_num([np.abs(k.mean - k.start).sum(axis=1).mean() for k in every])
-    links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
-    down, across, entry_size = _shape(links)
-    size = (of_text(entry_size * across), of_text(entry_size * down))
-    figure, axes = grid(2 * len(links), len(links), size, left=1.2, between=(0.1, 0.3), more=0.4)
-    for index, ax in enumerate(axes):
-        row, k = divmod(index, len(links))
-        link, named = links[k], (row == 1, k == 0)
-        (image,) = _maps(ax, link, [(link.start, link.mean)[row]], 1, (down, across), named)
-        if row == 0:
-            ax.set_title(link.name)
-        if k == 0:
-            ax.set_ylabel(("start", "end")[row], fontsize="medium")
-    figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
-                    label="mean over seeds (0..1)")  # fmt: skip
-    which = f"the {len(links)} of {len(every)} links that moved most"
-    which = which if len(every) > len(links) else "all links"
-    return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
-
-
-def _shape(links: Sequence[Link]) -> tuple[int, int, float]:
-    """Rows and columns of the largest matrix, and inches of an entry."""
     down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
-    return down, across, ENTRY if max(down, across) <= ANNOTATED else SMALL
+    inches = ENTRY if max(down, across) <= ANNOTATED else SMALL
+    size = (of_text(max(1.4, inches * (len(maps) * (across + GAP) - GAP))), of_text(down * inches))
+    alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
+    beside = 0.15 if alike else 0.65
+    columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
+    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
+    figure, axes = grid(len(links), columns, size, left=0.9, more=0.5 * len(maps),
+                        between=(beside, 0.5 if alike else 1.05))  # fmt: skip
+    for index, (ax, link, title) in enumerate(zip(axes, links, titles, strict=True)):
+        images = _maps(ax, link, maps, (down, across))
+        ax.set_title(title)
+        if alike and index + columns < len(links):
+            ax.set_xticks([])
+        if alike and index % columns:
+            ax.set_yticks([])
+    bars = {maps[name]: (image, name) for name, image in images.items()}
+    for image, name in reversed(bars.values()):  # from the foot
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
+                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
+    return figure
 
 
 def _maps(
-    ax: Axes, link: Link, matrices: Sequence[np.ndarray], highest: float, most: tuple[int, int],
-    named: tuple[bool, bool],
-) -> list[AxesImage]:  # fmt: skip
-    """Matrices side by side, the first in blue up to 1, the second in orange up to `highest`.
-
-    most: rows and columns of the largest link; named: whether columns and rows are.
-    """
-    images, at, (height, width) = [], [], link.mean.shape
-    ax.set(xticks=[], yticks=[])
-    for k, values in enumerate(matrices):
-        colours, top = (("Blues", 1.0), ("Oranges", highest))[k]
-        start = k * (most[1] + GAP) - 0.5
-        images.append(ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
-                                extent=(start, start + width, height - 0.5, -0.5)))  # fmt: skip
+    ax: Axes, link: Link, maps: Mapping[str, tuple[str, float]], most: tuple[int, int]
+) -> dict[str, AxesImage]:
+    """A link's matrices side by side; most: rows and columns of the largest link."""
+    images, at, (height, width) = {}, [], link.mean.shape
+    for k, (name, (colours, top)) in enumerate(maps.items()):
+        values, start = getattr(link, name), k * (most[1] + GAP) - 0.5
+        images[name] = ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
+                                 extent=(start, start + width, height - 0.5, -0.5))  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
         at += [start + 0.5 + i for i in range(width)]
@@ -184,14 +175,11 @@ def _maps(
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,
                     color="white" if value > 0.55 * top else "#111111")  # fmt: skip
-    if named[0]:
-        ax.set_xticks(at, list(map(operation_name, link.columns)) * len(images))
-    if named[1]:
-        ax.set_yticks(range(height), list(map(operation_name, link.rows)))
+    ax.set_xticks(at, list(map(operation_name, link.columns)) * len(maps))
+    ax.set_yticks(range(height), list(map(operation_name, link.rows)))
     ax.tick_params(length=0, pad=2, labelsize="small")
     ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set(xlim=(-0.5, max(at[-1], (len(images) - 1) * (most[1] + GAP) + most[1] - 1) + 0.5))
-    ax.set_ylim(most[0] - 0.5, -0.5)
+    ax.set(xlim=(-0.5, len(maps) * (most[1] + GAP) - GAP - 0.5), ylim=(most[0] - 0.5, -0.5))
     return images
