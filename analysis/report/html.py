@@ -78,10 +78,7 @@ def accuracy(tables: Frames) -> Markup:
     frame = tables["settings"]
     names = ["valid_accuracy", "derived_accuracy"]
     names += ["benchmark_test"] * bool((frame["benchmark_test_n"] > 0).any())
-    collapsed = [
-        text.rate(r["collapsed"], r["n"], r["collapse_rate_low"], r["collapse_rate_high"])
-        for r in frame.to_dict("records")
-    ]
+    collapsed = [text.collapsed(row) for row in frame.to_dict("records")]
     more = {"distinct_genotypes": frame["distinct_genotypes"], "collapse_rate": collapsed}
     shown = _means(tables, names, more)
     return table(

@@ -71,7 +71,7 @@ def render(
         "variances": html.variance(tables["variance"]),
         "genotypes": html.genotypes(tables["genotypes"]),
         "trials": html.trials(tables["tuning"]) if len(tables["tuning"]) else None,
-        "few": int(tables["settings"]["n"].min()) < 10,
+        "few": sentences.few(tables),
         "pictures": pictures, "details": details,
         "about": {str(r["setting"]): r for r in tables["settings"].to_dict("records")},
         "undrawn": int((tables["settings"]["n"] > 0).sum()) - len(details),

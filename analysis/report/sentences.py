@@ -18,14 +18,17 @@ from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of
 from analysis.report import text
-from analysis.statistics.inference import holm
+from analysis.statistics.inference import SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
 
 SIGNIFICANT = 0.05
 MOST_TOLD = 6
 """Settings or comparisons that are told one by one; the tables have all of them."""
+FEW = 10
+"""Seeds under which it is said what so few cannot show."""
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 Frames = Mapping[str, pd.DataFrame]
 
 
@@ -38,7 +41,7 @@ class Coverage(NamedTuple):
     @property
     def missing(self) -> int:
         """Planned runs that are not here; 0 where the plan is unknown."""
-        return max(0, self.planned - self.here) if self.planned is not None else 0
+        return max(0, (self.planned or 0) - self.here)
 
 
 def _rows(frame: pd.DataFrame) -> Rows:
@@ -49,12 +52,26 @@ def _usable(tables: Frames) -> Rows:
     return [s for s in _rows(tables["settings"]) if not s["reservations"]]
 
 
-def _names(settings: Rows) -> set[str]:
-    return {s["setting"] for s in settings}
+def _names(settings: Rows) -> list[str]:
+    return [s["setting"] for s in settings]
 
 
-def _more(count: int, where: str) -> list[str]:
-    return [f"{count} more are in tables/{where}.csv."] if count > 0 else []
+def _each(told: list[str], where: str) -> list[str]:
+    """The first sentences, and where the others are."""
+    more = len(told) - MOST_TOLD
+    return told[:MOST_TOLD] + [f"{more} more are in tables/{where}.csv."] * (more > 0)
+
+
+def _held(settings: Rows) -> list[str]:
+    """That nothing is concluded from settings with reservations, and why."""
+    held = [s for s in settings if s["reservations"]]
+    named = text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in held)
+    return [f"No conclusion is drawn from {named}."] * bool(held)
+
+
+def few(tables: Frames) -> str:
+    """What stands beside intervals of few seeds; empty where no setting has so few."""
+    return SMALL_N * bool((tables["settings"]["n"] < FEW).any())
 
 
 def coverage(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
@@ -78,10 +95,9 @@ def coverage(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
         ("stopped early (the last epoch reached counts)", "stopped_early"),
     ):
         having = [s for s in settings if s[column]]
-        if having:
-            named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
-            count = sum(s[column] for s in having)
-            sentences.append(f"{text.runs(count)} {word}: {named}.")
+        named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
+        count = sum(s[column] for s in having)
+        sentences += [f"{text.runs(count)} {word}: {named}."] * bool(having)
     if crossed:
         sentences.append(
             f"The three seeds are not always equal ({crossed}): quantities of a setting are over "
@@ -96,19 +112,17 @@ def backends(names: pd.Series) -> list[str]:
     Runs of before the column was written name none, and nothing is said of them.
     """
     counts = names.value_counts().sort_index()
-    if len(counts) < 2:
-        return []
     told = text.listed(f"{name} ({text.runs(count)})" for name, count in counts.items())
     return [
         f"This study mixes backends: {told}. Their numbers agree within rounding, not bit by bit, "
         "and a long search can part on that."
-    ]
+    ] * (len(counts) > 1)
 
 
 def movement(tables: Frames) -> list[str]:
     """Whether the searches moved at all: without that, everything else is noise."""
     settings, moved = _rows(tables["settings"]), _usable(tables)
-    held = [s for s in settings if s["reservations"]]
+    held = _held(settings)
     same = [s for s in settings if s["n"] >= 2 and s["distinct_genotypes"] == 1]
     single = [s for s in settings if s["n"] == 1]
     sentences = []
@@ -119,15 +133,12 @@ def movement(tables: Frames) -> list[str]:
             f"{ARCHITECTURE_MOVED:g}{more}."
         )
     elif moved:
-        who = text.quoted(s["setting"] for s in moved)
-        if len(moved) > 3:
-            who = f"{len(moved)} of {len(settings)} settings"
+        many = f"{len(moved)} of {len(settings)} settings"
         sentences.append(
-            f"{who} moved by at least {ARCHITECTURE_MOVED:g} on average (architecture "
-            "displacement)."
+            f"{many if len(moved) > 3 else text.quoted(_names(moved))} moved by at least "
+            f"{ARCHITECTURE_MOVED:g} on average (architecture displacement)."
         )
-    if held:
-        sentences.append(f"No conclusion is drawn from {_held(held)}.")
+    sentences += held
     if not moved:
         sentences.append(
             "So this study says nothing about stability yet: it takes longer searches or larger "
@@ -135,49 +146,40 @@ def movement(tables: Frames) -> list[str]:
         )
     if same:
         sentences.append(
-            f"In {text.quoted(s['setting'] for s in same)} all seeds derived one genotype: they "
-            "agree, or the setting leaves them no choice; compare with the controls."
+            f"In {text.quoted(_names(same))} all seeds derived one genotype: they agree, or the "
+            "setting leaves them no choice; compare with the controls."
         )
     if single:
-        sentences.append(
-            f"{text.quoted(s['setting'] for s in single)}: one run says nothing about stability."
-        )
+        sentences.append(f"{text.quoted(_names(single))}: one run says nothing about stability.")
     return sentences
-
-
-def _held(settings: Rows) -> str:
-    return text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in settings)
 
 
 def stabilities(tables: Frames) -> list[str]:
     """How far seeds agree on operations and on the matrices, against chance."""
-    frame = tables["stability"]
+    frame, sentences = tables["stability"], []
     if frame.empty:
         return []
     usable = frame[frame["setting"].isin(_names(_usable(tables))) & frame["estimate"].notna()]
     usable = usable[usable["seeds"] > 1]
-    sentences = []
-    agreed = _rows(usable[usable["quantity"] == "operation_agreement"].sort_values("estimate"))
-
-    def told(row: dict[str, Any]) -> str:
-        where = f"(“{row['setting']}”, {row['cell']} cell, n={row['seeds']})"
-        return f"{text.of_row(row, digits=2)} {where}"
-
-    if agreed:
-        line = f"Seeds agree on the chosen operations with kappa {told(agreed[-1])}"
-        if len(agreed) > 1:
-            line += f" at most and {told(agreed[0])} at least; 0 is chance, 1 the same cell"
-        beyond = sum(holm([row["p_value"] for row in agreed]) < SIGNIFICANT)
+    agreed = usable[usable["quantity"] == "operation_agreement"].sort_values("estimate")
+    if len(agreed):
+        told = [
+            f"{text.of_row(r, digits=2)} (“{r['setting']}”, {r['cell']} cell, n={r['seeds']})"
+            for r in _rows(agreed)
+        ]
+        line = f"Seeds agree on the chosen operations with kappa {told[-1]}"
+        if len(told) > 1:
+            line += f" at most and {told[0]} at least; 0 is chance, 1 the same cell"
+        beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT)
         sentences.append(
-            f"{line}. Beyond chance (Holm-corrected p < 0.05): {beyond} of {len(agreed)}."
+            f"{line}. Beyond chance (Holm-corrected p < 0.05): {beyond} of {len(told)}."
         )
-    rows = _rows(usable[usable["quantity"] == "dependence_stability"])
-    sentences += [
+    stable = [
         f"“{row['setting']}”, {row['cell']} cell: dependence stability "
         f"{text.of_row(row, digits=2)} ({text.p_value(row['p_value'])}, n={row['seeds']})."
-        for row in rows[:MOST_TOLD]
+        for row in _rows(usable[usable["quantity"] == "dependence_stability"])
     ]
-    return sentences + _more(len(rows) - MOST_TOLD, "stability")
+    return sentences + _each(stable, "stability")
 
 
 def controls(tables: Frames) -> list[str]:
@@ -189,13 +191,11 @@ def controls(tables: Frames) -> list[str]:
     benchmark = any(s["benchmark_test_n"] > 0 for s in usable)
     quantities = ["benchmark_test" if benchmark else "derived_accuracy"]
     quantities += ["operation_agreement", "edge_agreement"]
-    learners = {s["setting"] for s in usable if s["model"] == "transition" and s["trainable"]}
+    learners = [s for s in usable if s["model"] == "transition" and s["trainable"]]
     chosen = frame[
-        frame["quantity"].isin(quantities)
-        & frame["setting"].isin(learners)
-        & frame["reference"].isin(_names(usable))
-        & frame["p_value"].notna()
-    ]
+        frame["quantity"].isin(quantities) & frame["setting"].isin(_names(learners))
+        & frame["reference"].isin(_names(usable)) & frame["p_value"].notna()
+    ]  # fmt: skip
     if chosen.empty:
         return []
     chosen = chosen.assign(corrected=holm(chosen["p_value"]))
@@ -224,23 +224,20 @@ def controls(tables: Frames) -> list[str]:
 
 def accuracy(tables: Frames) -> list[str]:
     """The range of derived accuracies, whether intervals overlap, and what n could show."""
-    q = "derived_accuracy"
-    usable = sorted(
-        (s for s in _usable(tables) if s[f"{q}_n"] > 1), key=lambda s: float(s[f"{q}_mean"])
-    )
+    mean, low, high, sd, n = (f"derived_accuracy_{k}" for k in ("mean", "low", "high", "sd", "n"))
+    usable = sorted((s for s in _usable(tables) if s[n] > 1), key=lambda s: float(s[mean]))
     if not usable:
         return []
     worst, best = usable[0], usable[-1]
+    least, most = (text.of_row(s, "derived_accuracy") for s in (worst, best))
     if len(usable) == 1:
-        return [
-            f"Derived accuracy of “{best['setting']}”: {text.of_row(best, q)}, n={best[f'{q}_n']}."
-        ]
+        return [f"Derived accuracy of “{best['setting']}”: {most}, n={best[n]}."]
     sentences = [
-        f"Mean derived accuracy runs from {text.of_row(worst, q)} (“{worst['setting']}”, "
-        f"n={worst[f'{q}_n']}) to {text.of_row(best, q)} (“{best['setting']}”, n={best[f'{q}_n']})."
+        f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to {most} "
+        f"(“{best['setting']}”, n={best[n]})."
     ]
     pairs = list(combinations(usable, 2))
-    apart = [(a, b) for a, b in pairs if a[f"{q}_high"] < b[f"{q}_low"]]
+    apart = [(a, b) for a, b in pairs if a[high] < b[low]]
     if not apart:
         sentences.append(
             "The intervals of all settings overlap: these seeds do not separate any two of them, "
@@ -254,15 +251,14 @@ def accuracy(tables: Frames) -> list[str]:
             f"({named}{more}). This describes the seeds seen; it is no test, and is not corrected "
             "for looking at many pairs."
         )
-    freedom = np.array([s[f"{q}_n"] - 1 for s in usable])
-    sd = float(np.sqrt((freedom * [s[f"{q}_sd"] ** 2 for s in usable]).sum() / freedom.sum()))
-    n = min(s[f"{q}_n"] for s in usable)
-    found = detectable_difference(sd, n)
+    freedom, fewest = np.array([s[n] - 1 for s in usable]), min(s[n] for s in usable)
+    pooled = float(np.sqrt((freedom * [s[sd] ** 2 for s in usable]).sum() / freedom.sum()))
+    found = detectable_difference(pooled, fewest)
     if np.isfinite(found):
         sentences.append(
-            f"Within a setting, seeds spread by {sd:.3f} (pooled standard deviation); with n={n} "
-            f"per setting, a two-sample t test would find a true difference of {found:.3f} "
-            "four times out of five, and smaller ones less often."
+            f"Within a setting, seeds spread by {pooled:.3f} (pooled standard deviation); with "
+            f"n={fewest} per setting, a two-sample t test would find a true difference of "
+            f"{found:.3f} four times out of five, and smaller ones less often."
         )
     return sentences
 
@@ -273,18 +269,17 @@ def genotypes(tables: Frames) -> list[str]:
     sentences = []
     if several and all(s["distinct_genotypes"] == s["n"] for s in several):
         every = len(several) == len(tables["settings"])
-        where = "every setting" if every else text.quoted(s["setting"] for s in several)
+        where = "every setting" if every else text.quoted(_names(several))
         sentences.append(f"In {where} each seed derived a genotype of its own.")
     elif 0 < len(several) <= MOST_TOLD:
         counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
         sentences.append(f"Distinct genotypes per setting: {text.listed(counts)}.")
     collapsed = [s for s in several if s["collapsed"]]
     if collapsed:
-        rates = [f"“{s['setting']}” {_rate(s)}" for s in collapsed[:MOST_TOLD]]
-        sentences.append(
-            f"Collapsed runs (most kept edges without parameters): {text.listed(rates)}."
-        )
-        sentences += _more(len(collapsed) - MOST_TOLD, "settings")
+        rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in collapsed]
+        told = text.listed(rates[:MOST_TOLD])
+        sentences.append(f"Collapsed runs (most kept edges without parameters): {told}.")
+        sentences += _each(rates, "settings")[MOST_TOLD:]
         if any(s["collapsed"] < s["n"] for s in collapsed):
             sentences.append(
                 "Seeds are of two kinds there: figures draw the collapsed ones hollow, and "
@@ -296,31 +291,26 @@ def genotypes(tables: Frames) -> list[str]:
     return sentences
 
 
-def _rate(s: dict[str, Any]) -> str:
-    return text.rate(s["collapsed"], s["n"], s["collapse_rate_low"], s["collapse_rate_high"])
-
-
 def dependence(tables: Frames) -> list[str]:
     """How strong the dependence is, and how far the matrices moved, controls included."""
     usable = [s for s in _usable(tables) if s["model"] != "independent"]
-    sentences = []
-    for s in usable[:MOST_TOLD]:
-        line = f"“{s['setting']}”: dependence strength {text.of_row(s, 'dependence_strength')} "
-        if s["model"] == "placebo":
-            line = f"“{s['setting']}”: dependence strength 0 by definition "
-        line += f"(0..1, n={s['n']})"
+    lines = []
+    for s in usable:
+        placebo = s["model"] == "placebo"
+        strength = "0 by definition" if placebo else text.of_row(s, "dependence_strength")
+        line = f"“{s['setting']}”: dependence strength {strength} (0..1, n={s['n']})"
         if s["trainable"] and s["transition_displacement_n"]:
             moved = text.of_row(s, "transition_displacement")
             line += f"; the matrices' rows moved by {moved} from their start"
-        sentences.append(line + ".")
-    sentences += _more(len(usable) - MOST_TOLD, "settings")
+        lines.append(line + ".")
+    sentences = _each(lines, "settings")
     if sentences:
-        built_in = "Part of this is built in: inner edges are derived from their predecessors"
-        if any(s["init"] == "identity" for s in usable):
-            built_in += ", and an identity start is the same in every seed"
-        placebos = [s["setting"] for s in usable if s["model"] == "placebo"]
-        sentences.append(f"{built_in}.")
-        if not placebos:
+        identity = any(s["init"] == "identity" for s in usable)
+        also = ", and an identity start is the same in every seed" if identity else ""
+        sentences.append(
+            f"Part of this is built in: inner edges are derived from their predecessors{also}."
+        )
+        if not any(s["model"] == "placebo" for s in usable):
             sentences.append("This study has no placebo, where nothing can flow, to compare with.")
     return sentences
 
@@ -336,11 +326,8 @@ def seeds(needed: pd.DataFrame) -> list[str]:
         if row["goal"] == "difference":
             goal = f"To see the difference {row['note']} in {what}, {row['target']:.3g}, in 80% of"
             goal += " studies"
-        sentences.append(
-            f"{goal} takes roughly "
-            f"{text.seed_range(row['seeds_low'], row['seeds_high'])} seeds; there are "
-            f"{row['seeds_here']}."
-        )
+        range_ = text.seed_range(row["seeds_low"], row["seeds_high"])
+        sentences.append(f"{goal} takes roughly {range_} seeds; there are {row['seeds_here']}.")
     return sentences
 
 
@@ -351,17 +338,12 @@ def variance(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for name in ("derived_accuracy", "benchmark_test", "dependence_strength"):
         own = frame[(frame["quantity"] == name) & (frame["share"] >= 0.005)]
-        if own["share"].any():
-            parts = [
-                row["source"].replace("seed_", "seed of ").replace(":", " x ")
-                + f" {row['share']:.0%}"
-                for row in _rows(own.sort_values("share", ascending=False))
-            ]
-            n = own["runs"].iloc[0]
-            sentences.append(
-                f"Of the variance of {label_of(name, unit=False)} (n={n} runs): "
-                f"{text.listed(parts)}."
-            )
+        if len(own):
+            own = own.sort_values("share", ascending=False)
+            source = own["source"].str.replace("seed_", "seed of ").str.replace(":", " x ")
+            parts = text.listed(source + own["share"].map(" {:.0%}".format))
+            what = f"{label_of(name, unit=False)} (n={own['runs'].iloc[0]} runs)"
+            sentences.append(f"Of the variance of {what}: {parts}.")
     return [
         *sentences,
         "A run is deterministic given its setting and its three seeds, so the residual is not "
@@ -377,51 +359,35 @@ def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
         return [f"None of {len(trials)} tuning trials has an objective: runs diverged."]
     row = trials[trials["trial"] == best].iloc[0]
     rates = [f"{c} {row[c]:.3g}" for c in trials.columns if c.endswith("_lr") and row[c] == row[c]]
-    sentences = [
+    return [
         f"Trial {best} is the best of {len(trials)}: mean derived accuracy "
         f"{row['objective']:.3f} over n={row['n']} runs, with {text.listed(rates)}.",
         "The best of many noisy trials looks better than it is, by chance: confirm its rates "
         "with fresh seeds before reporting a number.",
         f"What follows is about the runs of trial {best} alone.",
-    ]
-    if failed:
-        sentences.append(
-            f"{failed} of {len(trials)} trials had a diverged run and have no objective."
-        )
-    return sentences
+    ] + [f"{failed} of {len(trials)} trials had a diverged run and have no objective."] * (
+        failed > 0
+    )
 
 
 def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     """What this page cannot say, the study's own gaps first."""
     settings = _rows(tables["settings"])
-    sentences = []
-    if study.planned is None:
-        sentences.append(
-            "The folder does not say how many runs were planned, so whether it is complete "
-            "cannot be said here."
-        )
-    elif study.missing:
-        sentences.append(f"{study.missing} of {study.planned} planned runs are missing.")
-    if crossed:
-        sentences.append("Crossed seeds: quantities of a setting use a part of the runs only.")
-    held = [s for s in settings if s["reservations"]]
-    if held:
-        sentences.append(f"No conclusion is drawn from {_held(held)}.")
-    if any(s["diverged"] for s in settings):
-        sentences.append(
-            "Diverged runs are in no mean: means over the remaining runs of a setting leave out "
-            "where it fails."
-        )
-    if any(s["n"] < 10 for s in settings):
-        sentences.append(
-            "Some settings have fewer than ten runs: their intervals are wide, lean on assumptions "
-            "that so few seeds cannot show, and an outlier that no seed has shown yet is in none "
-            "of them."
-        )
-    if any(s["model"] != "independent" and s["trainable"] is False for s in settings):
-        sentences.append("Settings with frozen matrices are controls: their T cannot move.")
+    frozen = any(s["model"] != "independent" and s["trainable"] is False for s in settings)
+    of_this_study = {
+        "The folder does not say how many runs were planned, so whether it is complete cannot be "
+        "said here.": study.planned is None,
+        f"{study.missing} of {study.planned} planned runs are missing.": study.missing,
+        "Crossed seeds: quantities of a setting use a part of the runs only.": crossed,
+        "".join(_held(settings)): _held(settings),
+        "Diverged runs are in no mean: means over the remaining runs of a setting leave out where "
+        "it fails.": any(s["diverged"] for s in settings),
+        "Some settings have fewer than ten runs: their intervals are wide and lean on assumptions "
+        f"that so few seeds cannot show. {SMALL_N}": few(tables),
+        "Settings with frozen matrices are controls: their T cannot move.": frozen,
+    }
     return [
-        *sentences,
+        *(sentence for sentence, holds in of_this_study.items() if holds),
         "This is a reconstruction of ITNAS (arXiv 2011.14525), whose authors published no code. "
         "Points that the paper leaves undetermined are settings here, and no number on this page "
         "is presented as matching the paper.",
@@ -435,37 +401,31 @@ def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     ]
 
 
+HEADLINES = {
+    ROWS: "rows come out again: which operation the predecessor chose matters, in the same way in "
+    "other seeds",
+    COLUMNS: "only columns come out again: other seeds foretell where this one goes, but not from "
+    "which predecessor operation",
+    NOTHING: "nothing comes out again in other seeds",
+    UNKNOWN: "these seeds cannot tell whether a dependence comes out again",
+}
+
+
 def verdict(tables: Frames) -> Rows:
     """What is to be said first, setting by setting: primary, headline and sentence of each."""
-    return [
-        {"primary": row["primary"], "headline": _headline(row), "sentence": _reasons(row)}
-        for row in _rows(tables["verdict"])
-    ]
-
-
-def _headline(row: dict[str, Any]) -> str:
-    said = {
-        ROWS: "rows come out again: which operation the predecessor chose matters, in the same "
-        "way in other seeds",
-        COLUMNS: "only columns come out again: other seeds foretell where this one goes, but not "
-        "from which predecessor operation",
-        NOTHING: "nothing comes out again in other seeds",
-        UNKNOWN: "these seeds cannot tell whether a dependence comes out again",
-    }[row["verdict"]]
-    return f"“{row['setting']}”: {said}."
-
-
-def _reasons(row: dict[str, Any]) -> str:
     found = []
-    if np.isfinite(row["dependence_transfer"]):
-        p = text.p_value(row["p_holm"])
-        corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
-        rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
-        columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
-        found.append(
-            f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
-            f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
-        )
-    if row["missing"]:
-        found.append(f"What is missing: {row['missing']}.")
-    return " ".join(found)
+    for row in _rows(tables["verdict"]):
+        told = []
+        if np.isfinite(row["dependence_transfer"]):
+            p = text.p_value(row["p_holm"])
+            corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
+            rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
+            columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
+            told.append(
+                f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
+                f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
+            )
+        told += [f"What is missing: {row['missing']}."] * bool(row["missing"])
+        headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
+        found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
+    return found

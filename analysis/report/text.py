@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,13 @@ def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -
     return estimate(mean, low, high, digits, short)
 
 
-def rate(successes: int, n: int, low: float, high: float) -> str:
-    """`3 of 12, 25% [9%, 53%]`."""
-    if not n:
+def collapsed(row: Mapping[str, Any]) -> str:
+    """`3 of 12, 25% [9%, 53%]`, the collapsed runs in a row of `settings`."""
+    if not row["n"]:
         return DASH
-    return f"{successes} of {n}, {successes / n:.0%} [{low:.0%},\u00a0{high:.0%}]"
+    low, high = row["collapse_rate_low"], row["collapse_rate_high"]
+    share = row["collapsed"] / row["n"]
+    return f"{row['collapsed']} of {row['n']}, {share:.0%} [{low:.0%},\u00a0{high:.0%}]"
 
 
 def p_value(p: float) -> str:
