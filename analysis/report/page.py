@@ -47,10 +47,8 @@ def render(
         loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["excerpt"] = lambda name: html.excerpt(
-        study.tables.get(name, pd.DataFrame()), name
-    )
     tables, coverage = study.tables, Coverage(len(results.runs), results.planned_runs)
+    of_figures = {name: html.table(frame, name, 8) for name, frame in tables.items()}
     settings, shared = html.settings(tables)
     stability, marked = html.stability(tables)
     context = {
@@ -72,7 +70,7 @@ def render(
         "genotypes": html.genotypes(tables["genotypes"]),
         "trials": html.trials(tables["tuning"]) if len(tables["tuning"]) else None,
         "few": sentences.few(tables),
-        "pictures": pictures, "details": details,
+        "excerpts": of_figures, "pictures": pictures, "details": details,
         "about": {str(r["setting"]): r for r in tables["settings"].to_dict("records")},
         "undrawn": int((tables["settings"]["n"] > 0).sum()) - len(details),
         "limits": sentences.limits(tables, coverage, study.crossed),

@@ -40,13 +40,17 @@ def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -
     return estimate(mean, low, high, digits, short)
 
 
+def share(x: float, low: float, high: float) -> str:
+    """`25% [9%, 53%]`, or without its interval where there is none."""
+    interval = f" [{low:.0%},\u00a0{high:.0%}]" if np.isfinite(low) else ""
+    return f"{x:.0%}{interval}" if np.isfinite(x) else DASH
+
+
 def collapsed(row: Mapping[str, Any]) -> str:
     """`3 of 12, 25% [9%, 53%]`, the collapsed runs in a row of `settings`."""
-    if not row["n"]:
-        return DASH
-    low, high = row["collapse_rate_low"], row["collapse_rate_high"]
-    share = row["collapsed"] / row["n"]
-    return f"{row['collapsed']} of {row['n']}, {share:.0%} [{low:.0%},\u00a0{high:.0%}]"
+    n, count = row["n"], row["collapsed"]
+    of = share(count / n, row["collapse_rate_low"], row["collapse_rate_high"]) if n else ""
+    return f"{count} of {n}, {of}" if n else DASH
 
 
 def p_value(p: float) -> str:
