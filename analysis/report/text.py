@@ -69,6 +69,11 @@ def quoted(names: Iterable[str]) -> str:
     return listed(f"“{name}”" for name in names)
 
 
+def each(values: pd.Series) -> str:
+    """The values that there are, in order."""
+    return ", ".join(map(str, sorted(values.unique())))
+
+
 def runs(count: int) -> str:
     """`1 run`, `4 runs`."""
     return f"{count} run" if count == 1 else f"{count} runs"
