@@ -52,6 +52,11 @@ def _usable(tables: Frames) -> Rows:
     return [s for s in _rows(tables["settings"]) if not s["reservations"]]
 
 
+def _told(*sentences: tuple[object, str]) -> list[str]:
+    """Those sentences that hold."""
+    return [sentence for holds, sentence in sentences if holds]
+
+
 def _names(settings: Rows) -> list[str]:
     return [s["setting"] for s in settings]
 
@@ -62,11 +67,11 @@ def _each(told: list[str], where: str) -> list[str]:
     return told[:MOST_TOLD] + [f"{more} more are in tables/{where}.csv."] * (more > 0)
 
 
-def _held(settings: Rows) -> list[str]:
-    """That nothing is concluded from settings with reservations, and why."""
+def _held(settings: Rows) -> str:
+    """That nothing is concluded from settings with reservations, and why; empty without any."""
     held = [s for s in settings if s["reservations"]]
     named = text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in held)
-    return [f"No conclusion is drawn from {named}."] * bool(held)
+    return f"No conclusion is drawn from {named}." if held else ""
 
 
 def few(tables: Frames) -> str:
@@ -76,34 +81,29 @@ def few(tables: Frames) -> str:
 
 def coverage(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     """How much of the study is there, and what is missing from it."""
-    settings = _rows(tables["settings"])
-    if study.missing:
-        sentences = [
-            f"The study is incomplete: {study.here} of {study.planned} planned runs are here. "
-            "What follows may change with the rest."
-        ]
-    else:
-        all_of_them = ", all that were planned" if study.planned == study.here else ""
-        verb = "is" if study.here == 1 else "are"
-        sentences = [f"{text.runs(study.here)} {verb} here{all_of_them}."]
-    if sum(s["runs"] for s in settings) == study.here:
-        each = text.span(s["runs"] for s in settings)
-        of = "1 setting" if len(settings) == 1 else f"{len(settings)} settings, {each} runs each"
-        sentences.append(f"They are of {of}.")
-    for word, column in (
-        ("diverged (counted, and left out of every mean and figure)", "diverged"),
-        ("stopped early (the last epoch reached counts)", "stopped_early"),
+    settings, here, missing = _rows(tables["settings"]), study.here, study.missing
+    whole = ", all that were planned" if study.planned == here else ""
+    each = text.span(s["runs"] for s in settings)
+    of = "1 setting" if len(settings) == 1 else f"{len(settings)} settings, {each} runs each"
+    sentences = _told(
+        (missing, f"The study is incomplete: {here} of {study.planned} planned runs are here. "
+         "What follows may change with the rest."),
+        (not missing, f"{text.runs(here)} {'is' if here == 1 else 'are'} here{whole}."),
+        (sum(s["runs"] for s in settings) == here, f"They are of {of}."),
+    )  # fmt: skip
+    for column, word in (
+        ("diverged", "diverged (counted, and left out of every mean and figure)"),
+        ("stopped_early", "stopped early (the last epoch reached counts)"),
     ):
         having = [s for s in settings if s[column]]
         named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
-        count = sum(s[column] for s in having)
-        sentences += [f"{text.runs(count)} {word}: {named}."] * bool(having)
-    if crossed:
-        sentences.append(
-            f"The three seeds are not always equal ({crossed}): quantities of a setting are over "
-            "these runs alone, so that no two share a seed; the variance decomposition is over all."
-        )
-    return sentences
+        count = text.runs(sum(s[column] for s in having))
+        sentences += _told((having, f"{count} {word}: {named}."))
+    return sentences + _told((
+        crossed, f"The three seeds are not always equal ({crossed}): quantities of a setting are "
+        "over these runs alone, so that no two share a seed; the variance decomposition is over "
+        "all."
+    ))  # fmt: skip
 
 
 def backends(names: pd.Series) -> list[str]:
@@ -122,36 +122,25 @@ def backends(names: pd.Series) -> list[str]:
 def movement(tables: Frames) -> list[str]:
     """Whether the searches moved at all: without that, everything else is noise."""
     settings, moved = _rows(tables["settings"]), _usable(tables)
-    held = _held(settings)
+    held, least = _held(settings), f"{ARCHITECTURE_MOVED:g}"
     same = [s for s in settings if s["n"] >= 2 and s["distinct_genotypes"] == 1]
     single = [s for s in settings if s["n"] == 1]
-    sentences = []
-    if not held and not single:
-        more = "" if same else ", and its seeds derived more than one genotype"
-        sentences.append(
-            "Every setting moved: its mean architecture displacement is at least "
-            f"{ARCHITECTURE_MOVED:g}{more}."
-        )
-    elif moved:
-        many = f"{len(moved)} of {len(settings)} settings"
-        sentences.append(
-            f"{many if len(moved) > 3 else text.quoted(_names(moved))} moved by at least "
-            f"{ARCHITECTURE_MOVED:g} on average (architecture displacement)."
-        )
-    sentences += held
-    if not moved:
-        sentences.append(
-            "So this study says nothing about stability yet: it takes longer searches or larger "
-            "architecture rates."
-        )
-    if same:
-        sentences.append(
-            f"In {text.quoted(_names(same))} all seeds derived one genotype: they agree, or the "
-            "setting leaves them no choice; compare with the controls."
-        )
-    if single:
-        sentences.append(f"{text.quoted(_names(single))}: one run says nothing about stability.")
-    return sentences
+    every = not held and not single
+    more = "" if same else ", and its seeds derived more than one genotype"
+    many = f"{len(moved)} of {len(settings)} settings"
+    who = many if len(moved) > 3 else text.quoted(_names(moved))
+    return _told(
+        (every, f"Every setting moved: its mean architecture displacement is at least {least}"
+         f"{more}."),
+        (moved and not every, f"{who} moved by at least {least} on average (architecture "
+         "displacement)."),
+        (held, held),
+        (not moved, "So this study says nothing about stability yet: it takes longer searches or "
+         "larger architecture rates."),
+        (same, f"In {text.quoted(_names(same))} all seeds derived one genotype: they agree, or "
+         "the setting leaves them no choice; compare with the controls."),
+        (single, f"{text.quoted(_names(single))}: one run says nothing about stability."),
+    )  # fmt: skip
 
 
 def stabilities(tables: Frames) -> list[str]:
@@ -232,63 +221,51 @@ def accuracy(tables: Frames) -> list[str]:
     least, most = (text.of_row(s, "derived_accuracy") for s in (worst, best))
     if len(usable) == 1:
         return [f"Derived accuracy of “{best['setting']}”: {most}, n={best[n]}."]
-    sentences = [
-        f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to {most} "
-        f"(“{best['setting']}”, n={best[n]})."
-    ]
     pairs = list(combinations(usable, 2))
     apart = [(a, b) for a, b in pairs if a[high] < b[low]]
-    if not apart:
-        sentences.append(
-            "The intervals of all settings overlap: these seeds do not separate any two of them, "
-            "which is not evidence that they are equal."
-        )
-    else:
-        named = text.listed(f"“{b['setting']}” over “{a['setting']}”" for a, b in apart[-3:])
-        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-        sentences.append(
-            f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not overlap "
-            f"({named}{more}). This describes the seeds seen; it is no test, and is not corrected "
-            "for looking at many pairs."
-        )
+    named = text.listed(f"“{b['setting']}” over “{a['setting']}”" for a, b in apart[-3:])
+    more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
     freedom, fewest = np.array([s[n] - 1 for s in usable]), min(s[n] for s in usable)
     pooled = float(np.sqrt((freedom * [s[sd] ** 2 for s in usable]).sum() / freedom.sum()))
     found = detectable_difference(pooled, fewest)
-    if np.isfinite(found):
-        sentences.append(
-            f"Within a setting, seeds spread by {pooled:.3f} (pooled standard deviation); with "
-            f"n={fewest} per setting, a two-sample t test would find a true difference of "
-            f"{found:.3f} four times out of five, and smaller ones less often."
-        )
-    return sentences
+    return [
+        f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to {most} "
+        f"(“{best['setting']}”, n={best[n]}).",
+        *_told(
+            (not apart, "The intervals of all settings overlap: these seeds do not separate any "
+             "two of them, which is not evidence that they are equal."),
+            (apart, f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not "
+             f"overlap ({named}{more}). This describes the seeds seen; it is no test, and is not "
+             "corrected for looking at many pairs."),
+            (np.isfinite(found), f"Within a setting, seeds spread by {pooled:.3f} (pooled standard "
+             f"deviation); with n={fewest} per setting, a two-sample t test would find a true "
+             f"difference of {found:.3f} four times out of five, and smaller ones less often."),
+        ),
+    ]  # fmt: skip
 
 
 def genotypes(tables: Frames) -> list[str]:
     """How many different genotypes the seeds derived, and how often they collapsed."""
     several = [s for s in _usable(tables) if s["n"] > 1]
-    sentences = []
-    if several and all(s["distinct_genotypes"] == s["n"] for s in several):
-        every = len(several) == len(tables["settings"])
-        where = "every setting" if every else text.quoted(_names(several))
-        sentences.append(f"In {where} each seed derived a genotype of its own.")
-    elif 0 < len(several) <= MOST_TOLD:
-        counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
-        sentences.append(f"Distinct genotypes per setting: {text.listed(counts)}.")
+    own = bool(several) and all(s["distinct_genotypes"] == s["n"] for s in several)
+    every = len(several) == len(tables["settings"])
+    where = "every setting" if every else text.quoted(_names(several))
+    counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
     collapsed = [s for s in several if s["collapsed"]]
-    if collapsed:
-        rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in collapsed]
-        told = text.listed(rates[:MOST_TOLD])
-        sentences.append(f"Collapsed runs (most kept edges without parameters): {told}.")
-        sentences += _each(rates, "settings")[MOST_TOLD:]
-        if any(s["collapsed"] < s["n"] for s in collapsed):
-            sentences.append(
-                "Seeds are of two kinds there: figures draw the collapsed ones hollow, and "
-                "tables/without_collapsed.csv has every quantity of the others alone."
-            )
-    elif several:
-        total = sum(s["n"] for s in several)
-        sentences.append(f"None of {text.runs(total)} collapsed to parameterless cells.")
-    return sentences
+    rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in collapsed]
+    total = text.runs(sum(s["n"] for s in several))
+    return _told(
+        (own, f"In {where} each seed derived a genotype of its own."),
+        (not own and 0 < len(several) <= MOST_TOLD,
+         f"Distinct genotypes per setting: {text.listed(counts)}."),
+        (collapsed, "Collapsed runs (most kept edges without parameters): "
+         f"{text.listed(rates[:MOST_TOLD])}."),
+        *((more, more) for more in _each(rates, "settings")[MOST_TOLD:]),
+        (any(s["collapsed"] < s["n"] for s in collapsed), "Seeds are of two kinds there: figures "
+         "draw the collapsed ones hollow, and tables/without_collapsed.csv has every quantity of "
+         "the others alone."),
+        (several and not collapsed, f"None of {total} collapsed to parameterless cells."),
+    )  # fmt: skip
 
 
 def dependence(tables: Frames) -> list[str]:
@@ -303,16 +280,14 @@ def dependence(tables: Frames) -> list[str]:
             moved = text.of_row(s, "transition_displacement")
             line += f"; the matrices' rows moved by {moved} from their start"
         lines.append(line + ".")
-    sentences = _each(lines, "settings")
-    if sentences:
-        identity = any(s["init"] == "identity" for s in usable)
-        also = ", and an identity start is the same in every seed" if identity else ""
-        sentences.append(
-            f"Part of this is built in: inner edges are derived from their predecessors{also}."
-        )
-        if not any(s["model"] == "placebo" for s in usable):
-            sentences.append("This study has no placebo, where nothing can flow, to compare with.")
-    return sentences
+    identity = any(s["init"] == "identity" for s in usable)
+    also = ", and an identity start is the same in every seed" if identity else ""
+    return _each(lines, "settings") + _told(
+        (usable, "Part of this is built in: inner edges are derived from their predecessors"
+         f"{also}."),
+        (usable and all(s["model"] != "placebo" for s in usable),
+         "This study has no placebo, where nothing can flow, to compare with."),
+    )  # fmt: skip
 
 
 def seeds(needed: pd.DataFrame) -> list[str]:
@@ -365,29 +340,29 @@ def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
         "The best of many noisy trials looks better than it is, by chance: confirm its rates "
         "with fresh seeds before reporting a number.",
         f"What follows is about the runs of trial {best} alone.",
-    ] + [f"{failed} of {len(trials)} trials had a diverged run and have no objective."] * (
-        failed > 0
-    )
+        *_told((failed, f"{failed} of {len(trials)} trials had a diverged run and have no "
+                "objective.")),
+    ]  # fmt: skip
 
 
 def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     """What this page cannot say, the study's own gaps first."""
     settings = _rows(tables["settings"])
     frozen = any(s["model"] != "independent" and s["trainable"] is False for s in settings)
-    of_this_study = {
-        "The folder does not say how many runs were planned, so whether it is complete cannot be "
-        "said here.": study.planned is None,
-        f"{study.missing} of {study.planned} planned runs are missing.": study.missing,
-        "Crossed seeds: quantities of a setting use a part of the runs only.": crossed,
-        "".join(_held(settings)): _held(settings),
-        "Diverged runs are in no mean: means over the remaining runs of a setting leave out where "
-        "it fails.": any(s["diverged"] for s in settings),
-        "Some settings have fewer than ten runs: their intervals are wide and lean on assumptions "
-        f"that so few seeds cannot show. {SMALL_N}": few(tables),
-        "Settings with frozen matrices are controls: their T cannot move.": frozen,
-    }
+    few_runs = few(tables)
     return [
-        *(sentence for sentence, holds in of_this_study.items() if holds),
+        *_told(
+            (study.planned is None, "The folder does not say how many runs were planned, so "
+             "whether it is complete cannot be said here."),
+            (study.missing, f"{study.missing} of {study.planned} planned runs are missing."),
+            (crossed, "Crossed seeds: quantities of a setting use a part of the runs only."),
+            (_held(settings), _held(settings)),
+            (any(s["diverged"] for s in settings), "Diverged runs are in no mean: means over the "
+             "remaining runs of a setting leave out where it fails."),
+            (few_runs, "Some settings have fewer than ten runs: their intervals are wide and lean "
+             f"on assumptions that so few seeds cannot show. {few_runs}"),
+            (frozen, "Settings with frozen matrices are controls: their T cannot move."),
+        ),
         "This is a reconstruction of ITNAS (arXiv 2011.14525), whose authors published no code. "
         "Points that the paper leaves undetermined are settings here, and no number on this page "
         "is presented as matching the paper.",
@@ -398,7 +373,7 @@ def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
         "significant comparisons are corrected over what they count. "
         f"“Moved” means a mean architecture displacement of at least {ARCHITECTURE_MOVED:g}, and "
         f"of at least {TRANSITION_MOVED:g} for trainable matrices.",
-    ]
+    ]  # fmt: skip
 
 
 HEADLINES = {
@@ -425,7 +400,7 @@ def verdict(tables: Frames) -> Rows:
                 f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
                 f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
             )
-        told += [f"What is missing: {row['missing']}."] * bool(row["missing"])
+        told += _told((row["missing"], f"What is missing: {row['missing']}."))
         headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
         found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
     return found
