@@ -1,7 +1,7 @@
 """Draw: one cell as arcs over a line of nodes, kept edges with their operations.
 
-Every edge is an arc as high as it is wide, so that no two labels, which stand at the tops, ever
-meet: two edges that are equally long lie beside each other, all others at unequal heights.
+Every edge is an arc, the higher the further it reaches, so that no two labels, which stand at the
+tops, ever meet: those of edges that reach equally far lie beside each other.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def cell_figure(cell: Cell, title: str) -> Figure:
         top = _arc(ax, step, source, target, RISE, arrowstyle="-|>", mutation_scale=13 * scale(),
                    linewidth=1.8, color=colour, zorder=2,
                    linestyle="solid" if source >= cell.inputs else (0, (5, 3)))  # fmt: skip
-        _text(ax, step * (source + target) / 2, top, operation_name(operation),
-              "round,pad=0.15", "white", "none", color=colour, fontweight="bold", zorder=4)  # fmt: skip
+        middle, name = step * (source + target) / 2, operation_name(operation)
+        _text(ax, middle, top, name, "round,pad=0.15", "white", "none", color=colour,
+              fontweight="bold", zorder=4)  # fmt: skip
     for place, name in enumerate(nodes):
         _text(ax, step * place, 0, name, "circle,pad=0.35", "#f2f2f2", "#444444", zorder=5)
     return finish(figure, entries, title)
@@ -76,6 +77,8 @@ def _arc(ax: Axes, step: float, start: int, end: int, rise: float, **style: Any)
     return height
 
 
-def _text(ax: Axes, x: float, y: float, text: str, box: str, face: str, edge: str, **style: Any) -> None:
+def _text(
+    ax: Axes, x: float, y: float, text: str, box: str, face: str, edge: str, **style: Any
+) -> None:
     bbox = {"boxstyle": box, "facecolor": face, "edgecolor": edge}
     ax.text(x, y, text, ha="center", va="center", fontsize="small", bbox=bbox, **style)

@@ -128,11 +128,12 @@ def stability_over_epochs(tables: Tables) -> Figure:
 def operations(tables: Tables, setting: str, cell: str) -> Figure:
     """Probabilities of the operations of every edge over epochs."""
     frame = rows(tables, "operation_probabilities", "sd", setting=setting, cell=cell)
+    frame = frame.sort_values(["target", "source"], kind="stable")
     mean, sd = frame["mean"], frame["sd"]
     part = frame["inner"].map({True: "inner", False: "outer"})
     edge = part + " edge " + frame["source"].astype(str) + "→" + frame["target"].astype(str)
     frame = frame.assign(edge=edge, quantity="", estimate=mean, low=mean - sd, high=mean + sd,
-                         null_mean=np.nan).sort_values(["target", "source"], kind="stable")  # fmt: skip
+                         null_mean=np.nan)  # fmt: skip
     looks = {o: operation_line(o) for o in frame["operation"].unique()}
     titles = {edge: edge for edge in frame["edge"].unique()}
     figure = _panels(frame, "edge", titles, "operation", lambda row: looks[row.operation],
@@ -165,7 +166,7 @@ def ladder(tables: Tables) -> Figure:
         mean = seeds[steps].mean()
         ax.plot(range(3), mean, color=color, linewidth=3.2, zorder=3, label="mean over seeds",
                 path_effects=[withStroke(linewidth=6 * scale(), foreground="white")])  # fmt: skip
-        texts = [f"{STEPS[step]}\n{x:.3f}" for step, x in mean.items()]
+        texts = [f"{name}\n{x:.3f}" for name, x in zip(STEPS.values(), mean, strict=True)]
         ax.set_xticks(range(3), texts, fontsize="small")
         ax.set_title(f"{wrapped(setting, letters(1.55), 3)}\n(n={len(seeds)})")
         ax.set_xlim(-0.4, 2.4)
@@ -173,9 +174,8 @@ def ladder(tables: Tables) -> Figure:
     for ax in axes[::3]:
         ax.set_ylabel("bits to the\nseed's own flow,\nsmaller is better")
     thin["color"] = GREY
-    entries = [entry("mean over seeds (its numbers beneath)", **thin | {"linewidth": 3.2, "marker": ""}),
-               entry("one seed", **thin)]  # fmt: skip
-    entries += [entry("one that collapsed", markerfacecolor="white", **thin)] * bool(
-        collapsed & set(frame["run_id"])
-    )
+    thick, what = thin | {"linewidth": 3.2, "marker": ""}, "mean over seeds (its numbers beneath)"
+    entries = [entry(what, **thick), entry("one seed", **thin)]
+    if collapsed & set(frame["run_id"]):
+        entries.append(entry("one that collapsed", markerfacecolor="white", **thin))
     return finish(figure, entries, remark)

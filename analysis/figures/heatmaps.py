@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -31,6 +30,7 @@ ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
 GAP = 0.6  # of entries between a link's two matrices
 
 AXES = "rows: operation of the first edge, columns: of the second"
+MAPS = ("mean", "sd", "start_mean")
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
 MARKS = {
     "dependence_stability": ("●", "○", "rows come out again"),
@@ -39,15 +39,11 @@ MARKS = {
 
 
 class Link(NamedTuple):
-    """One link's matrices (rows, columns); `sd` and `start` hold NaN where they are not known."""
+    """One link: nodes, attention weight, and its matrices, NaN where they are not known."""
 
     nodes: tuple[int, ...]
-    rows: list[str]
-    columns: list[str]
-    mean: np.ndarray
-    sd: np.ndarray
-    start: np.ndarray
     weight: float
+    matrices: dict[str, Any]  # each of MAPS as a frame: operations as its rows and columns
 
     @property
     def name(self) -> str:
@@ -60,13 +56,10 @@ def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
                  setting=setting, cell=cell)  # fmt: skip
     found = []
     for nodes, group in frame.groupby(NODES, sort=False):
-        names, others = list(group["row"].unique()), list(group["column"].unique())
-        order = pd.MultiIndex.from_product([names, others])
-        values = group.set_index(["row", "column"]).reindex(order)[["mean", "sd", "start_mean"]]
-        mean, sd, start = values.to_numpy(float).T.reshape(3, len(names), len(others))
-        weight = float(group["attention_weight_mean"].iloc[0])
+        values = group.set_index(["row", "column"]).unstack().reindex(group["row"].unique())
+        matrices = {name: values[name][group["column"].unique()].astype(float) for name in MAPS}
         key = tuple(map(int, nodes))  # type: ignore[arg-type]
-        found.append(Link(key, names, others, mean, sd, start, weight))
+        found.append(Link(key, float(group["attention_weight_mean"].iloc[0]), matrices))
     return found, int(frame["n"].max())
 
 
@@ -76,7 +69,7 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     Each with one scale for all links; of a single seed only the first.
     """
     links, n = links_of(tables, setting, cell)
-    spread = np.concatenate([k.sd.ravel() for k in links])
+    spread = np.concatenate([k.matrices["sd"].to_numpy().ravel() for k in links])
     maps = {"mean": ("Blues", 1.0)}
     if np.isfinite(spread).any():
         maps["sd"] = ("Oranges", max(0.01, float(np.nanmax(spread))))
@@ -95,12 +88,13 @@ def matrices(tables: Tables) -> Figure:
     setting = study.primary(frame)
     cell = min(frame.loc[frame["setting"] == setting, "cell"])
     every, n = links_of(tables, setting, cell)
-    moved = np.nan_to_num([np.abs(k.mean - k.start).sum(axis=1).mean() for k in every])
+    away = [k.matrices["mean"] - k.matrices["start_mean"] for k in every]
+    moved = np.array([matrix.abs().sum(axis=1).mean() for matrix in away])
     links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
     which = f"the {len(links)} of {len(every)} links that moved most"
     which = which if len(every) > len(links) else "all links"
     titles = [f"{k.name}: start, end" for k in links]
-    figure = _drawn(links, titles, {"start": ("Blues", 1.0), "mean": ("Blues", 1.0)})
+    figure = _drawn(links, titles, {"start_mean": ("Blues", 1.0), "mean": ("Blues", 1.0)})
     return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
 
 
@@ -135,10 +129,11 @@ def _drawn(
 
     Operations are named once a row and column where all links have the same.
     """
-    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
+    tables = [k.matrices["mean"] for k in links]
+    down, across = np.max([table.shape for table in tables], axis=0)
     inches = ENTRY if max(down, across) <= ANNOTATED else SMALL
     size = (of_text(max(1.4, inches * (len(maps) * (across + GAP) - GAP))), of_text(down * inches))
-    alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
+    alike = len({(*table.index, "", *table.columns) for table in tables}) == 1
     beside = 0.15 if alike else 0.65
     columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
     columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
@@ -162,9 +157,10 @@ def _maps(
     ax: Axes, link: Link, maps: Mapping[str, tuple[str, float]], most: tuple[int, int]
 ) -> dict[str, AxesImage]:
     """A link's matrices side by side; most: rows and columns of the largest link."""
-    images, at, (height, width) = {}, [], link.mean.shape
+    table, images, at = link.matrices["mean"], {}, []
+    height, width = table.shape
     for k, (name, (colours, top)) in enumerate(maps.items()):
-        values, start = getattr(link, name), k * (most[1] + GAP) - 0.5
+        values, start = link.matrices[name].to_numpy(), k * (most[1] + GAP) - 0.5
         images[name] = ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
                                  extent=(start, start + width, height - 0.5, -0.5))  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
@@ -175,8 +171,8 @@ def _maps(
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,
                     color="white" if value > 0.55 * top else "#111111")  # fmt: skip
-    ax.set_xticks(at, list(map(operation_name, link.columns)) * len(maps))
-    ax.set_yticks(range(height), list(map(operation_name, link.rows)))
+    ax.set_xticks(at, list(map(operation_name, table.columns)) * len(maps))
+    ax.set_yticks(range(height), list(map(operation_name, table.index)))
     ax.tick_params(length=0, pad=2, labelsize="small")
     ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)

@@ -154,7 +154,7 @@ def svg(figure: Figure) -> bytes:
     return _saved(figure, fixed, format="svg", metadata={"Date": None})
 
 
-def _saved(figure: Figure, settings: dict[str, Any], **options: Any) -> bytes:
+def _saved(figure: Figure, settings: Any, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, facecolor="white", **options)

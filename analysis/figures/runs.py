@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -55,17 +54,15 @@ def similarity(tables: Tables) -> Figure:
     matrix = np.eye(len(runs))
     matrix[i, j] = matrix[j, i] = np.clip(frame["similarity"], 0, 1)
     tree = linkage(squareform(1 - matrix, checks=False), "average")
-    drawn = dendrogram(tree, no_plot=True)
-    order, count = drawn["leaves"], len(runs)
+    count = len(runs)
     side = float(np.clip(0.15 * count, 3.2, 6.5))
     figure, (left, strip, ax) = grid(3, 3, (side / 2.2, side), width_ratios=[0.3, 0.03, 1.0],
                                      between=(0.1, 0.3), more=0.6)  # fmt: skip
-    branches = [np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)]
-    thin = 0.7 if count <= 100 else 0.3
-    left.add_collection(LineCollection(branches, colors=DARK, linewidths=thin))
-    # scipy's leaves are 10 apart, the first at 5
-    left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
+    drawn = dendrogram(tree, ax=left, orientation="left", link_color_func=lambda _: DARK)
+    left.collections[0].set_linewidth(0.7 if count <= 100 else 0.3)
+    left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))  # leaves are 10 apart
     left.set_axis_off()
+    order = drawn["leaves"]
     colours = np.array([[to_rgb(study.looks[runs[k][0]]["color"])] for k in order])
     strip.imshow(colours, aspect="auto", extent=(0, 1, 10 * count, 0))
     strip.set_axis_off()
@@ -78,8 +75,8 @@ def similarity(tables: Tables) -> Figure:
     ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize=size)
     ax.set_xticks([])
     ax.yaxis.tick_right()
-    figure.colorbar(image, ax=ax, location="bottom", shrink=0.5, aspect=30,
-                    label="similarity of two runs (1 − bits between their edges' probabilities)")  # fmt: skip
+    what = "similarity of two runs (1 − bits between their edges' probabilities)"
+    figure.colorbar(image, ax=ax, location="bottom", shrink=0.5, aspect=30, label=what)
     settings = [s for s in study.looks if s in runs.get_level_values(0)]
     entries = study.entries(settings[:MOST], marker="s", linestyle="", markersize=8)
     more = f"the legend has the first {MOST}" if len(settings) > MOST else ""
@@ -167,8 +164,8 @@ def frequencies(tables: Tables, cell: str) -> Figure:
         ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_title(study.name(setting, letters(size[0] + 0.2), 3))
     figure.supylabel("edge", fontsize="small")
-    figure.colorbar(axes[-1].collections[0], ax=axes, location="bottom", shrink=0.5, aspect=30,
-                    label=f"share of seeds that choose it ({cell} cell{grey})")  # fmt: skip
+    image, what = axes[-1].collections[0], f"share of seeds that choose it ({cell} cell{grey})"
+    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
     return finish(figure, remark=remark)
 
 

@@ -1,4 +1,4 @@
-"""Draw: quantities of settings and of their controls, an estimate with its interval and every seed as a point.
+"""Draw: quantities of settings and their controls, estimates with intervals, seeds as points.
 
 Each row of a panel is a setting (or a setting and its control), with a strip per cell kind: the
 seeds' points above, the estimate with its 95% interval beneath, and beneath that, where some
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.compute.cell import TRANSITION_MOVED
@@ -70,10 +69,9 @@ def _forest(
             ax.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
             ax.minorticks_off()
         else:
-            seeds = own["kind"] == SEED
-            middle = [*own.loc[~seeds, "estimate"], *([] if line is None else [line])]
-            e = own[own["kind"] == ESTIMATE]
-            more = (own.loc[seeds, "estimate"], e["null_mean"])
+            seed, e = own["kind"] == SEED, own[own["kind"] == ESTIMATE]
+            middle = [*own.loc[~seed, "estimate"], *([] if line is None else [line])]
+            more = (own.loc[seed, "estimate"], e["null_mean"])
             ax.set_xlim(span(panel, middle, e["low"], e["high"], *more))
             ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         if line is not None:
@@ -82,17 +80,31 @@ def _forest(
         cells = sorted(own["cell"].unique())
         height = 1 / (0.25 + len(cells))
         for k, cell in enumerate(cells):
-            some = own[own["cell"] == cell]
-            middle_of = some["y"] + height * (k - (len(cells) - 1) / 2)
-            _strip(ax, some.assign(y=middle_of), panel, CELL_MARKERS.get(cell, "o"), height)
-        for row in at.keys() - set(own.dropna(subset="estimate")["row"]):
+            y = own["y"] + height * (k - (len(cells) - 1) / 2)
+            some = own.assign(y=y)[own["cell"] == cell]
+            _strip(ax, some, panel, CELL_MARKERS.get(cell, "o"), height)
+        known = set(own.dropna(subset="estimate")["row"])
+        for row in (row for row in at if row not in known):
             ax.text(0.5, at[row], "n/a", transform=ax.get_yaxis_transform(), ha="center",
                     va="center", color=GREY, fontsize="small")  # fmt: skip
         ax.set_xlabel(wrapped(text, letters(wide), 3))
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", labelsize="small")
-    beyond = any(BEYOND in str(c.get_label()) for ax in axes for c in ax.collections)
-    return finish(figure, _legend(frame, kinds, note, mark, estimate, beyond), remark)
+    grey: dict[str, Any] = {"color": GREY, "markersize": 4.5}
+    hollow, there = {"markerfacecolor": "white", **grey}, set(frame["kind"])
+    entries = {
+        entry(estimate, marker="o", linestyle="-", color=GREY, markeredgecolor=DARK): True,
+        entry(SEED, marker="o", **grey): SEED in there,
+        entry("one that collapsed", marker="o", **hollow): frame["collapsed"].eq(True).any(),
+        entry(WITHOUT, marker="D", linestyle=":", **hollow): WITHOUT in there,
+        entry(mark, marker="|", color=GREY, markersize=9, markeredgewidth=2):
+            frame["null_mean"].notna().any(),
+        entry(note, color=WARNING, linestyle="--"): note,
+        **{entry(f"{c} cell", marker=CELL_MARKERS.get(c, "o")): len(kinds) > 1 for c in kinds},
+        entry(BEYOND, marker=">", color=GREY):
+            any(BEYOND in str(c.get_label()) for ax in axes for c in ax.collections),
+    }  # fmt: skip
+    return finish(figure, [item for item, shown in entries.items() if shown], remark)
 
 
 def _strip(ax: Axes, own: pd.DataFrame, quantity: str, marker: str, height: float) -> None:
@@ -119,41 +131,23 @@ def _strip(ax: Axes, own: pd.DataFrame, quantity: str, marker: str, height: floa
         WITHOUT: {"s": 26, "marker": "D", "linewidths": 1.2, "zorder": 4},
     }
     for kind, some in own.groupby("kind", sort=False):
+        colours: Any = some["colour"].to_numpy()
         if kind != SEED:  # NaN, where there is no interval, draws nothing
             ax.hlines(some["y"], some["low"].clip(least, most), some["high"].clip(least, most),
-                      colors=some["colour"], linewidth=1.6, label=kind,
+                      colors=colours, linewidth=1.6, label=str(kind),
                       linestyles=":" if kind == WITHOUT else "-")  # fmt: skip
         inside = some[some["estimate"].between(least, most)]
         look = {"facecolors": inside["face"], "edgecolors": inside["colour"]} | looks[str(kind)]
-        ax.scatter(inside["estimate"], inside["y"], label=kind, clip_on=False, **look)
+        ax.scatter(inside["estimate"], inside["y"], label=str(kind), clip_on=False, **look)
         for far, end, sign in ((some["low"] < least, least, "<"), (some["high"] > most, most, ">")):
             if far.any():
                 ax.scatter([end] * far.sum(), some["y"][far], marker=sign, s=22, linewidths=0.8,
-                           facecolors=some["face"][far], edgecolors=some["colour"][far],
+                           facecolors=some["face"][far], edgecolors=colours[far],
                            clip_on=False, zorder=3, label=f"{kind} {BEYOND}")  # fmt: skip
 
 
-def _legend(
-    frame: pd.DataFrame, kinds: list[str], note: str, mark: str, estimate: str, beyond: bool
-) -> list[Line2D]:
-    grey: dict[str, Any] = {"color": GREY, "markersize": 4.5}
-    hollow, there = {"markerfacecolor": "white", **grey}, set(frame["kind"])
-    kept = {
-        entry(estimate, marker="o", linestyle="-", color=GREY, markeredgecolor=DARK): True,
-        entry(SEED, marker="o", **grey): SEED in there,
-        entry("one that collapsed", marker="o", **hollow): frame["collapsed"].eq(True).any(),
-        entry(WITHOUT, marker="D", linestyle=":", **hollow): WITHOUT in there,
-        entry(mark, marker="|", color=GREY, markersize=9, markeredgewidth=2):
-            frame["null_mean"].notna().any(),
-        entry(note, color=WARNING, linestyle="--"): note,
-        **{entry(f"{c} cell", marker=CELL_MARKERS.get(c, "o")): len(kinds) > 1 for c in kinds},
-        entry(BEYOND, marker=">", color=GREY): beyond,
-    }  # fmt: skip
-    return [item for item, shown in kept.items() if shown]
-
-
 def _panels(
-    tables: Tables, quantities: Sequence[str], cells: bool = True, remark: str = "", **options: Any
+    tables: Tables, quantities: Sequence[str], cells: bool = True, **options: Any
 ) -> Figure:
     """A panel for each quantity, by cell kind or (`cells` false) of whole runs."""
     study, found = Study(tables), []
@@ -164,10 +158,10 @@ def _panels(
             frame = frame.assign(**dict.fromkeys(("estimate", "low", "high"), frame["value"]))
         found.append(frame[(frame["cell"] != "all") == cells][DRAWN].assign(kind=kind))
     every = pd.concat([frame for frame in found if len(frame)])
-    shown, frame, first = study.shown(every.assign(row=every["setting"], panel=every["quantity"]))
-    remark = said(first, PSEUDO * (cells and len(found[2]) > 0))
+    shown, frame, remark = study.shown(every.assign(row=every["setting"], panel=every["quantity"]))
+    options["remark"] = said(remark, PSEUDO * (cells and len(found[2]) > 0))
     labels = {q: label_of(q) for q in quantities}
-    return _forest(study, frame, _names(study, shown), labels, remark=remark, **options)
+    return _forest(study, frame, _names(study, shown), labels, **options)
 
 
 def _names(study: Study, shown: Sequence[str]) -> dict[str, str]:
@@ -179,7 +173,7 @@ def _names(study: Study, shown: Sequence[str]) -> dict[str, str]:
 def _known(tables: Tables) -> dict[str, set[str]]:
     """Every quantity with an estimate, in the table's order, to the cell kinds that it is of."""
     found = rows(tables, "stability", "quantity", "cell", "estimate").dropna(subset="estimate")
-    return found.groupby("quantity", sort=False)["cell"].agg(set).to_dict()
+    return {str(q): set(own) for q, own in found.groupby("quantity", sort=False)["cell"]}
 
 
 def accuracy(tables: Tables) -> Figure:
@@ -236,10 +230,11 @@ def seeds_needed(tables: Tables) -> Figure:
     frame = frame[(frame["goal"] == "difference") | (frame["target"] == middle)]
     shown, frame, remark = study.shown(frame)
     labels = [
-        f"seeds to see the difference {row.note} in {label_of(row.quantity, False)}"
-        if row.goal == "difference"
-        else f"seeds for width {row.target:g} of the interval of {label_of(row.quantity, False)}"
-        for row in frame.itertuples()
+        f"seeds to see the difference {row['note']} in {label_of(row['quantity'], False)}"
+        if row["goal"] == "difference"
+        else f"seeds for width {row['target']:g} of the interval of "
+        f"{label_of(row['quantity'], False)}"
+        for row in frame.to_dict("records")
     ]
     known = frame[numbers].astype("Float64").fillna(np.inf).astype(float)  # more than most
     frame = frame.assign(row=frame["setting"], panel=labels, kind=ESTIMATE,

@@ -78,9 +78,7 @@ def render(
     return environment.get_template("report.html.j2").render(context)
 
 
-def _summary(
-    study: Study, coverage: Coverage, backends: pd.Series
-) -> list[tuple[str, list[str]]]:
+def _summary(study: Study, coverage: Coverage, backends: pd.Series) -> list[tuple[str, list[str]]]:
     tables = study.tables
     trials, here = tables["tuning"], sentences.coverage(tables, coverage, study.crossed)
     parts = {

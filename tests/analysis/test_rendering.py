@@ -39,7 +39,9 @@ def points(figure: Figure) -> dict[str, float]:
 
 @pytest.mark.parametrize("style", figures.STYLES)
 def test_svg_is_well_formed_and_its_texts_are_texts(style: str) -> None:
-    assert {"hardly moved, if the mean is left of this", "placebo (n=4)", "one seed"} <= points(drawn(style)).keys()
+    assert {"hardly moved, if the mean is left of this", "placebo (n=4)", "one seed"} <= points(
+        drawn(style)
+    ).keys()
 
 
 def test_the_same_figure_gives_the_same_svg() -> None:
