@@ -18,7 +18,7 @@ import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import Collection, PathCollection
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -126,13 +126,11 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
 def _thicken(artists: Sequence[Any]) -> None:
     """Lines and markers, whose sizes are given in points of `paper`, in the context at hand."""
     for artist in dict.fromkeys(artists):
+        artist.set_linewidth(np.multiply(artist.get_linewidth(), scale()))
         if isinstance(artist, Line2D):
-            artist.set_linewidth(artist.get_linewidth() * scale())
             artist.set_markersize(artist.get_markersize() * scale())
-        elif isinstance(artist, Collection):
-            artist.set_linewidth(list(np.atleast_1d(artist.get_linewidth()) * scale()))
-            if isinstance(artist, PathCollection):
-                artist.set_sizes(artist.get_sizes() * scale() ** 2)
+        if isinstance(artist, PathCollection):
+            artist.set_sizes(artist.get_sizes() * scale() ** 2)
 
 
 def entry(label: str, **style: Any) -> Line2D:

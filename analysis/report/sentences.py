@@ -145,30 +145,28 @@ def movement(tables: Frames) -> list[str]:
 
 def stabilities(tables: Frames) -> list[str]:
     """How far seeds agree on operations and on the matrices, against chance."""
-    frame, sentences = tables["stability"], []
+    frame = tables["stability"]
     if frame.empty:
         return []
     usable = frame[frame["setting"].isin(_names(_usable(tables))) & frame["estimate"].notna()]
     usable = usable[usable["seeds"] > 1]
     agreed = usable[usable["quantity"] == "operation_agreement"].sort_values("estimate")
-    if len(agreed):
-        told = [
-            f"{text.of_row(r, digits=2)} (“{r['setting']}”, {r['cell']} cell, n={r['seeds']})"
-            for r in _rows(agreed)
-        ]
-        line = f"Seeds agree on the chosen operations with kappa {told[-1]}"
-        if len(told) > 1:
-            line += f" at most and {told[0]} at least; 0 is chance, 1 the same cell"
-        beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT)
-        sentences.append(
-            f"{line}. Beyond chance (Holm-corrected p < 0.05): {beyond} of {len(told)}."
-        )
+    told = [
+        f"{text.of_row(r, digits=2)} (“{r['setting']}”, {r['cell']} cell, n={r['seeds']})"
+        for r in _rows(agreed)
+    ]
+    rest = f" at most and {told[0]} at least; 0 is chance, 1 the same cell" if told[1:] else ""
+    beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT) if told else 0
     stable = [
         f"“{row['setting']}”, {row['cell']} cell: dependence stability "
         f"{text.of_row(row, digits=2)} ({text.p_value(row['p_value'])}, n={row['seeds']})."
         for row in _rows(usable[usable["quantity"] == "dependence_stability"])
     ]
-    return sentences + _each(stable, "stability")
+    return [
+        f"Seeds agree on the chosen operations with kappa {most}{rest}. Beyond chance "
+        f"(Holm-corrected p < 0.05): {beyond} of {len(told)}."
+        for most in told[-1:]
+    ] + _each(stable, "stability")
 
 
 def controls(tables: Frames) -> list[str]:
