@@ -114,12 +114,14 @@ def accuracy_stability(tables: Tables) -> Figure:
                  quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
     hollow = set(seeds.loc[seeds["collapsed"].eq(True), "run_id"])
     values = seeds.pivot_table(index=["setting", "run_id"], columns="quantity", values="value")
+    ends = ["estimate", "low", "high"]
+    y = span(accuracy, *table.loc[accuracy].loc[shown, ends].to_numpy(float).T, values[accuracy])
     figure, axes = grid(len(names), 2, (3.3, 2.4), sharey=True)
     for ax, name in zip(axes, names, strict=True):
         points = values.reindex(columns=[name, accuracy]).dropna()
         both = [s for s in shown if s in table.loc[name].index]
-        of = {q: table.loc[q].loc[both, ["estimate", "low", "high"]] for q in (name, accuracy)}
-        x, y = (span(q, *e.to_numpy(float).T, points[q]) for q, e in of.items())
+        of = {q: table.loc[q].loc[both, ends] for q in (name, accuracy)}
+        x = span(name, *of[name].to_numpy(float).T, points[name])
         ax.set(xlim=x, ylim=y, xlabel=label(name, letters(3.3)))
         for s in both:
             look = {"color": study.looks[s]["color"], "label": s}

@@ -234,3 +234,12 @@ def test_accuracy_against_stability(tables: Tables) -> None:
     ]
     assert len(points(figure.axes[0])) == 12
     assert points(figure.axes[0])["hollow"].sum() == 3
+
+
+def test_the_shared_axis_of_accuracies_holds_settings_that_only_one_panel_has() -> None:
+    tables = make(epochs=1)  # independent settings have no dependence transfer
+    frame = tables["stability"]
+    alone = (frame["setting"] == "independent") & (frame["quantity"] == "derived_accuracy")
+    frame.loc[alone, ["estimate", "low", "high"]] = (0.95, 0.9, 1.0)
+    low, high = figures.draw(tables, "accuracy_stability").axes[0].get_ylim()
+    assert low < 0.95 < high
