@@ -114,9 +114,8 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
             key = tuple(map(int, nodes))
             marks[key] = marks.get(key, "") + (hollow if end <= 0 else filled)
         if len(frame):
-            count = f"{len(found)} of {len(frame)} links"
-            test = f"(permutations, Holm p < {SIGNIFICANT:g})"
-            entries.append(entry(f"{filled} {meaning} {test}: {count}"))
+            test = f"(permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
+            entries.append(entry(f"{filled} {meaning} {test}"))
         if (found[low] <= 0).any():
             entries.append(entry(f"{hollow} the same, though its own 95% interval holds 0"))
     return marks, entries

@@ -141,8 +141,8 @@ def entry(label: str, **style: Any) -> Line2D:
 
 def png(figure: Figure, dpi: int = 144) -> bytes:
     """The figure as a PNG, on white."""
-    # 6, the usual level of compression, takes twice as long
-    return _saved(figure, _LAID_OUT, dpi=dpi, pil_kwargs={"compress_level": 4})
+    # 6, the usual level of compression, takes half as long again and makes nothing smaller
+    return _saved(figure, _LAID_OUT, dpi=dpi, pil_kwargs={"compress_level": 3})
 
 
 def svg(figure: Figure) -> bytes:

@@ -187,13 +187,6 @@ def controls(tables: Frames) -> list[str]:
         return []
     chosen = chosen.assign(corrected=holm(chosen["p_value"]))
     apart = _rows(chosen[chosen["corrected"] < SIGNIFICANT].sort_values("corrected"))
-    what = text.listed(label_of(q, unit=False) for q in quantities)
-    if not apart:
-        return [
-            f"Against the controls, none of {len(chosen)} paired comparisons of {what} is "
-            "significant after Holm's correction over all of them: these seeds do not show that "
-            "a learned dependence does anything there, nor that it does not."
-        ]
     named = [
         f"“{c['setting']}” against “{c['reference']}” in {label_of(c['quantity'], unit=False)} "
         f"({text.estimate(c['difference'], c['low'], c['high'], 3)}, "
@@ -201,12 +194,16 @@ def controls(tables: Frames) -> list[str]:
         for c in apart[:4]
     ]
     more = f" and {len(apart) - 4} more" if len(apart) > 4 else ""
-    return [
-        f"Against the controls, {len(apart)} of {len(chosen)} paired comparisons of {what} are "
-        f"significant after Holm's correction over all of them: {text.listed(named)}{more}. A "
-        "difference to independent alone may be built in: inner edges are derived from their "
-        "predecessors whether or not anything was learned."
-    ]
+    of = f"of {len(chosen)} paired comparisons of "
+    of += text.listed(label_of(q, unit=False) for q in quantities)
+    after = "significant after Holm's correction over all of them:"
+    return _told(
+        (not apart, f"Against the controls, none {of} is {after} these seeds do not show that a "
+         "learned dependence does anything there, nor that it does not."),
+        (apart, f"Against the controls, {len(apart)} {of} are {after} {text.listed(named)}{more}. "
+         "A difference to independent alone may be built in: inner edges are derived from their "
+         "predecessors whether or not anything was learned."),
+    )  # fmt: skip
 
 
 def accuracy(tables: Frames) -> list[str]:
@@ -327,20 +324,19 @@ def variance(frame: pd.DataFrame) -> list[str]:
 
 def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
     """The best trial, and why its value is too good."""
-    failed = int(trials["objective"].isna().sum())
+    n, failed = len(trials), int(trials["objective"].isna().sum())
     if best is None:
-        return [f"None of {len(trials)} tuning trials has an objective: runs diverged."]
+        return [f"None of {n} tuning trials has an objective: runs diverged."]
     row = trials[trials["trial"] == best].iloc[0]
     rates = [f"{c} {row[c]:.3g}" for c in trials.columns if c.endswith("_lr") and row[c] == row[c]]
     return [
-        f"Trial {best} is the best of {len(trials)}: mean derived accuracy "
-        f"{row['objective']:.3f} over n={row['n']} runs, with {text.listed(rates)}.",
+        f"Trial {best} is the best of {n}: mean derived accuracy {row['objective']:.3f} over "
+        f"n={row['n']} runs, with {text.listed(rates)}.",
         "The best of many noisy trials looks better than it is, by chance: confirm its rates "
         "with fresh seeds before reporting a number.",
         f"What follows is about the runs of trial {best} alone.",
-        *_told((failed, f"{failed} of {len(trials)} trials had a diverged run and have no "
-                "objective.")),
-    ]  # fmt: skip
+        *_told((failed, f"{failed} of {n} trials had a diverged run and have no objective.")),
+    ]
 
 
 def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
