@@ -33,53 +33,39 @@ class Definition(NamedTuple):
 
     draw: Callable[..., Figure]
     tables: tuple[str, ...]
-    known: tuple[str, ...]
+    known: list[str]
     where: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """How it is asked for."""
-        return self.draw.__name__
 
     @property
     def title(self) -> str:
         """What it shows, in one line."""
         return (getdoc(self.draw) or "").split("\n")[0].rstrip(".")
 
-    @property
-    def per(self) -> str:
-        """`study`, `cell` (one a cell kind) or `setting` (one a setting and cell kind)."""
-        asked = signature(self.draw).parameters
-        return next((name for name in ("setting", "cell") if name in asked), "study")
-
     def each(self, tables: Tables) -> list[tuple[str | None, str | None]]:
         """The (setting, cell) of every such figure that these tables allow; None: of all."""
         found = rows(tables, self.tables[0], "setting", *self.known, **self.where)
-        found = found.dropna(subset=list(self.known))
-        if self.per == "study" or found.empty:
+        found = found.dropna(subset=self.known)
+        asked = signature(self.draw).parameters
+        if "cell" not in asked or found.empty:
             return [(None, None)] * (not found.empty)
         column = "part" if "part" in found.columns else "cell"
         kinds = sorted(found[column].unique())
-        if self.per == "cell":
+        if "setting" not in asked:
             return [(None, kind) for kind in kinds]
         present = pd.MultiIndex.from_frame(found[["setting", column]])
         return [(s, c) for s in Study(tables).looks for c in kinds if (s, c) in present]
 
-    def available(self, tables: Tables) -> bool:
-        """Whether the tables hold what it is drawn from."""
-        return bool(self.each(tables))
-
 
 def _of(draw: Callable[..., Figure], tables: str, known: str, **where: Any) -> Definition:
     """tables and known: names, with spaces between."""
-    return Definition(draw, tuple(tables.split()), tuple(known.split()), where)
+    return Definition(draw, tuple(tables.split()), known.split(), where)
 
 
 _OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
 _OF_RUNS = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 
 FIGURES = {
-    figure.name: figure
+    figure.draw.__name__: figure
     for figure in (
         _of(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
         _of(heatmaps.matrices, "transition_matrices verdict", "mean"),
@@ -91,7 +77,7 @@ FIGURES = {
         _of(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
         _of(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS),
         _of(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),
-        _of(settings.seeds_needed, "seeds_needed", "target", note=""),
+        _of(settings.seeds_needed, "seeds_needed", "target"),
         _of(runs.similarity, "similarity", "similarity"),
         _of(runs.profiles, "profiles", "share"),
         _of(curves.accuracy_over_epochs, "trajectories", "estimate", quantity=curves.ACCURACIES),
@@ -114,12 +100,9 @@ def names(tables: Tables) -> list[tuple[str, str | None, str | None]]:
 
 
 def draw(
-    tables: Tables,
-    name: str,
-    setting: str | None = None,
-    cell: str | None = None,
+    tables: Tables, name: str, setting: str | None = None, cell: str | None = None,
     style: str = "paper",
-) -> Figure:
+) -> Figure:  # fmt: skip
     """One figure of these tables. setting and cell: of which, else the first there is.
 
     Raises ResultsError, one line, where name, style, setting or cell are unknown or the tables
@@ -136,4 +119,4 @@ def draw(
         asked = " ".join(filter(None, (setting, cell)))
         raise ResultsError(f"no figure {name!r} {asked} in table {figure.tables[0]}: {what}")
     with drawing(style):
-        return figure.draw(tables, *(x for x in found[0] if x is not None))
+        return figure.draw(tables, *filter(None, found[0]))

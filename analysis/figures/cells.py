@@ -1,40 +1,25 @@
-"""Draw: one cell as a graph, nodes from left to right, kept edges with their operations.
+"""Draw: one cell as arcs over a line of nodes, kept edges with their operations.
 
-Nodes have fixed places; how far an edge bends and where its label sits is chosen edge by edge
-so that labels overlap neither each other nor nodes. Layout only: nothing is measured here.
+Every edge is an arc, the higher the further it reaches, so that no two labels, which stand at the
+tops, ever meet: those of edges that reach equally far lie beside each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
-from numpy.typing import NDArray
 
-from analysis.data.genotypes import Cell, Edge, parse
+from analysis.data.genotypes import Cell, parse
 from analysis.figures.layout import entry, finish, scale
 from analysis.figures.palette import PALE, operation_colour, operation_name
 from analysis.figures.study import Tables, rows
 
-Point = NDArray[np.float64]
-
-_BENDS = (0.0, 0.12, -0.12, 0.25, -0.25, 0.38, -0.38, 0.5, -0.5)
-_LABEL_AT = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)
-RADIUS = 0.24  # of a node, in data units, of which an inch has about one
-
-
-class _Route(NamedTuple):
-    """How one edge is drawn: its bend, points along it, and its label's box."""
-
-    edge: Edge
-    bend: float
-    points: Point  # (25, 2)
-    label: Point  # (2,) centre
-    half: Point  # (2,) half width and half height
+RISE = 0.45  # of an arc's top for each node that it reaches further, inches; no label is as high
+BELOW = 0.3  # the same of concatenations, which have no labels
 
 
 def cell(tables: Tables, setting: str, cell: str) -> Figure:
@@ -53,108 +38,47 @@ def cell_figure(cell: Cell, title: str) -> Figure:
     DARTS cells show their two inputs c_{k-2} and c_{k-1} and the output c_k, to which all
     intermediate nodes are concatenated; NAS-Bench-201 cells show nodes 0 to 3.
     """
-    darts, named = cell.inputs == 2, _places(cell)
-    places = list(named.values())
-    routes = _routes(cell.edges, places)
-    corners = [r.label + sign * r.half for r in routes for sign in (-1, 1)]
-    everything = np.array([*places, *corners, *(p for r in routes for p in r.points)])
-    low, high = everything.min(axis=0) - 0.35, everything.max(axis=0) + 0.35
+    last, darts = max(edge.target for edge in cell.edges), cell.inputs == 2
+    nodes = [str(node) for node in range(last + 1 - 2 * darts)]
+    nodes = ["$c_{k-2}$", "$c_{k-1}$", *nodes, "$c_k$"] if darts else nodes
+    step = 0.85 + 0.1 * max(len(operation_name(edge.operation)) for edge in cell.edges)
     # Texts lie at places in inches, so the whole drawing grows as they do.
-    figure = Figure(figsize=tuple((high - low + (0, 0.2)) * scale()), layout="constrained")
+    low, high = -0.4 - BELOW * 3 * darts, 0.25 + RISE * last
+    size = np.array([step * (len(nodes) - 1) + 0.9, high - low + 0.2])
+    figure = Figure(figsize=tuple(size * scale()), layout="constrained")
     ax = figure.subplots()
     ax.set_axis_off()
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    ax.set(xlim=(-0.45, size[0] - 0.45), ylim=(low, high), aspect="equal")
     entries = [entry("outer edge (from an input)", linestyle="--"),
                entry("inner edge (from an inner node)", linestyle="-")]  # fmt: skip
     if darts:
         entries.append(entry("concatenation to the output", color=PALE, linestyle="-"))
-    for node, place in enumerate(places[2:-1]) if darts else ():
-        bend = 0.0 if node >= len(places) - 5 else -0.33 * np.sign(place[1])
-        _arrow(ax, place, places[-1], bend, arrowstyle="-", linewidth=1.2, color=PALE, zorder=1)
-    for route in routes:
-        operation, inner = route.edge.operation, route.edge.source >= cell.inputs
+    for node in range(2, last + 1) if darts else ():
+        _arc(ax, step, node, last + 1, -BELOW, arrowstyle="-", linewidth=1.2, color=PALE, zorder=1)
+    for operation, source, target in cell.edges:
         colour = operation_colour(operation)
-        _arrow(ax, places[route.edge.source], places[route.edge.target], route.bend,
-               arrowstyle="-|>", mutation_scale=13 * scale(), linewidth=1.8, color=colour,
-               linestyle="solid" if inner else (0, (5, 3)), zorder=2)  # fmt: skip
-        _text(ax, route.label, operation_name(operation), "round,pad=0.15", "white", "none",
-              color=colour, fontweight="bold", zorder=4)  # fmt: skip
-    for name, place in named.items():
-        _text(ax, place, name, "circle,pad=0.35", "#f2f2f2", "#444444", zorder=5)
+        top = _arc(ax, step, source, target, RISE, arrowstyle="-|>", mutation_scale=13 * scale(),
+                   linewidth=1.8, color=colour, zorder=2,
+                   linestyle="solid" if source >= cell.inputs else (0, (5, 3)))  # fmt: skip
+        middle, name = step * (source + target) / 2, operation_name(operation)
+        _text(ax, middle, top, name, "round,pad=0.15", "white", "none", color=colour,
+              fontweight="bold", zorder=4)  # fmt: skip
+    for place, name in enumerate(nodes):
+        _text(ax, step * place, 0, name, "circle,pad=0.35", "#f2f2f2", "#444444", zorder=5)
     return finish(figure, entries, title)
 
 
-def _arrow(ax: Axes, start: Point, end: Point, bend: float, **style: Any) -> None:
-    style |= {"shrinkA": 15 * scale(), "shrinkB": 16 * scale()}
-    bent = f"arc3,rad={bend}"
-    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), connectionstyle=bent, **style))
+def _arc(ax: Axes, step: float, start: int, end: int, rise: float, **style: Any) -> float:
+    """Join two nodes, neighbours by a straight line; gives the height of the arc's middle."""
+    height = rise * (end - start) if end - start > 1 else 0.0
+    bend = f"arc3,rad={-2 * height / (step * (end - start))}"  # twice: a curve of second degree
+    style |= {"shrinkA": 15 * scale(), "shrinkB": 16 * scale(), "connectionstyle": bend}
+    ax.add_patch(FancyArrowPatch((step * start, 0), (step * end, 0), **style))
+    return height
 
 
-def _text(ax: Axes, at: Point, text: str, box: str, face: str, edge: str, **style: Any) -> None:
+def _text(
+    ax: Axes, x: float, y: float, text: str, box: str, face: str, edge: str, **style: Any
+) -> None:
     bbox = {"boxstyle": box, "facecolor": face, "edgecolor": edge}
-    ax.text(at[0], at[1], text, ha="center", va="center", fontsize="small", bbox=bbox, **style)
-
-
-def _places(cell: Cell) -> dict[str, Point]:
-    """Every node's name and place, in order.
-
-    NAS-Bench-201: a chain. DARTS: inputs above each other at the left, intermediate nodes in a
-    zigzag, output at the right.
-    """
-    nodes = max(edge.target for edge in cell.edges) + 1
-    if cell.inputs == 1:
-        return {str(node): np.array([2.6 * node, 0.0]) for node in range(nodes)}
-    heights = (0.75, -0.75, 1.0, -1.0)
-    inner = {str(k): np.array([1.9 * (k + 1), heights[k % 4]]) for k in range(nodes - 2)}
-    inputs = {"$c_{k-2}$": np.array([0.0, 1.3]), "$c_{k-1}$": np.array([0.0, -1.3])}
-    return inputs | inner | {"$c_k$": np.array([1.9 * (nodes - 1) + 0.2, 0.0])}
-
-
-def _routes(edges: Iterable[Edge], places: list[Point]) -> list[_Route]:
-    """Greedily the least crowded route of every edge, the shortest first.
-
-    Short edges have the least freedom; long ones can bend around them.
-    """
-    order = sorted(edges, key=lambda e: float(np.linalg.norm(places[e.target] - places[e.source])))
-    routes: list[_Route] = []
-    for edge in order:
-        options = [_route(edge, bend, at, places) for bend in _BENDS for at in _LABEL_AT]
-        routes.append(min(options, key=lambda r: _crowding(r, routes, places)))
-    return routes
-
-
-def _route(edge: Edge, bend: float, at: float, places: list[Point]) -> _Route:
-    """The quadratic curve that matplotlib's `arc3` of this bend draws."""
-    start, end = places[edge.source], places[edge.target]
-    across = end - start
-    control = (start + end) / 2 + bend * np.array([across[1], -across[0]])
-
-    def curve(t: Point) -> Point:
-        t = np.atleast_1d(t)[:, None]
-        return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
-
-    half = np.array([0.05 * len(operation_name(edge.operation)) + 0.07, 0.16])
-    return _Route(edge, bend, curve(np.linspace(0, 1, 25)), curve(np.array([at]))[0], half)
-
-
-def _crowding(route: _Route, placed: list[_Route], places: list[Point]) -> float:
-    """How bad a route is: label on label, label or line on a node, lines on each other."""
-    ends = (route.edge.source, route.edge.target)
-    cost = abs(route.bend) + 0.3 * float(np.linalg.norm(route.label - route.points[12]))
-    for node, place in enumerate(places):
-        near = np.linalg.norm(route.points - place, axis=1).min() < 0.4
-        cost += 30 * (near and node not in ends) + 30 * _in(route.label, place, route.half + RADIUS)
-    for other in placed:
-        cost += 50 * _in(route.label, other.label, route.half + other.half)
-        cost += 4 * _in(other.points, route.label, route.half)
-        cost += 4 * _in(route.points, other.label, other.half)
-        gaps = np.linalg.norm(route.points[4:-4, None] - other.points[None, 4:-4], axis=2)
-        # Touching once is a crossing, touching often is one line on another.
-        touching = gaps.min(axis=1) < 0.12
-        cost += 1.5 * float(touching.any()) + 6 * float(touching.mean())
-    return cost
-
-
-def _in(points: Point, centre: Point, half: Point) -> bool:
-    """Whether any of the points is in a box."""
-    return bool((np.abs(points - centre) < half).all(axis=-1).any())
+    ax.text(x, y, text, ha="center", va="center", fontsize="small", bbox=bbox, **style)

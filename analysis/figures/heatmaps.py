@@ -1,4 +1,4 @@
-"""Draw: transition matrices over seeds: mean, start and standard deviation, link by link.
+"""Draw: transition matrices over seeds, link by link: mean beside start or standard deviation.
 
 Rows are the predecessor's operation, columns the inner edge's, so rows of means sum to 1. All
 panels of a figure have the limits of its largest matrix: an entry has one size whatever the
@@ -7,11 +7,10 @@ shapes of the matrices, as where edges have lists of operations of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -28,9 +27,10 @@ SIGNIFICANT = 0.05
 MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
-GAP = 0.6  # of entries between mean and sd
+GAP = 0.6  # of entries between a link's two matrices
 
 AXES = "rows: operation of the first edge, columns: of the second"
+MAPS = ("mean", "sd", "start_mean")
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
 MARKS = {
     "dependence_stability": ("●", "○", "rows come out again"),
@@ -39,15 +39,11 @@ MARKS = {
 
 
 class Link(NamedTuple):
-    """One link's matrices (rows, columns); `sd` and `start` hold NaN where they are not known."""
+    """One link: nodes, attention weight, and its matrices, NaN where they are not known."""
 
     nodes: tuple[int, ...]
-    rows: list[str]
-    columns: list[str]
-    mean: np.ndarray
-    sd: np.ndarray
-    start: np.ndarray
     weight: float
+    matrices: dict[str, Any]  # each of MAPS as a frame: operations as its rows and columns
 
     @property
     def name(self) -> str:
@@ -60,46 +56,46 @@ def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
                  setting=setting, cell=cell)  # fmt: skip
     found = []
     for nodes, group in frame.groupby(NODES, sort=False):
-        names, others = list(group["row"].unique()), list(group["column"].unique())
-        order = pd.MultiIndex.from_product([names, others])
-        values = group.set_index(["row", "column"]).reindex(order)[["mean", "sd", "start_mean"]]
-        mean, sd, start = values.to_numpy(float).T.reshape(3, len(names), len(others))
-        weight = float(group["attention_weight_mean"].iloc[0])
+        values = group.set_index(["row", "column"]).unstack().reindex(group["row"].unique())
+        matrices = {name: values[name][group["column"].unique()].astype(float) for name in MAPS}
         key = tuple(map(int, nodes))  # type: ignore[arg-type]
-        found.append(Link(key, names, others, mean, sd, start, weight))
+        found.append(Link(key, float(group["attention_weight_mean"].iloc[0]), matrices))
     return found, int(frame["n"].max())
 
 
 def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     """Transition matrices at the end over seeds, link by link: mean and standard deviation.
 
-    Each with one scale for all links; of a single seed only the first. Operations are named once
-    a row and column where all links have the same.
+    Each with one scale for all links; of a single seed only the first.
     """
     links, n = links_of(tables, setting, cell)
-    down, across, entry_size = _shape(links)
-    highest = max([0.01, *(float(np.max(k.sd, initial=0, where=~np.isnan(k.sd))) for k in links)])
-    several = any(np.isfinite(k.sd).any() for k in links)
-    total = 2 * across + GAP if several else across
-    size = (of_text(max(1.4, total * entry_size)), of_text(down * entry_size))
-    alike = len({(*k.rows, "", *k.columns) for k in links}) == 1
-    beside = 0.15 if alike else 0.65
-    columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
-    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
-    figure, axes = grid(len(links), columns, size, left=0.9, more=1.0,
-                        between=(beside, 0.5 if alike else 1.05))  # fmt: skip
+    spread = np.concatenate([k.matrices["sd"].to_numpy().ravel() for k in links])
+    maps = {"mean": ("Blues", 1.0)}
+    if np.isfinite(spread).any():
+        maps["sd"] = ("Oranges", max(0.01, float(np.nanmax(spread))))
     marks, entries = _marks(tables, setting, cell)
-    for index, (ax, link) in enumerate(zip(axes, links, strict=True)):
-        named = (not alike or index + columns >= len(links), not alike or index % columns == 0)
-        images = _maps(
-            ax, link, [link.mean, link.sd][: 1 + several], highest, (down, across), named
-        )
-        mark = marks.get(link.nodes, "")
-        ax.set_title(f"edge {link.name}\nw {link.weight:.2f} {mark}".rstrip())
-    for image, name in reversed(list(zip(images, ("mean", "sd"), strict=False))):  # from the foot
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
-                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
-    return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {AXES}")
+    titles = [f"edge {k.name}\nw {k.weight:.2f} {marks.get(k.nodes, '')}".rstrip() for k in links]
+    remark = f"{setting} · {cell} cell · n={n} · {AXES}"
+    return finish(_drawn(links, titles, maps), entries, remark)
+
+
+def matrices(tables: Tables) -> Figure:
+    """Mean transition matrices at the end beside their start, of the links that moved most.
+
+    Of the primary setting of the verdict, else of the first transition setting that has any.
+    """
+    study, frame = Study(tables), rows(tables, "transition_matrices", "setting", "mean")
+    setting = study.primary(frame)
+    cell = min(frame.loc[frame["setting"] == setting, "cell"])
+    every, n = links_of(tables, setting, cell)
+    away = [k.matrices["mean"] - k.matrices["start_mean"] for k in every]
+    moved = np.array([matrix.abs().sum(axis=1).mean() for matrix in away])
+    links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
+    which = f"the {len(links)} of {len(every)} links that moved most"
+    which = which if len(every) > len(links) else "all links"
+    titles = [f"{k.name}: start, end" for k in links]
+    figure = _drawn(links, titles, {"start_mean": ("Blues", 1.0), "mean": ("Blues", 1.0)})
+    return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
 
 
 def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], list[Line2D]]:
@@ -118,64 +114,54 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
             key = tuple(map(int, nodes))
             marks[key] = marks.get(key, "") + (hollow if end <= 0 else filled)
         if len(frame):
-            count = f"{len(found)} of {len(frame)} links"
-            test = f"(permutations, Holm p < {SIGNIFICANT:g})"
-            entries.append(entry(f"{filled} {meaning} {test}: {count}"))
+            test = f"(permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
+            entries.append(entry(f"{filled} {meaning} {test}"))
         if (found[low] <= 0).any():
             entries.append(entry(f"{hollow} the same, though its own 95% interval holds 0"))
     return marks, entries
 
 
-def matrices(tables: Tables) -> Figure:
-    """Mean transition matrices at the end beneath their start, of the links that moved most.
+def _drawn(
+    links: Sequence[Link], titles: Sequence[str], maps: Mapping[str, tuple[str, float]]
+) -> Figure:
+    """A panel a link with its matrices side by side; maps: which, to colours and highest value.
 
-    Of the primary setting of the verdict, else of the first transition setting that has any.
+    Operations are named once a row and column where all links have the same.
     """
-    study, frame = Study(tables), rows(tables, "transition_matrices", "setting", "mean")
-    setting = study.primary(frame)
-    cell = min(frame.loc[frame["setting"] == setting, "cell"])
-    every, n = links_of(tables, setting, cell)
-    moved = np.nan_to_num([np.abs(k.mean - k.start).sum(axis=1).mean() for k in every])
-    links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
-    down, across, entry_size = _shape(links)
-    size = (of_text(entry_size * across), of_text(entry_size * down))
-    figure, axes = grid(2 * len(links), len(links), size, left=1.2, between=(0.1, 0.3), more=0.4)
-    for index, ax in enumerate(axes):
-        row, k = divmod(index, len(links))
-        link, named = links[k], (row == 1, k == 0)
-        (image,) = _maps(ax, link, [(link.start, link.mean)[row]], 1, (down, across), named)
-        if row == 0:
-            ax.set_title(link.name)
-        if k == 0:
-            ax.set_ylabel(("start", "end")[row], fontsize="medium")
-    figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02,
-                    label="mean over seeds (0..1)")  # fmt: skip
-    which = f"the {len(links)} of {len(every)} links that moved most"
-    which = which if len(every) > len(links) else "all links"
-    return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
-
-
-def _shape(links: Sequence[Link]) -> tuple[int, int, float]:
-    """Rows and columns of the largest matrix, and inches of an entry."""
-    down, across = (max(k.mean.shape[axis] for k in links) for axis in (0, 1))
-    return down, across, ENTRY if max(down, across) <= ANNOTATED else SMALL
+    tables = [k.matrices["mean"] for k in links]
+    down, across = np.max([table.shape for table in tables], axis=0)
+    inches = ENTRY if max(down, across) <= ANNOTATED else SMALL
+    size = (of_text(max(1.4, inches * (len(maps) * (across + GAP) - GAP))), of_text(down * inches))
+    alike = len({(*table.index, "", *table.columns) for table in tables}) == 1
+    beside = 0.15 if alike else 0.65
+    columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
+    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
+    figure, axes = grid(len(links), columns, size, left=0.9, more=0.5 * len(maps),
+                        between=(beside, 0.5 if alike else 1.05))  # fmt: skip
+    for index, (ax, link, title) in enumerate(zip(axes, links, titles, strict=True)):
+        images = _maps(ax, link, maps, (down, across))
+        ax.set_title(title)
+        if alike and index + columns < len(links):
+            ax.set_xticks([])
+        if alike and index % columns:
+            ax.set_yticks([])
+    bars = {maps[name]: (image, name) for name, image in images.items()}
+    for image, name in reversed(bars.values()):  # from the foot
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
+                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
+    return figure
 
 
 def _maps(
-    ax: Axes, link: Link, matrices: Sequence[np.ndarray], highest: float, most: tuple[int, int],
-    named: tuple[bool, bool],
-) -> list[AxesImage]:  # fmt: skip
-    """Matrices side by side, the first in blue up to 1, the second in orange up to `highest`.
-
-    most: rows and columns of the largest link; named: whether columns and rows are.
-    """
-    images, at, (height, width) = [], [], link.mean.shape
-    ax.set(xticks=[], yticks=[])
-    for k, values in enumerate(matrices):
-        colours, top = (("Blues", 1.0), ("Oranges", highest))[k]
-        start = k * (most[1] + GAP) - 0.5
-        images.append(ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
-                                extent=(start, start + width, height - 0.5, -0.5)))  # fmt: skip
+    ax: Axes, link: Link, maps: Mapping[str, tuple[str, float]], most: tuple[int, int]
+) -> dict[str, AxesImage]:
+    """A link's matrices side by side; most: rows and columns of the largest link."""
+    table, images, at = link.matrices["mean"], {}, []
+    height, width = table.shape
+    for k, (name, (colours, top)) in enumerate(maps.items()):
+        values, start = link.matrices[name].to_numpy(), k * (most[1] + GAP) - 0.5
+        images[name] = ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
+                                 extent=(start, start + width, height - 0.5, -0.5))  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
         at += [start + 0.5 + i for i in range(width)]
@@ -184,14 +170,11 @@ def _maps(
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,
                     color="white" if value > 0.55 * top else "#111111")  # fmt: skip
-    if named[0]:
-        ax.set_xticks(at, list(map(operation_name, link.columns)) * len(images))
-    if named[1]:
-        ax.set_yticks(range(height), list(map(operation_name, link.rows)))
+    ax.set_xticks(at, list(map(operation_name, table.columns)) * len(maps))
+    ax.set_yticks(range(height), list(map(operation_name, table.index)))
     ax.tick_params(length=0, pad=2, labelsize="small")
     ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set(xlim=(-0.5, max(at[-1], (len(images) - 1) * (most[1] + GAP) + most[1] - 1) + 0.5))
-    ax.set_ylim(most[0] - 0.5, -0.5)
+    ax.set(xlim=(-0.5, len(maps) * (most[1] + GAP) - GAP - 0.5), ylim=(most[0] - 0.5, -0.5))
     return images

@@ -32,9 +32,10 @@ OPERATIONS = {
 """Operation to a name short enough for an axis, and its colour."""
 
 _SPARE = ("#332288", "#88ccee", "#882255", "#44aa99", "#aa4499", "#661100")
+DARK, GREY, PALE, WARNING = "#222222", "#777777", "#c4c4c4", "#cc3311"
 
-DARK, GREY, PALE = "#222222", "#777777", "#c4c4c4"
-WARNING = "#cc3311"
+Look = dict[str, Any]
+"""Options of a line: a setting's colour, and a marker as second cue where there are over ten."""
 
 
 def operation_colour(operation: str) -> str:
@@ -54,25 +55,19 @@ def operation_name(operation: str) -> str:
     return OPERATIONS.get(operation, (operation.replace("_", " "), ""))[0]
 
 
-Look = dict[str, Any]
-"""Options of a line: a setting's colour, and a marker as second cue where there are over ten."""
-
-
 def looks(settings: Sequence[str]) -> dict[str, Look]:
     """The look of every setting of a study, by their order in it.
 
     Up to ten have seaborn's colours for the colour-blind; more are spread over all hues, light
     and dark in turn so that neighbours differ, with markers that change from one to the next.
     """
-    names = list(dict.fromkeys(settings))
-    few = len(names) <= 10
-    light, dark = (seaborn.husl_palette(len(names), l=level) for level in (0.68, 0.42))
-    colours = seaborn.color_palette("colorblind", 10) if few else light
+    few, n = len(settings) <= 10, len(settings)
+    colours = seaborn.color_palette("colorblind", 10) if few else seaborn.husl_palette(n, l=0.68)
     if not few:
-        colours[1::2] = dark[1::2]
+        colours[1::2] = seaborn.husl_palette(n, l=0.42)[1::2]
     return {
         name: {"color": to_hex(c), "marker": None if few else "os^Dv"[i % 5], "markersize": 4}
-        for i, (name, c) in enumerate(zip(names, colours, strict=False))
+        for i, (name, c) in enumerate(zip(settings, colours, strict=False))
     }
 
 
@@ -84,7 +79,6 @@ def wrapped(text: str, width: int = 30, lines: int = 3) -> str:
     """
     parts = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
     if len(parts) > lines:
-        rest = " ".join(parts[lines - 1 :])
-        half = (width - 1) // 2
+        rest, half = " ".join(parts[lines - 1 :]), (width - 1) // 2
         parts = [*parts[: lines - 1], f"{rest[:half]}…{rest[-half:]}"]
     return "\n".join(parts).replace("$", r"\$")

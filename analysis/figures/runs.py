@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,20 +26,18 @@ def genotype_counts(tables: Tables) -> Figure:
     study, frame = Study(tables), rows(tables, "genotypes", "setting", "count", part="whole")
     shown, frame, remark = study.shown(frame)
     figure, (ax,) = grid(1, 1, (5.2, of_text(0.2 + 0.3 * len(shown))), left=2.3)
-    most = 1
+    small: dict[str, Any] = {"va": "center", "fontsize": "small"}
     for row, setting in enumerate(shown):
         counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
         ends, colour = np.cumsum(counts), study.looks[setting]["color"]
         shades = [to_rgba(colour, 1 if count > 1 else 0.4) for count in counts]
         ax.barh(row, counts, left=ends - counts, height=0.6, color=shades, edgecolor="white")
         for count, end in zip(counts[counts > 1], ends[counts > 1], strict=True):
-            ax.text(end - count / 2, row, str(count), color="white", ha="center", va="center",
-                    fontsize="small")  # fmt: skip
-        ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", va="center",
-                fontsize="small")  # fmt: skip
-        most = max(most, counts.sum())
+            ax.text(end - count / 2, row, str(count), color="white", ha="center", **small)
+        ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", **small)
     ax.set_yticks(range(len(shown)), [study.name(s, 36, 2) for s in shown], fontsize="small")
-    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, 1.35 * most))
+    most = 1.35 * max(1, frame.groupby("setting")["count"].sum().max())
+    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, most))
     ax.set_xlabel("runs (pale: a genotype derived only once)")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.grid(axis="y", visible=False)
@@ -57,17 +54,15 @@ def similarity(tables: Tables) -> Figure:
     matrix = np.eye(len(runs))
     matrix[i, j] = matrix[j, i] = np.clip(frame["similarity"], 0, 1)
     tree = linkage(squareform(1 - matrix, checks=False), "average")
-    drawn = dendrogram(tree, no_plot=True)
-    order, count = drawn["leaves"], len(runs)
+    count = len(runs)
     side = float(np.clip(0.15 * count, 3.2, 6.5))
     figure, (left, strip, ax) = grid(3, 3, (side / 2.2, side), width_ratios=[0.3, 0.03, 1.0],
                                      between=(0.1, 0.3), more=0.6)  # fmt: skip
-    branches = [np.c_[d, i] for d, i in zip(drawn["dcoord"], drawn["icoord"], strict=True)]
-    thin = 0.7 if count <= 100 else 0.3
-    left.add_collection(LineCollection(branches, colors=DARK, linewidths=thin))
-    # scipy's leaves are 10 apart, the first at 5
-    left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))
+    drawn = dendrogram(tree, ax=left, orientation="left", link_color_func=lambda _: DARK)
+    left.collections[0].set_linewidth(0.7 if count <= 100 else 0.3)
+    left.set(xlim=(1.02 * tree[:, 2].max(), 0), ylim=(10 * count, 0))  # leaves are 10 apart
     left.set_axis_off()
+    order = drawn["leaves"]
     colours = np.array([[to_rgb(study.looks[runs[k][0]]["color"])] for k in order])
     strip.imshow(colours, aspect="auto", extent=(0, 1, 10 * count, 0))
     strip.set_axis_off()
@@ -80,7 +75,8 @@ def similarity(tables: Tables) -> Figure:
     ax.set_yticks(10 * np.arange(len(names)) + 5, names, fontsize=size)
     ax.set_xticks([])
     ax.yaxis.tick_right()
-    _bar(figure, image, ax, "similarity of two runs (1 − bits between their edges' probabilities)")
+    what = "similarity of two runs (1 − bits between their edges' probabilities)"
+    figure.colorbar(image, ax=ax, location="bottom", shrink=0.5, aspect=30, label=what)
     settings = [s for s in study.looks if s in runs.get_level_values(0)]
     entries = study.entries(settings[:MOST], marker="s", linestyle="", markersize=8)
     more = f"the legend has the first {MOST}" if len(settings) > MOST else ""
@@ -91,17 +87,17 @@ def profiles(tables: Tables) -> Figure:
     """Share of runs above each accuracy, one step line a setting."""
     study, frame = Study(tables), rows(tables, "profiles")
     shown, frame, remark = study.shown(frame)
+    few = len(shown) <= MOST_PROFILES
     figure, (ax,) = grid(1, 1, (6.0, 2.5), left=0.5)
     for setting in shown:
         own, look = frame[frame["setting"] == setting], study.looks[setting]
         ax.step(own["threshold"], own["share"], where="post", linewidth=1.6, markevery=10, **look)
-        if len(shown) <= MOST_PROFILES:
+        if few:
             ax.fill_between(own["threshold"], own["low"], own["high"], step="post", alpha=0.12,
                             color=look["color"], linewidth=0)  # fmt: skip
     ax.set(ylim=(-0.03, 1.03), ylabel="share of runs above (0..1)")
     ax.set_xlabel(label(str(frame["quantity"].iloc[0])))
-    bands = "bands: 95% intervals" if len(shown) <= MOST_PROFILES else ""
-    return finish(figure, study.entries(shown), said(remark, bands))
+    return finish(figure, study.entries(shown), said(remark, "bands: 95% intervals" * few))
 
 
 def accuracy_stability(tables: Tables) -> Figure:
@@ -112,33 +108,32 @@ def accuracy_stability(tables: Tables) -> Figure:
     accuracy = "benchmark_test" if "benchmark_test" in present else "derived_accuracy"
     agreements = ("operation_agreement", "dependence_transfer", "dependence_stability")
     names = [q for q in agreements if q in present][:2]
-    table = table[table["cell"].isin(["all", cell])]
-    shown, _, remark = study.shown(table[table["quantity"] == accuracy])
+    table = table[table["cell"].isin(["all", cell])].set_index(["quantity", "setting"])
+    shown, _, remark = study.shown(table.loc[accuracy].reset_index())
     seeds = rows(tables, "seed_values", "run_id", "setting", "value", "cell", "collapsed",
                  quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
     hollow = set(seeds.loc[seeds["collapsed"].eq(True), "run_id"])
     values = seeds.pivot_table(index=["setting", "run_id"], columns="quantity", values="value")
+    ends = ["estimate", "low", "high"]
+    y = span(accuracy, *table.loc[accuracy].loc[shown, ends].to_numpy(float).T, values[accuracy])
     figure, axes = grid(len(names), 2, (3.3, 2.4), sharey=True)
     for ax, name in zip(axes, names, strict=True):
         points = values.reindex(columns=[name, accuracy]).dropna()
-        of = {q: table[table["quantity"] == q].set_index("setting") for q in (name, accuracy)}
-        both = [s for s in shown if all(s in e.index for e in of.values())]
-        limits = [
-            span(q, *e.loc[both, ["estimate", "low", "high"]].to_numpy(float).T, points[q])
-            for q, e in of.items()
-        ]
-        ax.set(xlim=limits[0], ylim=limits[1], xlabel=label(name, letters(3.3)))
+        both = [s for s in shown if s in table.loc[name].index]
+        of = {q: table.loc[q].loc[both, ends] for q in (name, accuracy)}
+        x = span(name, *of[name].to_numpy(float).T, points[name])
+        ax.set(xlim=x, ylim=y, xlabel=label(name, letters(3.3)))
         for s in both:
-            color, marker = study.looks[s]["color"], study.looks[s]["marker"] or "o"
+            look = {"color": study.looks[s]["color"], "label": s}
             own = points[points.index.get_level_values(0) == s]
-            faces = ["white" if run in hollow else color for _, run in own.index]
-            ax.scatter(np.clip(own[name], *limits[0]), np.clip(own[accuracy], *limits[1]), s=14,
-                       facecolors=faces, edgecolors=color, linewidths=0.8, alpha=0.8,
-                       clip_on=False, label="one seed")  # fmt: skip
-            x, y = (float(e["estimate"][s]) for e in of.values())
-            across, up = (clipped(q, e.loc[s, ["low", "high"]]) for q, e in of.items())
-            ax.plot(across, [y, y], [x, x], up, color=color, linewidth=1.4, label=s)
-            ax.plot([x], [y], marker, color=color, markeredgecolor=DARK, markersize=6, label=s)
+            faces = ["white" if run in hollow else look["color"] for _, run in own.index]
+            ax.scatter(own[name].clip(*x), own[accuracy].clip(*y), s=14, facecolors=faces,
+                       edgecolors=look["color"], linewidths=0.8, alpha=0.8, clip_on=False,
+                       label="one seed")  # fmt: skip
+            (right, *across), (high, *up) = (clipped(q, e.loc[s]) for q, e in of.items())
+            ax.plot(across, [high, high], [right, right], up, linewidth=1.4, **look)
+            ax.plot([right], [high], study.looks[s]["marker"] or "o", markersize=6,
+                    markeredgecolor=DARK, **look)  # fmt: skip
     axes[0].set_ylabel(label(accuracy))
     entries = study.entries(shown, linestyle="", marker="o", markersize=5.5)
     entries.append(entry("large: a setting with its 95% intervals; small: one seed"))
@@ -171,13 +166,9 @@ def frequencies(tables: Tables, cell: str) -> Figure:
         ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_title(study.name(setting, letters(size[0] + 0.2), 3))
     figure.supylabel("edge", fontsize="small")
-    what = f"share of seeds that choose it ({cell} cell{grey})"
-    _bar(figure, axes[-1].collections[0], axes, what)
-    return finish(figure, remark=remark)
-
-
-def _bar(figure: Figure, image: Any, axes: Any, what: str) -> None:
+    image, what = axes[-1].collections[0], f"share of seeds that choose it ({cell} cell{grey})"
     figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
+    return finish(figure, remark=remark)
 
 
 def tuning_history(tables: Tables) -> Figure:
@@ -197,26 +188,25 @@ def _tuning(frame: pd.DataFrame, columns: list[str], size: tuple[float, float]) 
     n = "n=" + " to ".join(map(str, sorted({frame["n"].min(), frame["n"].max()})))
     figure, axes = grid(len(columns), 3, size, sharey=True)
     best = frame.sort_values("objective", ascending=False).iloc[0]  # NaN last
-    circle: dict[str, Any] = {"markersize": 10, "color": DARK, "fillstyle": "none"}
+    failed = frame[frame["objective"].isna()]
     for ax, column in zip(axes, columns, strict=True):
-        x, entries = frame[column], []
-        entries += ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5,
-                           label=f"one trial (mean of {n})")  # fmt: skip
-        failed = x[frame["objective"].isna()]
+        x = frame[column]
+        ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5,
+                label=f"one trial (mean of {n})")  # fmt: skip
         if len(failed):
-            foot = ax.get_xaxis_transform()
-            entries += ax.plot(failed, 0 * failed + 0.03, "x", color=WARNING, markersize=5,
-                               label="a run diverged", transform=foot, clip_on=False)  # fmt: skip
+            ax.plot(failed[column], [0.03] * len(failed), "x", color=WARNING, markersize=5,
+                    label="a run diverged", transform=ax.get_xaxis_transform(),
+                    clip_on=False)  # fmt: skip
         if column == "trial":
-            entries += ax.step(x, frame["best_so_far"], color=DARK, linewidth=1.6, where="post",
-                               label="best so far")  # fmt: skip
+            ax.step(x, frame["best_so_far"], color=DARK, linewidth=1.6, where="post",
+                    label="best so far")  # fmt: skip
             ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             ax.set_xlabel(column)
         else:
-            entries += ax.plot([best[column]], [best["objective"]], "o", **circle,
-                               label=f"best (trial {best['trial']:g})")  # fmt: skip
+            ax.plot([best[column]], [best["objective"]], "o", markersize=10, color=DARK,
+                    fillstyle="none", label=f"best (trial {best['trial']:g})")  # fmt: skip
             ax.set(xscale="log", xlabel=f"{column} (logit per step)")
             ax.set_xlim(x.min() / 3.2, x.max() * 3.2)  # so that a power of ten is in sight
             ax.minorticks_off()
     axes[0].set_ylabel("mean derived accuracy (0..1)")
-    return finish(figure, entries)
+    return finish(figure, axes[0].lines)

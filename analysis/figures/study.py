@@ -51,8 +51,7 @@ class Study:
         `also` and a placebo are always among them: what is told of a transition is told of its
         control.
         """
-        present = set(frame["setting"])
-        every = [s for s in self.looks if s in present]
+        every = self._in_order(frame)
         placebos = [s for s in every if self.model[s] == "placebo"]
         wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
         chosen = sorted(list(wanted)[:most], key=every.index)
@@ -62,10 +61,13 @@ class Study:
 
     def primary(self, frame: pd.DataFrame) -> str:
         """Of the settings of a frame the verdict's primary, else the first transition, else any."""
-        present = set(frame["setting"])
         first = set(rows(self.tables, "verdict", "setting", primary=True)["setting"])
-        every = [s for s in self.looks if s in present]
-        return min(every, key=lambda s: (s not in first, self.model[s] != "transition"))
+        rank = {s: (s not in first, self.model[s] != "transition") for s in self.looks}
+        return min(self._in_order(frame), key=lambda s: rank[s])
+
+    def _in_order(self, frame: pd.DataFrame) -> list[str]:
+        present = set(frame["setting"])
+        return [s for s in self.looks if s in present]
 
     def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
         """A setting's name with its number of seeds."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -42,16 +41,18 @@ def table(frame: pd.DataFrame, file: str = "", most: int = MOST_ROWS) -> Markup:
     body = body.replace("<tbody>", f"<thead><tr>{head}</tr></thead><tbody>", 1)
     more = len(frame) - most
     note = f"<p class='note'>{more} more rows in tables/{escape(file)}.csv.</p>" if more > 0 else ""
-    return Markup(
-        '<div class="scroll" tabindex="0" role="group" aria-label="table">' + body + "</div>" + note
-    )
+    opening = '<div class="scroll" tabindex="0" role="group" aria-label="table">'
+    return Markup(f"{opening}{body}</div>{note}")
 
 
 def _heading(column: str) -> str:
-    known = DEFINITIONS.get(column)
-    if known is None:
+    if column not in DEFINITIONS:
         return str(escape(column.replace("_", " ")))
-    return f'<abbr title="{escape(known.meaning)}">{escape(label_of(column))}</abbr>'
+    return f'<abbr title="{escape(DEFINITIONS[column].meaning)}">{escape(label_of(column))}</abbr>'
+
+
+def _records(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    return frame.to_dict("records")
 
 
 def settings(tables: Frames) -> tuple[Markup, str]:
@@ -60,45 +61,42 @@ def settings(tables: Frames) -> tuple[Markup, str]:
     texts = frame[["model", "trainable", *CHARACTERISTICS]].map(text.plain)
     kinds = {str(c): sorted(set(texts[c]) - {text.DASH}) for c in texts}
     shared = {c.replace("_", " "): k[0] for c, k in kinds.items() if len(k) == 1}
-    varied = [c for c in map(str, texts) if len(kinds[c]) > 1]
+    varied = [c for c, k in kinds.items() if len(k) > 1]
     if len(frame) == 1:
-        varied, shared = list(texts.columns), {}
+        varied, shared = list(kinds), {}
     shown = pd.concat([frame["setting"], texts[varied], frame[["runs", "diverged"]]], axis=1)
     return table(shown, "settings"), text.plain(shared) if shared else ""
 
 
 def movement(tables: Frames) -> Markup:
     """How far every setting moved, with what is remarked upon it."""
-    names = ("architecture_displacement", "transition_displacement", "dependence_strength")
-    return table(_means(tables, names, {"remarks": tables["settings"]["remarks"]}), "settings")
+    names = dict.fromkeys(
+        ("architecture_displacement", "transition_displacement", "dependence_strength"), 3
+    )
+    return table(_means(tables, names).assign(remarks=tables["settings"]["remarks"]), "settings")
 
 
 def accuracy(tables: Frames) -> Markup:
     """Accuracies, genotypes and collapse of every setting."""
     frame = tables["settings"]
-    names = ["valid_accuracy", "derived_accuracy"]
-    names += ["benchmark_test"] * bool((frame["benchmark_test_n"] > 0).any())
-    collapsed = [
-        text.rate(r["collapsed"], r["n"], r["collapse_rate_low"], r["collapse_rate_high"])
-        for r in frame.to_dict("records")
-    ]
-    more = {"distinct_genotypes": frame["distinct_genotypes"], "collapse_rate": collapsed}
-    shown = _means(tables, names, more)
-    return table(
-        shown.join(_means(tables, ("skip_connections", "inner_edges_kept"), {}, 1).iloc[:, 2:])
+    names = {"valid_accuracy": 3, "derived_accuracy": 3}
+    names |= {"benchmark_test": 2} if (frame["benchmark_test_n"] > 0).any() else {}
+    shown = _means(tables, names).assign(
+        distinct_genotypes=frame["distinct_genotypes"],
+        collapse_rate=list(map(text.collapsed, _records(frame))),
     )
+    more = _means(tables, {"skip_connections": 1, "inner_edges_kept": 1})
+    return table(shown.join(more.iloc[:, 2:]))
 
 
-def _means(
-    tables: Frames, names: Sequence[str], more: Mapping[str, Any], digits: int = 3
-) -> pd.DataFrame:
+def _means(tables: Frames, digits: Mapping[str, int]) -> pd.DataFrame:
+    """Means with intervals of every setting; digits: quantity to those behind the point."""
     frame = tables["settings"]
-    found = frame[["setting", "n"]].copy()
-    for name in names:
-        rows = frame.to_dict("records")
-        places = 2 if name == "benchmark_test" else digits
-        found[name] = [text.of_row(r, name, places, short=True) for r in rows]
-    return found.assign(**more)
+    found = {
+        name: [text.of_row(row, name, places, short=True) for row in _records(frame)]
+        for name, places in digits.items()
+    }
+    return frame[["setting", "n"]].assign(**found)
 
 
 def stability(tables: Frames) -> tuple[Markup, bool]:
@@ -111,13 +109,10 @@ def stability(tables: Frames) -> tuple[Markup, bool]:
     frame = frame[frame["quantity"].isin(SHOWN)] if len(frame) else frame
     if frame.empty:
         return Markup(""), False
-    against = frame["null_mean"].fillna(np.nan)
-    holds = (frame["low"] <= against) & (against <= frame["high"])
+    holds = (frame["low"] <= frame["null_mean"]) & (frame["null_mean"] <= frame["high"])
     marked = (frame["p_value"] < SIGNIFICANT) & holds
-    frame = frame.assign(shown=[
-        text.of_row(row, digits=2, short=True) + " †" * bool(mark)
-        for row, mark in zip(frame.to_dict("records"), marked, strict=True)
-    ])  # fmt: skip
+    texts = [text.of_row(row, digits=2, short=True) for row in _records(frame)]
+    frame = frame.assign(shown=texts + marked.map({True: " †", False: ""}))
     keys = ["setting", "cell"]
     n = frame.groupby(keys, sort=False)["seeds"].max().rename("n")
     wide = frame.pivot_table("shown", keys, "quantity", aggfunc="first", sort=False)
@@ -134,13 +129,13 @@ def controls(tables: Frames) -> Markup:
     chosen = frame[frame["quantity"].isin(wanted) & (frame["seeds"] > 0)]
     if chosen.empty:
         return Markup("")
-    chosen = chosen.assign(order=chosen["quantity"].map(wanted.index)).sort_values(
-        "order", kind="stable"
-    )
+    chosen = chosen.sort_values(
+        "quantity", key=lambda names: names.map(wanted.index), kind="stable"
+    ).rename(columns={"difference": "estimate"})
     shown = pd.DataFrame({
         "difference": chosen["setting"] + " − " + chosen["reference"],
-        "quantity": [label_of(q) for q in chosen["quantity"]], "cell": chosen["cell"],
-        "estimate": _estimates(chosen, "difference"),
+        "quantity": chosen["quantity"].map(label_of), "cell": chosen["cell"],
+        "estimate": [text.of_row(row, short=True) for row in _records(chosen)],
         "p": chosen["p_value"].map(_p),
         "p (Holm over this table)": list(map(_p, holm(chosen["p_value"]))),
         "P(improvement)": chosen["probability_of_improvement"].map(text.number),
@@ -149,18 +144,12 @@ def controls(tables: Frames) -> Markup:
     return table(shown, "comparisons")
 
 
-def _estimates(frame: pd.DataFrame, name: str, digits: int = 3) -> list[str]:
-    numbers = zip(frame[name], frame["low"], frame["high"], strict=True)
-    return [text.estimate(*x, digits, short=True) for x in numbers]
-
-
 def _p(p: float) -> str:
     return text.p_value(p).removeprefix("p = ") if p == p else text.DASH
 
 
 def seeds(needed: pd.DataFrame) -> Markup:
     """Rough ranges of seeds for the quantities that are told."""
-    told = needed[needed["told"]] if len(needed) else needed
     rows = [
         {
             "setting": row["setting"], "cell": row["cell"], "quantity": label_of(row["quantity"]),
@@ -168,7 +157,7 @@ def seeds(needed: pd.DataFrame) -> Markup:
             "seeds, roughly": text.seed_range(row["seeds_low"], row["seeds_high"]),
             "seeds here": row["seeds_here"],
         }
-        for row in told.to_dict("records")
+        for row in _records(needed) if row["told"]
     ]  # fmt: skip
     return table(pd.DataFrame(rows), "seeds_needed")
 
@@ -177,15 +166,12 @@ def variance(frame: pd.DataFrame) -> Markup:
     """Shares of variance: a row per quantity and cell kind, a column per source."""
     if "share" not in frame or frame["share"].isna().all():
         return Markup("")
-    shown = frame.assign(text=[
-        f"{share:.0%}" + (f" [{low:.0%},\u00a0{high:.0%}]" if np.isfinite(low) else "")
-        if np.isfinite(share) else text.DASH
-        for share, low, high in zip(frame["share"], frame["low"], frame["high"], strict=True)
-    ])  # fmt: skip
-    shown["quantity"] = [label_of(q, unit=False) for q in shown["quantity"]]
-    wide = shown.pivot_table(
-        "text", ["quantity", "cell", "runs"], "source", aggfunc="first", sort=False
+    shown = frame.assign(
+        text=[text.share(r["share"], r["low"], r["high"]) for r in _records(frame)],
+        quantity=[label_of(q, unit=False) for q in frame["quantity"]],
     )
+    keys = ["quantity", "cell", "runs"]
+    wide = shown.pivot_table("text", keys, "source", aggfunc="first", sort=False)
     return table(wide.reset_index(), "variance")
 
 
@@ -194,13 +180,9 @@ def reliability(frame: pd.DataFrame) -> Markup:
     if frame.empty:
         return Markup("")
     parts = {"matrix": "the matrices", "learned": "what was learned", "link": "a link's own part"}
-    spread = [
-        f"{text.number(low)} to {text.number(high)}"
-        for low, high in zip(frame["low"], frame["high"], strict=True)
-    ]
-    shown = frame.assign(of=frame["part"].map(parts), quartiles=spread)
-    for name in ("correlation", "reliability"):
-        shown[name] = frame[name].map(text.number)
+    numbers = {c: frame[c].map(text.number) for c in ("correlation", "reliability", "low", "high")}
+    quartiles = numbers.pop("low") + " to " + numbers.pop("high")
+    shown = frame.assign(of=frame["part"].map(parts), quartiles=quartiles, **numbers)
     columns = ["setting", "cell", "of", "correlation", "reliability", "quartiles", "seeds"]
     return table(shown[columns], "reliability")
 
@@ -209,16 +191,10 @@ def genotypes(frame: pd.DataFrame) -> Markup:
     """The three most frequent genotypes of every setting."""
     whole = frame[frame["part"] == "whole"].groupby("setting", sort=False).head(3)
     count = whole["count"].astype(str) + " of " + whole["n"].astype(str)
-    shown = whole.assign(count=count)[["setting", "count", "genotype", "runs"]]
-    return table(shown, "genotypes")
+    return table(whole.assign(count=count)[["setting", "count", "genotype", "runs"]], "genotypes")
 
 
 def trials(frame: pd.DataFrame) -> Markup:
     """The ten best trials of a tuning study."""
     best = frame.dropna(subset="objective").sort_values("objective", ascending=False).head(10)
     return table(best.drop(columns=["best_so_far", "diverged"]), "tuning")
-
-
-def excerpt(frame: pd.DataFrame, file: str) -> Markup:
-    """The first rows of the table that a figure is drawn from."""
-    return table(frame, file, 8)

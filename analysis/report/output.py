@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from pandas.api.types import infer_dtype
 
 from analysis.errors import ResultsError, first_line
 
@@ -52,14 +53,12 @@ class Output:
     def read_tables(self) -> dict[str, pd.DataFrame]:
         """Every tables/NAME.parquet of the folder, by name."""
         selector = pafs.FileSelector(f"{self._root}/tables", allow_not_found=True)
-        paths = sorted(info.path for info in self._filesystem.get_file_info(selector))
+        files = sorted(self._filesystem.get_file_info(selector), key=lambda info: info.path)
         return {
-            p.rsplit("/", 1)[-1].removesuffix(".parquet"): pq.read_table(
-                p, filesystem=self._filesystem
-            ).to_pandas()
-            for p in paths
-            if p.endswith(".parquet")
-        }
+            file.base_name.removesuffix(".parquet"):
+                pq.read_table(file.path, filesystem=self._filesystem).to_pandas()
+            for file in files if file.extension == "parquet"
+        }  # fmt: skip
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a frame twice, without its index: tables/NAME.csv and tables/NAME.parquet.
@@ -83,13 +82,10 @@ def beside(path: str | Path, name: str) -> str:
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
     """The frame as an Arrow table; columns of mixed kinds, which Arrow has not, as texts."""
-    whole = frame.reset_index(drop=True)
-    for column in [c for c in whole if whole[c].dtype.name == "object"]:
-        try:
-            pa.array(whole[column], from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-            whole[column] = whole[column].map(str, na_action="ignore")
-    return pa.Table.from_pandas(whole, preserve_index=False)
+    kinds = {name: infer_dtype(frame[name], skipna=True) for name in frame}
+    mixed = [name for name, kind in kinds.items() if kind.startswith("mixed")]
+    texts = {str(name): frame[name].map(str, na_action="ignore") for name in mixed}
+    return pa.Table.from_pandas(frame.assign(**texts), preserve_index=False)
 
 
 class Slugs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -47,20 +47,18 @@ def render(
         loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["excerpt"] = lambda name: html.excerpt(
-        study.tables.get(name, pd.DataFrame()), name
-    )
-    tables, coverage = study.tables, Coverage(len(results.runs), results.planned_runs)
+    tables, file = study.tables, results.study or {}
+    coverage = Coverage(len(results.runs), results.planned_runs)
     settings, shared = html.settings(tables)
     stability, marked = html.stability(tables)
     context = {
-        "name": results.name,
+        "name": results.name, "location": results.location, "files": sorted(tables),
         "verdicts": sentences.verdict(tables),
-        "summary": _summary(study, coverage, results),
-        "design": _design(results),
-        "software": text.plain((results.study or {}).get("software") or {}),
-        "study": json.dumps(results.study, indent=2, default=str, ensure_ascii=False)
-        if results.study else None,
+        "summary": _summary(study, coverage, results.runs["backend"]),
+        "few": sentences.few(tables),
+        "design": _design(results), "software": text.plain(file.get("software") or {}),
+        "study": json.dumps(file, indent=2, default=str, ensure_ascii=False) if file else None,
+        "command": file.get("command", "launch"),
         "settings": settings, "shared": shared,
         "stability": stability, "marked": marked,
         "movement": html.movement(tables), "accuracy": html.accuracy(tables),
@@ -71,63 +69,62 @@ def render(
         "variances": html.variance(tables["variance"]),
         "genotypes": html.genotypes(tables["genotypes"]),
         "trials": html.trials(tables["tuning"]) if len(tables["tuning"]) else None,
-        "few": int(tables["settings"]["n"].min()) < 10,
+        "excerpts": {name: html.table(frame, name, 8) for name, frame in tables.items()},
         "pictures": pictures, "details": details,
         "about": {str(r["setting"]): r for r in tables["settings"].to_dict("records")},
         "undrawn": int((tables["settings"]["n"] > 0).sum()) - len(details),
-        "limits": sentences.limits(tables, coverage, study.crossed),
-        "cite": _cite(results), "files": sorted(tables),
-        "command": (results.study or {}).get("command", "launch"),
-        "location": results.location,
+        "limits": sentences.limits(tables, coverage, study.crossed), "cite": _cite(results),
     }  # fmt: skip
     return environment.get_template("report.html.j2").render(context)
 
 
-def _summary(study: Study, coverage: Coverage, results: Results) -> list[tuple[str, list[str]]]:
+def _summary(study: Study, coverage: Coverage, backends: pd.Series) -> list[tuple[str, list[str]]]:
     tables = study.tables
-    here = sentences.coverage(tables, coverage, study.crossed)
-    parts = [
-        ("Runs", here + sentences.backends(results.runs["backend"])),
-        ("Movement", sentences.movement(tables)),
-        ("Stability", sentences.stabilities(tables)),
-        ("Controls", sentences.controls(tables)),
-        ("Accuracy", sentences.accuracy(tables)),
-        ("Genotypes", sentences.genotypes(tables)),
-        ("Dependence", sentences.dependence(tables)),
-    ]
-    if len(tables["tuning"]):
-        parts.insert(0, ("Tuning", sentences.tuning(tables["tuning"], study.best_trial)))
-    return [(title, told) for title, told in parts if told]
+    trials, here = tables["tuning"], sentences.coverage(tables, coverage, study.crossed)
+    parts = {
+        "Tuning": sentences.tuning(trials, study.best_trial) if len(trials) else [],
+        "Runs": here + sentences.backends(backends),
+        "Movement": sentences.movement(tables),
+        "Stability": sentences.stabilities(tables),
+        "Controls": sentences.controls(tables),
+        "Accuracy": sentences.accuracy(tables),
+        "Genotypes": sentences.genotypes(tables),
+        "Dependence": sentences.dependence(tables),
+    }
+    return [(title, told) for title, told in parts.items() if told]
 
 
 def _design(results: Results) -> list[tuple[str, str]]:
     """Facts of the study's design, from its study file where it has one, else from its runs."""
     runs, study = results.runs, results.study or {}
-    finished = runs["finished"].max()
-    facts: list[tuple[str, Any]] = [
-        ("Search space", ", ".join(sorted(runs["space"].unique()))),
-        ("Data", study.get("data")),
-        ("Search", study.get("search")),
-        ("Epochs", ", ".join(map(str, sorted(runs["epochs"].dropna().astype(int).unique())))),
-        ("Seeds", study.get("seeds")),
-        ("Runs here", len(runs)),
-        ("Runs planned", results.planned_runs),
-        ("Benchmark table", study.get("benchmark")),
-        ("Devices", ", ".join(sorted(runs["device"].dropna().unique()))),
-        ("Computing time", f"{runs['seconds'].sum() / 3600:.2f} h, all runs added up"),
-        ("Last run finished", None if pd.isna(finished) else f"{finished:%Y-%m-%d %H:%M} UTC"),
-        ("Git commit", study.get("git_commit")),
-    ]
-    return [(name, text.plain(value)) for name, value in facts if value not in (None, "", {}, [])]
+    facts = {
+        "Search space": text.each(runs["space"]),
+        "Data": study.get("data"),
+        "Search": study.get("search"),
+        "Epochs": text.each(runs["epochs"].dropna().astype(int)),
+        "Seeds": study.get("seeds"),
+        "Runs here": len(runs),
+        "Runs planned": results.planned_runs,
+        "Benchmark table": study.get("benchmark"),
+        "Devices": text.each(runs["device"].dropna()),
+        "Computing time": f"{runs['seconds'].sum() / 3600:.2f} h, all runs added up",
+        "Last run finished": _finished(runs, "%Y-%m-%d %H:%M UTC"),
+        "Git commit": study.get("git_commit"),
+    }
+    known = {name: value for name, value in facts.items() if value not in (None, "", {}, [])}
+    return [(name, text.plain(value)) for name, value in known.items()]
+
+
+def _finished(runs: pd.DataFrame, form: str) -> str:
+    last = runs["finished"].max()
+    return "" if pd.isna(last) else format(last, form)
 
 
 def _cite(results: Results) -> str:
     runs = results.runs
-    finished = runs["finished"].max()
-    year = "" if pd.isna(finished) else f" ({finished:%Y})"
     tuning = "a tuning study of " if runs["tune_trial"].notna().any() else ""
     return (
-        f"“{results.name}”{year}: {tuning}{len(runs)} searches, "
-        f"{runs['setting'].nunique()} settings, space {', '.join(sorted(runs['space'].unique()))}; "
+        f"“{results.name}”{_finished(runs, ' (%Y)')}: {tuning}{len(runs)} searches, "
+        f"{runs['setting'].nunique()} settings, space {text.each(runs['space'])}; "
         "analysed with itnas-study, a reconstruction of ITNAS."
     )

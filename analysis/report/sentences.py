@@ -18,14 +18,17 @@ from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of
 from analysis.report import text
-from analysis.statistics.inference import holm
+from analysis.statistics.inference import SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
 
 SIGNIFICANT = 0.05
 MOST_TOLD = 6
 """Settings or comparisons that are told one by one; the tables have all of them."""
+FEW = 10
+"""Seeds under which it is said what so few cannot show."""
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 Frames = Mapping[str, pd.DataFrame]
 
 
@@ -38,7 +41,7 @@ class Coverage(NamedTuple):
     @property
     def missing(self) -> int:
         """Planned runs that are not here; 0 where the plan is unknown."""
-        return max(0, self.planned - self.here) if self.planned is not None else 0
+        return max(0, (self.planned or 0) - self.here)
 
 
 def _rows(frame: pd.DataFrame) -> Rows:
@@ -49,45 +52,58 @@ def _usable(tables: Frames) -> Rows:
     return [s for s in _rows(tables["settings"]) if not s["reservations"]]
 
 
-def _names(settings: Rows) -> set[str]:
-    return {s["setting"] for s in settings}
+def _told(*sentences: tuple[object, str]) -> list[str]:
+    """Those sentences that hold."""
+    return [sentence for holds, sentence in sentences if holds]
 
 
-def _more(count: int, where: str) -> list[str]:
-    return [f"{count} more are in tables/{where}.csv."] if count > 0 else []
+def _names(settings: Rows) -> list[str]:
+    return [s["setting"] for s in settings]
+
+
+def _each(told: list[str], where: str) -> list[str]:
+    """The first sentences, and where the others are."""
+    more = len(told) - MOST_TOLD
+    return told[:MOST_TOLD] + [f"{more} more are in tables/{where}.csv."] * (more > 0)
+
+
+def _held(settings: Rows) -> str:
+    """That nothing is concluded from settings with reservations, and why; empty without any."""
+    held = [s for s in settings if s["reservations"]]
+    named = text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in held)
+    return f"No conclusion is drawn from {named}." if held else ""
+
+
+def few(tables: Frames) -> str:
+    """What stands beside intervals of few seeds; empty where no setting has so few."""
+    return SMALL_N * bool((tables["settings"]["n"] < FEW).any())
 
 
 def coverage(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     """How much of the study is there, and what is missing from it."""
-    settings = _rows(tables["settings"])
-    if study.missing:
-        sentences = [
-            f"The study is incomplete: {study.here} of {study.planned} planned runs are here. "
-            "What follows may change with the rest."
-        ]
-    else:
-        all_of_them = ", all that were planned" if study.planned == study.here else ""
-        verb = "is" if study.here == 1 else "are"
-        sentences = [f"{text.runs(study.here)} {verb} here{all_of_them}."]
-    if sum(s["runs"] for s in settings) == study.here:
-        each = text.span(s["runs"] for s in settings)
-        of = "1 setting" if len(settings) == 1 else f"{len(settings)} settings, {each} runs each"
-        sentences.append(f"They are of {of}.")
-    for word, column in (
-        ("diverged (counted, and left out of every mean and figure)", "diverged"),
-        ("stopped early (the last epoch reached counts)", "stopped_early"),
+    settings, here, missing = _rows(tables["settings"]), study.here, study.missing
+    whole = ", all that were planned" if study.planned == here else ""
+    each = text.span(s["runs"] for s in settings)
+    of = "1 setting" if len(settings) == 1 else f"{len(settings)} settings, {each} runs each"
+    sentences = _told(
+        (missing, f"The study is incomplete: {here} of {study.planned} planned runs are here. "
+         "What follows may change with the rest."),
+        (not missing, f"{text.runs(here)} {'is' if here == 1 else 'are'} here{whole}."),
+        (sum(s["runs"] for s in settings) == here, f"They are of {of}."),
+    )  # fmt: skip
+    for column, word in (
+        ("diverged", "diverged (counted, and left out of every mean and figure)"),
+        ("stopped_early", "stopped early (the last epoch reached counts)"),
     ):
         having = [s for s in settings if s[column]]
-        if having:
-            named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
-            count = sum(s[column] for s in having)
-            sentences.append(f"{text.runs(count)} {word}: {named}.")
-    if crossed:
-        sentences.append(
-            f"The three seeds are not always equal ({crossed}): quantities of a setting are over "
-            "these runs alone, so that no two share a seed; the variance decomposition is over all."
-        )
-    return sentences
+        named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
+        count = text.runs(sum(s[column] for s in having))
+        sentences += _told((having, f"{count} {word}: {named}."))
+    return sentences + _told((
+        crossed, f"The three seeds are not always equal ({crossed}): quantities of a setting are "
+        "over these runs alone, so that no two share a seed; the variance decomposition is over "
+        "all."
+    ))  # fmt: skip
 
 
 def backends(names: pd.Series) -> list[str]:
@@ -96,57 +112,35 @@ def backends(names: pd.Series) -> list[str]:
     Runs of before the column was written name none, and nothing is said of them.
     """
     counts = names.value_counts().sort_index()
-    if len(counts) < 2:
-        return []
     told = text.listed(f"{name} ({text.runs(count)})" for name, count in counts.items())
     return [
         f"This study mixes backends: {told}. Their numbers agree within rounding, not bit by bit, "
         "and a long search can part on that."
-    ]
+    ] * (len(counts) > 1)
 
 
 def movement(tables: Frames) -> list[str]:
     """Whether the searches moved at all: without that, everything else is noise."""
     settings, moved = _rows(tables["settings"]), _usable(tables)
-    held = [s for s in settings if s["reservations"]]
+    held, least = _held(settings), f"{ARCHITECTURE_MOVED:g}"
     same = [s for s in settings if s["n"] >= 2 and s["distinct_genotypes"] == 1]
     single = [s for s in settings if s["n"] == 1]
-    sentences = []
-    if not held and not single:
-        more = "" if same else ", and its seeds derived more than one genotype"
-        sentences.append(
-            "Every setting moved: its mean architecture displacement is at least "
-            f"{ARCHITECTURE_MOVED:g}{more}."
-        )
-    elif moved:
-        who = text.quoted(s["setting"] for s in moved)
-        if len(moved) > 3:
-            who = f"{len(moved)} of {len(settings)} settings"
-        sentences.append(
-            f"{who} moved by at least {ARCHITECTURE_MOVED:g} on average (architecture "
-            "displacement)."
-        )
-    if held:
-        sentences.append(f"No conclusion is drawn from {_held(held)}.")
-    if not moved:
-        sentences.append(
-            "So this study says nothing about stability yet: it takes longer searches or larger "
-            "architecture rates."
-        )
-    if same:
-        sentences.append(
-            f"In {text.quoted(s['setting'] for s in same)} all seeds derived one genotype: they "
-            "agree, or the setting leaves them no choice; compare with the controls."
-        )
-    if single:
-        sentences.append(
-            f"{text.quoted(s['setting'] for s in single)}: one run says nothing about stability."
-        )
-    return sentences
-
-
-def _held(settings: Rows) -> str:
-    return text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in settings)
+    every = not held and not single
+    more = "" if same else ", and its seeds derived more than one genotype"
+    many = f"{len(moved)} of {len(settings)} settings"
+    who = many if len(moved) > 3 else text.quoted(_names(moved))
+    return _told(
+        (every, f"Every setting moved: its mean architecture displacement is at least {least}"
+         f"{more}."),
+        (moved and not every, f"{who} moved by at least {least} on average (architecture "
+         "displacement)."),
+        (held, held),
+        (not moved, "So this study says nothing about stability yet: it takes longer searches or "
+         "larger architecture rates."),
+        (same, f"In {text.quoted(_names(same))} all seeds derived one genotype: they agree, or "
+         "the setting leaves them no choice; compare with the controls."),
+        (single, f"{text.quoted(_names(single))}: one run says nothing about stability."),
+    )  # fmt: skip
 
 
 def stabilities(tables: Frames) -> list[str]:
@@ -156,28 +150,23 @@ def stabilities(tables: Frames) -> list[str]:
         return []
     usable = frame[frame["setting"].isin(_names(_usable(tables))) & frame["estimate"].notna()]
     usable = usable[usable["seeds"] > 1]
-    sentences = []
-    agreed = _rows(usable[usable["quantity"] == "operation_agreement"].sort_values("estimate"))
-
-    def told(row: dict[str, Any]) -> str:
-        where = f"(“{row['setting']}”, {row['cell']} cell, n={row['seeds']})"
-        return f"{text.of_row(row, digits=2)} {where}"
-
-    if agreed:
-        line = f"Seeds agree on the chosen operations with kappa {told(agreed[-1])}"
-        if len(agreed) > 1:
-            line += f" at most and {told(agreed[0])} at least; 0 is chance, 1 the same cell"
-        beyond = sum(holm([row["p_value"] for row in agreed]) < SIGNIFICANT)
-        sentences.append(
-            f"{line}. Beyond chance (Holm-corrected p < 0.05): {beyond} of {len(agreed)}."
-        )
-    rows = _rows(usable[usable["quantity"] == "dependence_stability"])
-    sentences += [
+    agreed = usable[usable["quantity"] == "operation_agreement"].sort_values("estimate")
+    told = [
+        f"{text.of_row(r, digits=2)} (“{r['setting']}”, {r['cell']} cell, n={r['seeds']})"
+        for r in _rows(agreed)
+    ]
+    rest = f" at most and {told[0]} at least; 0 is chance, 1 the same cell" if told[1:] else ""
+    beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT) if told else 0
+    stable = [
         f"“{row['setting']}”, {row['cell']} cell: dependence stability "
         f"{text.of_row(row, digits=2)} ({text.p_value(row['p_value'])}, n={row['seeds']})."
-        for row in rows[:MOST_TOLD]
+        for row in _rows(usable[usable["quantity"] == "dependence_stability"])
     ]
-    return sentences + _more(len(rows) - MOST_TOLD, "stability")
+    return [
+        f"Seeds agree on the chosen operations with kappa {most}{rest}. Beyond chance "
+        f"(Holm-corrected p < 0.05): {beyond} of {len(told)}."
+        for most in told[-1:]
+    ] + _each(stable, "stability")
 
 
 def controls(tables: Frames) -> list[str]:
@@ -189,24 +178,15 @@ def controls(tables: Frames) -> list[str]:
     benchmark = any(s["benchmark_test_n"] > 0 for s in usable)
     quantities = ["benchmark_test" if benchmark else "derived_accuracy"]
     quantities += ["operation_agreement", "edge_agreement"]
-    learners = {s["setting"] for s in usable if s["model"] == "transition" and s["trainable"]}
+    learners = [s for s in usable if s["model"] == "transition" and s["trainable"]]
     chosen = frame[
-        frame["quantity"].isin(quantities)
-        & frame["setting"].isin(learners)
-        & frame["reference"].isin(_names(usable))
-        & frame["p_value"].notna()
-    ]
+        frame["quantity"].isin(quantities) & frame["setting"].isin(_names(learners))
+        & frame["reference"].isin(_names(usable)) & frame["p_value"].notna()
+    ]  # fmt: skip
     if chosen.empty:
         return []
     chosen = chosen.assign(corrected=holm(chosen["p_value"]))
     apart = _rows(chosen[chosen["corrected"] < SIGNIFICANT].sort_values("corrected"))
-    what = text.listed(label_of(q, unit=False) for q in quantities)
-    if not apart:
-        return [
-            f"Against the controls, none of {len(chosen)} paired comparisons of {what} is "
-            "significant after Holm's correction over all of them: these seeds do not show that "
-            "a learned dependence does anything there, nor that it does not."
-        ]
     named = [
         f"“{c['setting']}” against “{c['reference']}” in {label_of(c['quantity'], unit=False)} "
         f"({text.estimate(c['difference'], c['low'], c['high'], 3)}, "
@@ -214,115 +194,95 @@ def controls(tables: Frames) -> list[str]:
         for c in apart[:4]
     ]
     more = f" and {len(apart) - 4} more" if len(apart) > 4 else ""
-    return [
-        f"Against the controls, {len(apart)} of {len(chosen)} paired comparisons of {what} are "
-        f"significant after Holm's correction over all of them: {text.listed(named)}{more}. A "
-        "difference to independent alone may be built in: inner edges are derived from their "
-        "predecessors whether or not anything was learned."
-    ]
+    of = f"of {len(chosen)} paired comparisons of "
+    of += text.listed(label_of(q, unit=False) for q in quantities)
+    after = "significant after Holm's correction over all of them:"
+    return _told(
+        (not apart, f"Against the controls, none {of} is {after} these seeds do not show that a "
+         "learned dependence does anything there, nor that it does not."),
+        (apart, f"Against the controls, {len(apart)} {of} are {after} {text.listed(named)}{more}. "
+         "A difference to independent alone may be built in: inner edges are derived from their "
+         "predecessors whether or not anything was learned."),
+    )  # fmt: skip
 
 
 def accuracy(tables: Frames) -> list[str]:
     """The range of derived accuracies, whether intervals overlap, and what n could show."""
-    q = "derived_accuracy"
-    usable = sorted(
-        (s for s in _usable(tables) if s[f"{q}_n"] > 1), key=lambda s: float(s[f"{q}_mean"])
-    )
+    mean, low, high, sd, n = (f"derived_accuracy_{k}" for k in ("mean", "low", "high", "sd", "n"))
+    usable = sorted((s for s in _usable(tables) if s[n] > 1), key=lambda s: float(s[mean]))
     if not usable:
         return []
     worst, best = usable[0], usable[-1]
+    least, most = (text.of_row(s, "derived_accuracy") for s in (worst, best))
     if len(usable) == 1:
-        return [
-            f"Derived accuracy of “{best['setting']}”: {text.of_row(best, q)}, n={best[f'{q}_n']}."
-        ]
-    sentences = [
-        f"Mean derived accuracy runs from {text.of_row(worst, q)} (“{worst['setting']}”, "
-        f"n={worst[f'{q}_n']}) to {text.of_row(best, q)} (“{best['setting']}”, n={best[f'{q}_n']})."
-    ]
+        return [f"Derived accuracy of “{best['setting']}”: {most}, n={best[n]}."]
     pairs = list(combinations(usable, 2))
-    apart = [(a, b) for a, b in pairs if a[f"{q}_high"] < b[f"{q}_low"]]
-    if not apart:
-        sentences.append(
-            "The intervals of all settings overlap: these seeds do not separate any two of them, "
-            "which is not evidence that they are equal."
-        )
-    else:
-        named = text.listed(f"“{b['setting']}” over “{a['setting']}”" for a, b in apart[-3:])
-        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-        sentences.append(
-            f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not overlap "
-            f"({named}{more}). This describes the seeds seen; it is no test, and is not corrected "
-            "for looking at many pairs."
-        )
-    freedom = np.array([s[f"{q}_n"] - 1 for s in usable])
-    sd = float(np.sqrt((freedom * [s[f"{q}_sd"] ** 2 for s in usable]).sum() / freedom.sum()))
-    n = min(s[f"{q}_n"] for s in usable)
-    found = detectable_difference(sd, n)
-    if np.isfinite(found):
-        sentences.append(
-            f"Within a setting, seeds spread by {sd:.3f} (pooled standard deviation); with n={n} "
-            f"per setting, a two-sample t test would find a true difference of {found:.3f} "
-            "four times out of five, and smaller ones less often."
-        )
-    return sentences
+    apart = [(a, b) for a, b in pairs if a[high] < b[low]]
+    named = text.listed(f"“{b['setting']}” over “{a['setting']}”" for a, b in apart[-3:])
+    more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+    freedom, fewest = np.array([s[n] - 1 for s in usable]), min(s[n] for s in usable)
+    pooled = float(np.sqrt((freedom * [s[sd] ** 2 for s in usable]).sum() / freedom.sum()))
+    found = detectable_difference(pooled, fewest)
+    return [
+        f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to {most} "
+        f"(“{best['setting']}”, n={best[n]}).",
+        *_told(
+            (not apart, "The intervals of all settings overlap: these seeds do not separate any "
+             "two of them, which is not evidence that they are equal."),
+            (apart, f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not "
+             f"overlap ({named}{more}). This describes the seeds seen; it is no test, and is not "
+             "corrected for looking at many pairs."),
+            (np.isfinite(found), f"Within a setting, seeds spread by {pooled:.3f} (pooled standard "
+             f"deviation); with n={fewest} per setting, a two-sample t test would find a true "
+             f"difference of {found:.3f} four times out of five, and smaller ones less often."),
+        ),
+    ]  # fmt: skip
 
 
 def genotypes(tables: Frames) -> list[str]:
     """How many different genotypes the seeds derived, and how often they collapsed."""
     several = [s for s in _usable(tables) if s["n"] > 1]
-    sentences = []
-    if several and all(s["distinct_genotypes"] == s["n"] for s in several):
-        every = len(several) == len(tables["settings"])
-        where = "every setting" if every else text.quoted(s["setting"] for s in several)
-        sentences.append(f"In {where} each seed derived a genotype of its own.")
-    elif 0 < len(several) <= MOST_TOLD:
-        counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
-        sentences.append(f"Distinct genotypes per setting: {text.listed(counts)}.")
+    own = bool(several) and all(s["distinct_genotypes"] == s["n"] for s in several)
+    every = len(several) == len(tables["settings"])
+    where = "every setting" if every else text.quoted(_names(several))
+    counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
     collapsed = [s for s in several if s["collapsed"]]
-    if collapsed:
-        rates = [f"“{s['setting']}” {_rate(s)}" for s in collapsed[:MOST_TOLD]]
-        sentences.append(
-            f"Collapsed runs (most kept edges without parameters): {text.listed(rates)}."
-        )
-        sentences += _more(len(collapsed) - MOST_TOLD, "settings")
-        if any(s["collapsed"] < s["n"] for s in collapsed):
-            sentences.append(
-                "Seeds are of two kinds there: figures draw the collapsed ones hollow, and "
-                "tables/without_collapsed.csv has every quantity of the others alone."
-            )
-    elif several:
-        total = sum(s["n"] for s in several)
-        sentences.append(f"None of {text.runs(total)} collapsed to parameterless cells.")
-    return sentences
-
-
-def _rate(s: dict[str, Any]) -> str:
-    return text.rate(s["collapsed"], s["n"], s["collapse_rate_low"], s["collapse_rate_high"])
+    rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in collapsed]
+    total = text.runs(sum(s["n"] for s in several))
+    return _told(
+        (own, f"In {where} each seed derived a genotype of its own."),
+        (not own and 0 < len(several) <= MOST_TOLD,
+         f"Distinct genotypes per setting: {text.listed(counts)}."),
+        (collapsed, "Collapsed runs (most kept edges without parameters): "
+         f"{text.listed(rates[:MOST_TOLD])}."),
+        *((more, more) for more in _each(rates, "settings")[MOST_TOLD:]),
+        (any(s["collapsed"] < s["n"] for s in collapsed), "Seeds are of two kinds there: figures "
+         "draw the collapsed ones hollow, and tables/without_collapsed.csv has every quantity of "
+         "the others alone."),
+        (several and not collapsed, f"None of {total} collapsed to parameterless cells."),
+    )  # fmt: skip
 
 
 def dependence(tables: Frames) -> list[str]:
     """How strong the dependence is, and how far the matrices moved, controls included."""
     usable = [s for s in _usable(tables) if s["model"] != "independent"]
-    sentences = []
-    for s in usable[:MOST_TOLD]:
-        line = f"“{s['setting']}”: dependence strength {text.of_row(s, 'dependence_strength')} "
-        if s["model"] == "placebo":
-            line = f"“{s['setting']}”: dependence strength 0 by definition "
-        line += f"(0..1, n={s['n']})"
+    lines = []
+    for s in usable:
+        placebo = s["model"] == "placebo"
+        strength = "0 by definition" if placebo else text.of_row(s, "dependence_strength")
+        line = f"“{s['setting']}”: dependence strength {strength} (0..1, n={s['n']})"
         if s["trainable"] and s["transition_displacement_n"]:
             moved = text.of_row(s, "transition_displacement")
             line += f"; the matrices' rows moved by {moved} from their start"
-        sentences.append(line + ".")
-    sentences += _more(len(usable) - MOST_TOLD, "settings")
-    if sentences:
-        built_in = "Part of this is built in: inner edges are derived from their predecessors"
-        if any(s["init"] == "identity" for s in usable):
-            built_in += ", and an identity start is the same in every seed"
-        placebos = [s["setting"] for s in usable if s["model"] == "placebo"]
-        sentences.append(f"{built_in}.")
-        if not placebos:
-            sentences.append("This study has no placebo, where nothing can flow, to compare with.")
-    return sentences
+        lines.append(line + ".")
+    identity = any(s["init"] == "identity" for s in usable)
+    also = ", and an identity start is the same in every seed" if identity else ""
+    return _each(lines, "settings") + _told(
+        (usable, "Part of this is built in: inner edges are derived from their predecessors"
+         f"{also}."),
+        (usable and all(s["model"] != "placebo" for s in usable),
+         "This study has no placebo, where nothing can flow, to compare with."),
+    )  # fmt: skip
 
 
 def seeds(needed: pd.DataFrame) -> list[str]:
@@ -336,11 +296,8 @@ def seeds(needed: pd.DataFrame) -> list[str]:
         if row["goal"] == "difference":
             goal = f"To see the difference {row['note']} in {what}, {row['target']:.3g}, in 80% of"
             goal += " studies"
-        sentences.append(
-            f"{goal} takes roughly "
-            f"{text.seed_range(row['seeds_low'], row['seeds_high'])} seeds; there are "
-            f"{row['seeds_here']}."
-        )
+        range_ = text.seed_range(row["seeds_low"], row["seeds_high"])
+        sentences.append(f"{goal} takes roughly {range_} seeds; there are {row['seeds_here']}.")
     return sentences
 
 
@@ -351,17 +308,12 @@ def variance(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for name in ("derived_accuracy", "benchmark_test", "dependence_strength"):
         own = frame[(frame["quantity"] == name) & (frame["share"] >= 0.005)]
-        if own["share"].any():
-            parts = [
-                row["source"].replace("seed_", "seed of ").replace(":", " x ")
-                + f" {row['share']:.0%}"
-                for row in _rows(own.sort_values("share", ascending=False))
-            ]
-            n = own["runs"].iloc[0]
-            sentences.append(
-                f"Of the variance of {label_of(name, unit=False)} (n={n} runs): "
-                f"{text.listed(parts)}."
-            )
+        if len(own):
+            own = own.sort_values("share", ascending=False)
+            source = own["source"].str.replace("seed_", "seed of ").str.replace(":", " x ")
+            parts = text.listed(source + own["share"].map(" {:.0%}".format))
+            what = f"{label_of(name, unit=False)} (n={own['runs'].iloc[0]} runs)"
+            sentences.append(f"Of the variance of {what}: {parts}.")
     return [
         *sentences,
         "A run is deterministic given its setting and its three seeds, so the residual is not "
@@ -372,56 +324,39 @@ def variance(frame: pd.DataFrame) -> list[str]:
 
 def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
     """The best trial, and why its value is too good."""
-    failed = int(trials["objective"].isna().sum())
+    n, failed = len(trials), int(trials["objective"].isna().sum())
     if best is None:
-        return [f"None of {len(trials)} tuning trials has an objective: runs diverged."]
+        return [f"None of {n} tuning trials has an objective: runs diverged."]
     row = trials[trials["trial"] == best].iloc[0]
     rates = [f"{c} {row[c]:.3g}" for c in trials.columns if c.endswith("_lr") and row[c] == row[c]]
-    sentences = [
-        f"Trial {best} is the best of {len(trials)}: mean derived accuracy "
-        f"{row['objective']:.3f} over n={row['n']} runs, with {text.listed(rates)}.",
+    return [
+        f"Trial {best} is the best of {n}: mean derived accuracy {row['objective']:.3f} over "
+        f"n={row['n']} runs, with {text.listed(rates)}.",
         "The best of many noisy trials looks better than it is, by chance: confirm its rates "
         "with fresh seeds before reporting a number.",
         f"What follows is about the runs of trial {best} alone.",
+        *_told((failed, f"{failed} of {n} trials had a diverged run and have no objective.")),
     ]
-    if failed:
-        sentences.append(
-            f"{failed} of {len(trials)} trials had a diverged run and have no objective."
-        )
-    return sentences
 
 
 def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
     """What this page cannot say, the study's own gaps first."""
     settings = _rows(tables["settings"])
-    sentences = []
-    if study.planned is None:
-        sentences.append(
-            "The folder does not say how many runs were planned, so whether it is complete "
-            "cannot be said here."
-        )
-    elif study.missing:
-        sentences.append(f"{study.missing} of {study.planned} planned runs are missing.")
-    if crossed:
-        sentences.append("Crossed seeds: quantities of a setting use a part of the runs only.")
-    held = [s for s in settings if s["reservations"]]
-    if held:
-        sentences.append(f"No conclusion is drawn from {_held(held)}.")
-    if any(s["diverged"] for s in settings):
-        sentences.append(
-            "Diverged runs are in no mean: means over the remaining runs of a setting leave out "
-            "where it fails."
-        )
-    if any(s["n"] < 10 for s in settings):
-        sentences.append(
-            "Some settings have fewer than ten runs: their intervals are wide, lean on assumptions "
-            "that so few seeds cannot show, and an outlier that no seed has shown yet is in none "
-            "of them."
-        )
-    if any(s["model"] != "independent" and s["trainable"] is False for s in settings):
-        sentences.append("Settings with frozen matrices are controls: their T cannot move.")
+    frozen = any(s["model"] != "independent" and s["trainable"] is False for s in settings)
+    few_runs = few(tables)
     return [
-        *sentences,
+        *_told(
+            (study.planned is None, "The folder does not say how many runs were planned, so "
+             "whether it is complete cannot be said here."),
+            (study.missing, f"{study.missing} of {study.planned} planned runs are missing."),
+            (crossed, "Crossed seeds: quantities of a setting use a part of the runs only."),
+            (_held(settings), _held(settings)),
+            (any(s["diverged"] for s in settings), "Diverged runs are in no mean: means over the "
+             "remaining runs of a setting leave out where it fails."),
+            (few_runs, "Some settings have fewer than ten runs: their intervals are wide and lean "
+             f"on assumptions that so few seeds cannot show. {few_runs}"),
+            (frozen, "Settings with frozen matrices are controls: their T cannot move."),
+        ),
         "This is a reconstruction of ITNAS (arXiv 2011.14525), whose authors published no code. "
         "Points that the paper leaves undetermined are settings here, and no number on this page "
         "is presented as matching the paper.",
@@ -432,40 +367,34 @@ def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
         "significant comparisons are corrected over what they count. "
         f"“Moved” means a mean architecture displacement of at least {ARCHITECTURE_MOVED:g}, and "
         f"of at least {TRANSITION_MOVED:g} for trainable matrices.",
-    ]
+    ]  # fmt: skip
+
+
+HEADLINES = {
+    ROWS: "rows come out again: which operation the predecessor chose matters, in the same way in "
+    "other seeds",
+    COLUMNS: "only columns come out again: other seeds foretell where this one goes, but not from "
+    "which predecessor operation",
+    NOTHING: "nothing comes out again in other seeds",
+    UNKNOWN: "these seeds cannot tell whether a dependence comes out again",
+}
 
 
 def verdict(tables: Frames) -> Rows:
     """What is to be said first, setting by setting: primary, headline and sentence of each."""
-    return [
-        {"primary": row["primary"], "headline": _headline(row), "sentence": _reasons(row)}
-        for row in _rows(tables["verdict"])
-    ]
-
-
-def _headline(row: dict[str, Any]) -> str:
-    said = {
-        ROWS: "rows come out again: which operation the predecessor chose matters, in the same "
-        "way in other seeds",
-        COLUMNS: "only columns come out again: other seeds foretell where this one goes, but not "
-        "from which predecessor operation",
-        NOTHING: "nothing comes out again in other seeds",
-        UNKNOWN: "these seeds cannot tell whether a dependence comes out again",
-    }[row["verdict"]]
-    return f"“{row['setting']}”: {said}."
-
-
-def _reasons(row: dict[str, Any]) -> str:
     found = []
-    if np.isfinite(row["dependence_transfer"]):
-        p = text.p_value(row["p_holm"])
-        corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
-        rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
-        columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
-        found.append(
-            f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
-            f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
-        )
-    if row["missing"]:
-        found.append(f"What is missing: {row['missing']}.")
-    return " ".join(found)
+    for row in _rows(tables["verdict"]):
+        told = []
+        if np.isfinite(row["dependence_transfer"]):
+            p = text.p_value(row["p_holm"])
+            corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
+            rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
+            columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
+            told.append(
+                f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
+                f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
+            )
+        told += _told((row["missing"], f"What is missing: {row['missing']}."))
+        headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
+        found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,17 @@ def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -
     return estimate(mean, low, high, digits, short)
 
 
-def rate(successes: int, n: int, low: float, high: float) -> str:
-    """`3 of 12, 25% [9%, 53%]`."""
-    if not n:
-        return DASH
-    return f"{successes} of {n}, {successes / n:.0%} [{low:.0%},\u00a0{high:.0%}]"
+def share(x: float, low: float, high: float) -> str:
+    """`25% [9%, 53%]`, or without its interval where there is none."""
+    interval = f" [{low:.0%},\u00a0{high:.0%}]" if np.isfinite(low) else ""
+    return f"{x:.0%}{interval}" if np.isfinite(x) else DASH
+
+
+def collapsed(row: Mapping[str, Any]) -> str:
+    """`3 of 12, 25% [9%, 53%]`, the collapsed runs in a row of `settings`."""
+    n, count = row["n"], row["collapsed"]
+    of = share(count / n, row["collapse_rate_low"], row["collapse_rate_high"]) if n else ""
+    return f"{count} of {n}, {of}" if n else DASH
 
 
 def p_value(p: float) -> str:
@@ -61,6 +67,11 @@ def listed(items: Iterable[str]) -> str:
 def quoted(names: Iterable[str]) -> str:
     """Setting names in quotation marks, as a list."""
     return listed(f"“{name}”" for name in names)
+
+
+def each(values: pd.Series) -> str:
+    """The values that there are, in order."""
+    return ", ".join(map(str, sorted(values.unique())))
 
 
 def runs(count: int) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -18,7 +17,7 @@ from analysis import figures
 from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
 from analysis.errors import ResultsError
-from analysis.figures.rendering import png, svg
+from analysis.figures.layout import png, svg
 from analysis.report.output import Output, Slugs, beside
 from analysis.report.page import Detail, Picture, render
 from analysis.workers import mapped
@@ -30,22 +29,10 @@ FEW_IN_DETAIL = 1
 """The same from MANY_RUNS runs on, unless more are asked for."""
 
 
-class _Job(NamedTuple):
-    """One figure to be drawn, of the study or of one setting and perhaps a cell kind."""
-
-    file: str
-    name: str
-    setting: str | None
-    cell: str | None
-
-
 def write_report(
-    path: str | Path,
-    out: str | Path | None = None,
-    style: str = "paper",
-    trajectories: bool = True,
-    details: int | None = None,
-) -> Path | str:
+    path: str | Path, out: str | Path | None = None, style: str = "paper",
+    trajectories: bool = True, details: int | None = None,
+) -> Path | str:  # fmt: skip
     """Analyse a study folder and write its report; gives the page's place.
 
     path: a study folder, local or URI. out: where to write, `path`/report where None; the
@@ -83,33 +70,32 @@ def _pictures(
 ) -> tuple[dict[str, Picture], list[Detail]]:
     """Draw and write every figure of a report: those of the study by name, those of settings."""
     slugs, chosen = Slugs(), in_detail(study.tables["settings"], details)
-    jobs = [
-        _Job("-".join(filter(None, [name, setting and slugs(setting), cell])), name, setting, cell)
+    asked = {
+        "-".join(filter(None, [name, setting and slugs(setting), cell])): (name, setting, cell)
         for name, setting, cell in figures.names(study.tables)
         if setting is None or setting in chosen
-    ]
+    }
 
-    def take(job: _Job) -> Picture:
-        figure = figures.draw(study.tables, job.name, job.setting, job.cell, style)
+    def take(file: str) -> Picture:
+        name, setting, cell = asked[file]
+        figure, known = figures.draw(study.tables, *asked[file], style), figures.FIGURES[name]
         content = png(figure)
-        output.write(f"figures/{job.file}.png", content)
-        output.write(f"figures/{job.file}.svg", svg(figure))
+        output.write(f"figures/{file}.png", content)
+        output.write(f"figures/{file}.svg", svg(figure))
         uri = "data:image/png;base64," + base64.b64encode(content).decode()
-        known = figures.FIGURES[job.name]
-        asked = {"setting": job.setting, "cell": job.cell}
-        options = "".join(f", {k}={v!r}" for k, v in asked.items() if v is not None)
-        call = f'analysis.figure(analysis.read_tables("{output.location}"), "{job.name}"{options})'
+        of = {"setting": setting, "cell": cell}
+        options = "".join(f", {k}={v!r}" for k, v in of.items() if v is not None)
+        call = f'analysis.figure(analysis.read_tables("{output.location}"), "{name}"{options})'
         width = round(figure.get_figwidth() * 96)
-        return Picture(job.file, uri, width, known.title, known.tables, call)
+        return Picture(file, uri, width, known.title, known.tables, call)
 
-    taken = dict(zip(jobs, mapped(take, jobs, output.is_local), strict=True))
-    of_study = {job.file: p for job, p in taken.items() if job.setting is None}
+    pictures = dict(zip(asked, mapped(take, asked, output.is_local), strict=True))
     found = [
-        Detail(name, slugs(name), place == 0 and len(chosen) == 1,
-               [p for job, p in taken.items() if job.setting == name])
-        for place, name in enumerate(chosen)
+        Detail(name, slugs(name), len(chosen) == 1,
+               [picture for file, picture in pictures.items() if asked[file][1] == name])
+        for name in chosen
     ]  # fmt: skip
-    return of_study, found
+    return {file: p for file, p in pictures.items() if asked[file][1] is None}, found
 
 
 def in_detail(settings: pd.DataFrame, details: int | None) -> Sequence[str]:

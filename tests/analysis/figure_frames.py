@@ -155,14 +155,16 @@ def make(
         ]  # fmt: skip
         for q in ("dependence_transfer", "operation_agreement", "derived_accuracy"):
             cell = "all" if q == "derived_accuracy" else "normal"
-            for goal, target in itertools.product(("width", "difference"), (0.1, 0.2, 0.4)):
+            goals = [("width", 0.1, ""), ("width", 0.2, ""), ("width", 0.4, "")]
+            goals += [("difference", 0.3, "to placebo")] * (model == "transition")
+            for goal, target, note in goals:
                 seeds_for = 2 / target
                 known = target > 0.1
                 out["seeds_needed"].append({
                     "setting": name, "cell": cell, "quantity": q, "goal": goal, "target": target,
                     "seeds_low": seeds_for / 2, "seeds": seeds_for if known else np.nan,
                     "seeds_high": 4 * seeds_for if known else np.nan, "seeds_here": seeds,
-                    "width_here": 0.4, "note": "",
+                    "width_here": 0.4, "note": note,
                 })  # fmt: skip
     controls = {kind: other for other, kind in reversed(settings) if kind != "transition"}
     for (name, model), (kind, other) in itertools.product(settings, controls.items()):

@@ -19,7 +19,7 @@ from analysis import figures
 from analysis.data import genotypes
 from analysis.errors import ResultsError
 from analysis.figures import cells, palette
-from analysis.figures.rendering import png
+from analysis.figures.layout import png
 from analysis.figures.study import Study
 from tests.analysis.clashes import clashes
 from tests.analysis.figure_frames import make
@@ -89,8 +89,8 @@ def test_without_its_table_a_figure_is_not_available(tables: Tables, missing: ob
         rest = {k: v for k, v in tables.items() if k != found.tables[0]}
         if missing is not None:
             rest[found.tables[0]] = missing
-        assert found.available(tables), name
-        assert not found.available(rest), name
+        assert found.each(tables), name
+        assert not found.each(rest), name
     assert figures.names({}) == []
 
 
@@ -176,7 +176,8 @@ def test_curves_have_their_numbers(tables: Tables) -> None:
     (line,) = [x for x in figure.axes[1].lines if x.get_linestyle() == "-"]
     np.testing.assert_array_equal(line.get_ydata(), frame["estimate"])
     assert len(figure.axes[1].lines) == len(figure.axes[1].collections) == 3
-    assert legend(figure) == ["training accuracy", "relaxed accuracy", "derived accuracy"]
+    assert legend(figure) == ["training accuracy", "relaxed accuracy on holdout",
+                              "derived accuracy on holdout"]  # fmt: skip
     bands = [c.get_paths()[0].vertices[:, 1] for ax in figure.axes for c in ax.collections]
     assert max(b.max() for b in bands) <= 1  # intervals of accuracies end at what is possible
     shown = tables["trajectories"].query("quantity in ('valid_accuracy', 'train_accuracy')")

@@ -120,14 +120,16 @@ def test_one_seed_has_no_spread(tables: Tables) -> None:
     assert bars == ["mean over seeds"]
 
 
-def test_the_first_screen_has_matrices_beneath_their_start(tables: Tables) -> None:
+def test_the_first_screen_has_matrices_beside_their_start(tables: Tables) -> None:
     figure = figures.draw(tables, "matrices")
-    for k in range(4):
-        start, end = figure.axes[k], figure.axes[4 + k]
-        np.testing.assert_array_equal(start.images[0].get_array(), matrix(tables, k, "start_mean"))
-        np.testing.assert_array_equal(end.images[0].get_array(), matrix(tables, k))
-        assert start.images[0].get_clim() == end.images[0].get_clim() == (0, 1)
-    assert [figure.axes[k].get_ylabel() for k in (0, 4)] == ["start", "end"]
+    for k, ax in enumerate(figure.axes[:4]):
+        start, end = ax.images
+        np.testing.assert_array_equal(start.get_array(), matrix(tables, k, "start_mean"))
+        np.testing.assert_array_equal(end.get_array(), matrix(tables, k))
+        assert start.get_clim() == end.get_clim() == (0, 1)
+        assert start.get_extent()[1] < end.get_extent()[0]
+        assert ax.get_title().endswith(": start, end")
+    assert [ax.get_xlabel() for ax in figure.axes[4:]] == ["mean over seeds"]
     assert (
         figure.get_suptitle()
         .replace("\n", " ")
@@ -145,7 +147,7 @@ def test_the_first_screen_shows_the_primary_setting_and_the_links_that_moved_mos
     figure = figures.draw(tables, "matrices")
     assert "second · normal cell · n=2 · the 4 of 16 links" in figure.get_suptitle()
     titles = [ax.get_title() for ax in figure.axes[:4]]
-    assert titles == ["0→4 to 4→5", "1→4 to 4→5", "2→4 to 4→5", "3→4 to 4→5"]
+    assert titles == [f"{k}→4 to 4→5: start, end" for k in range(4)]
     del tables["verdict"]
     assert "first · normal" in figures.draw(tables, "matrices").get_suptitle()
 

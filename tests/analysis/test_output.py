@@ -58,4 +58,5 @@ def test_object_columns_of_any_kind_are_written(values, expected, tmp_path: Path
 @pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame(columns=["setting", "mean"])])
 def test_empty_tables_are_written(frame: pd.DataFrame, tmp_path: Path) -> None:
     back = written(frame, tmp_path)
-    assert (list(back.columns), len(back)) == (list(frame.columns), 0)
+    # A file without any column could not be read again.
+    assert (list(back.columns), len(back)) == (list(frame.columns) or ["note"], 0)

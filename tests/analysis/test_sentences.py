@@ -10,6 +10,7 @@ import analysis
 from analysis.compute import settings, verdict
 from analysis.report import html, sentences, text
 from analysis.report.sentences import Coverage
+from analysis.statistics.inference import SMALL_N
 from analysis.statistics.metrics import detectable_difference
 from tests.analysis.synthetic import Setting, Study, write_study
 
@@ -190,6 +191,14 @@ def test_headings_explain_quantities_and_names_are_escaped() -> None:
     assert '<abbr title="(D(columns) - D(full)) / D(start)' in shown
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(4, True), (12, False)])
+def test_what_few_seeds_cannot_tell_is_said(tmp_path: Path, seeds: int, said: bool) -> None:
+    tables = tables_of(tmp_path, Study(settings=[Setting("t")], seeds=range(seeds), epochs=2))
+    assert (sentences.few(tables) == SMALL_N) == said
+    told = sentences.limits(tables, Coverage(seeds, seeds))
+    assert any(sentence.endswith(SMALL_N) for sentence in told) == said
+
+
 @pytest.mark.parametrize(
     ("here", "planned", "missing"), [(3, 5, 2), (5, 5, 0), (6, 5, 0), (3, None, 0)]
 )
@@ -202,8 +211,9 @@ def test_numbers_as_text() -> None:
     assert text.estimate(0.5, np.nan, np.nan, 3) == "0.500 (too few seeds for an interval)"
     assert text.estimate(0.5, np.nan, np.nan, 3, short=True) == "0.500"
     assert text.estimate(0.0, -1e-9, 1e-9, 1) == "0.0 [0.0,\u00a00.0]"
-    assert text.rate(3, 12, 0.0549, 0.5719) == "3 of 12, 25% [5%,\u00a057%]"
-    assert text.rate(0, 0, np.nan, np.nan) == "—"
+    rate = {"collapsed": 3, "n": 12, "collapse_rate_low": 0.0549, "collapse_rate_high": 0.5719}
+    assert text.collapsed(rate) == "3 of 12, 25% [5%,\u00a057%]"
+    assert text.collapsed(rate | {"collapsed": 0, "n": 0}) == "—"
     assert text.listed(["a"]) == "a"
     assert text.listed(["a", "b", "c"]) == "a, b and c"
     assert text.seed_range(9, 40) == "9 to 40"

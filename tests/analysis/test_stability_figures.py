@@ -33,7 +33,7 @@ def points(ax: Axes) -> pd.DataFrame:
     """Every seed's point: x, y, the colour of its setting, whether it is hollow, its sign."""
     found = []
     for c in ax.collections:
-        if c.get_label() != "one seed":
+        if c.get_label() not in ("one seed", "one seed goes on beyond the axis"):
             continue
         faces = [to_hex(f) for f in c.get_facecolor()]
         edges = [to_hex(e) for e in c.get_edgecolor()] * (len(faces) // len(c.get_edgecolor()))
@@ -203,7 +203,7 @@ def test_seeds_needed_are_ranges_and_more_than_most_is_an_arrow(
 ) -> None:
     frame = tables["seeds_needed"]
     frame.loc[(frame["setting"] == "placebo") & (frame["target"] == 0.2), "seeds_high"] = np.nan
-    frame.loc[frame["setting"] == "independent", "note"] = "fewer than six seeds"
+    frame.loc[frame["setting"] == "independent", "target"] = np.nan  # too few seeds to tell
     figure = figures.draw(tables, "seeds_needed")
     ax = figure.axes[0]
     label = ax.get_xlabel().replace("\n", " ")
@@ -217,6 +217,9 @@ def test_seeds_needed_are_ranges_and_more_than_most_is_an_arrow(
     texts = [t.get_text() for t in figure.legends[0].get_texts()]
     assert "goes on beyond the axis" in texts
     assert "the seeds there are" in texts
+    (ax,) = [a for a in figure.axes if "seeds to see the difference to placebo in dependence" in
+             a.get_xlabel().replace("\n", " ")]  # fmt: skip
+    np.testing.assert_allclose(intervals(ax)[:, :2], [[1 / 0.3, 8 / 0.3]])
 
 
 def test_accuracy_against_stability(tables: Tables) -> None:
@@ -231,3 +234,12 @@ def test_accuracy_against_stability(tables: Tables) -> None:
     ]
     assert len(points(figure.axes[0])) == 12
     assert points(figure.axes[0])["hollow"].sum() == 3
+
+
+def test_the_shared_axis_of_accuracies_holds_settings_that_only_one_panel_has() -> None:
+    tables = make(epochs=1)  # independent settings have no dependence transfer
+    frame = tables["stability"]
+    alone = (frame["setting"] == "independent") & (frame["quantity"] == "derived_accuracy")
+    frame.loc[alone, ["estimate", "low", "high"]] = (0.95, 0.9, 1.0)
+    low, high = figures.draw(tables, "accuracy_stability").axes[0].get_ylim()
+    assert low < 0.95 < high
