@@ -94,7 +94,9 @@ def dependence_stability(
     by_shape = groups_of(found[of[0]].shape for of in links)
     samples = [
         (
-            np.stack([found[links[g][0]] for g in groups], axis=1)[:, :, :, None],  # (n, G, R, 1, C)
+            np.stack([found[links[g][0]] for g in groups], axis=1)[
+                :, :, :, None
+            ],  # (n, G, R, 1, C)
             [len(links[g]) / len(found) for g in groups],
         )
         for groups in by_shape

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN, Array, Ints
 
-NAN = float("nan")
-
-Indices = Sequence[int] | NDArray[np.int64]
+Indices = Sequence[int] | Ints
 
 
 class Statistic(ABC):
@@ -85,42 +83,16 @@ class Statistic(ABC):
 
 
 @dataclass(frozen=True)
-class Values(Statistic):
-    """The mean of a value per seed, (n,); seeds without a finite one are left out.
-
-    unit: the least by which two seeds can differ where values are counts, else 0.
-    """
-
-    values: Array
-    unit: float = 0.0
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.values)
-
-    @property
-    def estimate(self) -> float:
-        return float(self.values[self.usable].mean()) if self.n else NAN
-
-    def leave_one_out(self) -> Array:
-        n, known = self.n, np.where(self.usable, self.values, 0.0)
-        rest = (known.sum() - known) / max(n - 1, 1)
-        return np.where(self.usable & (n > 1), rest, NAN)
-
-    def take(self, seeds: Indices) -> Values:
-        return Values(self.values[np.asarray(seeds, dtype=np.int64)], self.unit)
-
-    @property
-    def step(self) -> float:
-        return self.unit / max(self.n, 1)
-
-
-@dataclass(frozen=True)
 class Ratio(Statistic):
-    """mean(numerator) / mean(denominator) over seeds, (n,) each; NaN where the latter is 0."""
+    """mean(numerator) / mean(denominator) over seeds, (n,) each; NaN where the latter is 0.
+
+    Seeds without finite ones are left out. unit: the least by which the numerators of two seeds
+    can differ where they are counts, else 0.
+    """
 
     numerator: Array
     denominator: Array
+    unit: float = 0.0
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -139,7 +111,19 @@ class Ratio(Statistic):
 
     def take(self, seeds: Indices) -> Ratio:
         chosen = np.asarray(seeds, dtype=np.int64)
-        return Ratio(self.numerator[chosen], self.denominator[chosen])
+        return Ratio(self.numerator[chosen], self.denominator[chosen], self.unit)
+
+    @property
+    def step(self) -> float:
+        return self.unit / max(self.n, 1)
+
+
+class Values(Ratio):
+    """The mean of a value per seed, (n,); seeds without a finite one are left out."""
+
+    def __init__(self, values: ArrayLike, unit: float = 0.0) -> None:
+        x = np.asarray(values, dtype=float)
+        super().__init__(x, np.ones(x.shape), unit)
 
 
 @dataclass(frozen=True)
@@ -165,8 +149,7 @@ class Agreement(Statistic):
         return np.ones(len(self.matched), dtype=bool)
 
     def take(self, seeds: Indices) -> Agreement:
-        chosen = np.asarray(seeds, dtype=np.int64)
-        index = np.ix_(chosen, chosen)
+        index = np.ix_(*[np.asarray(seeds, dtype=np.int64)] * 2)
         chance = None if self.chance is None else self.chance[index]
         return Agreement(self.matched[index], chance, self.with_self, self.unit)
 
@@ -184,7 +167,7 @@ class Agreement(Statistic):
     def estimate(self) -> float:
         if self.chance is None:
             return self.matched_mean
-        return float(_one_minus(np.float64(self.matched_mean), np.float64(self.chance_mean)))
+        return float(_one_minus(self.matched_mean, self.chance_mean))
 
     def leave_one_out(self) -> Array:
         matched = _means_without(self.matched, False)
@@ -246,29 +229,19 @@ class Paired(Statistic):
 
 
 def _mean(pairs: Array, with_self: bool) -> float:
-    n = len(pairs)
-    if n < 2:
-        return NAN
-    if with_self:
-        return float(pairs.mean())
-    return float((pairs.sum() - np.trace(pairs)) / (n * (n - 1)))
+    n, left_out = len(pairs), 0.0 if with_self else np.trace(pairs)
+    return float((pairs.sum() - left_out) / (n * (n - (not with_self)))) if n > 1 else NAN
 
 
 def _means_without(pairs: Array, with_self: bool) -> Array:
-    n = len(pairs)
-    if n < 3:
-        return np.full(n, NAN)
-    own = np.diag(pairs)
-    rows = pairs.sum(axis=1)
-    rest = pairs.sum() - 2 * rows + own
-    if with_self:
-        return rest / (n - 1) ** 2
-    return (rest - (own.sum() - own)) / ((n - 1) * (n - 2))
+    n, own = len(pairs) - 1, np.diag(pairs)
+    left_out = 0.0 if with_self else own.sum() - own
+    rest = pairs.sum() - 2 * pairs.sum(axis=1) + own - left_out
+    return rest / (n * (n - (not with_self))) if n > 1 else np.full(n + 1, NAN)
 
 
-def _one_minus(matched: Array | np.float64, chance: Array | np.float64) -> Array:
+def _one_minus(matched: ArrayLike, chance: ArrayLike) -> Array:
     matched, chance = np.asarray(matched, dtype=float), np.asarray(chance, dtype=float)
     # What differs by less than float32 probabilities can say does not differ.
-    nothing = chance <= 1e-12
-    ratio = np.divide(matched, chance, out=np.ones_like(chance), where=~nothing)
+    ratio = np.divide(matched, chance, out=np.ones_like(chance), where=~(chance <= 1e-12))
     return np.where(np.isnan(chance), NAN, 1.0 - ratio)
