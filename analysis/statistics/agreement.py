@@ -63,7 +63,7 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
         return missing("one seed only" if n else "no seed", n)
     if not edges:
         return missing(note or "no edge", n)
-    groups = [untied[group] for group in groups_of(tuple(lists[e]) for e in untied)]
+    groups = [untied[group] for group in groups_of(tuple(lists[int(e)]) for e in untied)]
     agreement, chance = np.zeros((2, n, n))
     samples = []
     for group in groups:

@@ -205,7 +205,8 @@ def interquartile(values: ArrayLike, limits: tuple[float, float] = ANY) -> Quant
     if not error > 1e-12:
         return replace(missing(NO_SPREAD, n), estimate=mean)
     half = float(t_quantile(n - 2 * cut - 1)) * error
-    return Quantity(mean, *np.clip([mean - half, mean + half], *limits).tolist(), n)
+    low, high = np.clip([mean - half, mean + half], *limits).tolist()
+    return Quantity(mean, low, high, n)
 
 
 def _finite(values: ArrayLike) -> Array:
