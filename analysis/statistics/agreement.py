@@ -137,7 +137,8 @@ def edge_agreement(kept: Kept, candidates: Candidates) -> Quantity:
     # k of `size` kept edges in common are k / (2 size - k): so much it moves with k.
     size = max(float(np.mean([len(items) for items in kept])), 1.0)
     index = replace(index, unit=(1 + index.estimate) ** 2 / (2 * size))
-    return of_setting(index, _jaccard_by_chance(kept, candidates), least=0.0)
+    found = of_setting(index, _jaccard_by_chance(kept, candidates))
+    return replace(found, low=max(found.low, 0.0))
 
 
 def _jaccard_by_chance(kept: Kept, candidates: Candidates) -> float:

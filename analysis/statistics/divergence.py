@@ -35,7 +35,7 @@ EXACT = 16
 LARGE = 0.01
 """Bits; null means under it are computed in float64 whatever the number of seeds."""
 
-_WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
+_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
 Samples = Sequence[tuple[ArrayLike, ArrayLike]]
 """For every shape of group: distributions (n, G, L, R, K) of n seeds, G groups, L labels, and the
@@ -99,26 +99,20 @@ def _anyhow(p: NDArray) -> Array:
     n, groups, labels, rows, _ = p.shape
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
     own = ((p * np.log2(p)).sum(axis=(3, 4)) + p.sum(axis=(3, 4))) / rows  # (n, G, L)
-    flat = np.ascontiguousarray(p.reshape(n, groups, labels, -1))  # (n, G, L, R K)
+    flat = p.reshape(n, groups, labels, -1)  # (n, G, L, R K)
     ones = np.ones(flat.shape[-1], flat.dtype)
-    size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
-    wide = min(groups, max(1, _WORK // (size * n)))  # groups per step
-    tall = max(1, _WORK // (size * wide))  # pairs of seeds per step
+    step = max(1, _WORK // max(1, labels * flat[0].size))  # pairs of seeds at a time
     above = np.zeros((groups, n, n))
-    for g in range(0, groups, wide):
-        x, own_x = np.ascontiguousarray(flat[:, g : g + wide]), own[:, g : g + wide]
-        for s in range(n - 1):
-            others, own_others = x[s + 1 :, :, None], own_x[s + 1 :, :, None]
-            between = np.empty((*own_others.shape[:2], labels, labels), p.dtype)
-            for start in range(0, len(others), tall):
-                both = x[s, :, :, None] + others[start : start + tall]  # (m, G', L, L, R K)
-                plogp = np.log2(both)
-                plogp *= both
-                # The sum over the last axis; numpy's own is slow where that axis is short.
-                np.matmul(plogp, ones, out=between[start : start + tall])
-            between = between / -rows + own_x[s, :, :, None] + own_others
-            means = (np.maximum(between, 0.0) / 2).mean(axis=(2, 3), dtype=float)
-            above[g : g + wide, s, s + 1 :] = means.T
+    for s in range(n - 1):
+        for start in range(s + 1, n, step):
+            t = slice(start, start + step)
+            both = flat[s, :, :, None] + flat[t, :, None]  # (pairs, G, L, L, R K)
+            plogp = np.log2(both)
+            plogp *= both
+            # The sum over the last axis; numpy's own is slow where that axis is short.
+            between = (plogp @ ones) / -rows + own[s, :, :, None] + own[t, :, None]
+            means = np.maximum(between, 0).mean(axis=(2, 3), dtype=float) / 2
+            above[:, s, t] = means.T
     return above + above.swapaxes(1, 2)
 
 
@@ -166,7 +160,7 @@ def _permuted(x: NDArray[np.float32], draws: int, rng: np.random.Generator) -> A
     flat = x.reshape(n, groups * labels, -1)
     first_label = (np.arange(groups) * labels)[:, None]
     found = np.empty((draws + 1, groups))
-    step = max(1, 8 * _WORK // flat[0].size)  # draws at a time
+    step = max(1, 4 * _WORK // flat[0].size)  # draws at a time
     for start in range(0, draws + 1, step):
         count = min(step, draws + 1 - start)
         mean = np.zeros((count, *flat.shape[1:]), np.float32)

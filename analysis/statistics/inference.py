@@ -98,19 +98,14 @@ def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str 
 
 
 def of_setting(
-    agreement: Agreement,
-    null_mean: float = NAN,
-    p_value: float = NAN,
-    note: str = "",
-    least: float | None = None,
+    agreement: Agreement, null_mean: float = NAN, p_value: float = NAN, note: str = ""
 ) -> Quantity:
-    """A quantity of a whole setting, at most 1. least: 0 of a mean divergence, else -1.
+    """A quantity of a whole setting: a mean divergence, 0..1, or an agreement, -1..1.
 
     The truth of an agreement beyond chance is not below 0 where seeds are drawn independently;
     that of few seeds may be.
     """
-    bound = (0.0 if agreement.chance is None else -1.0) if least is None else least
-    found = interval(agreement, (bound, 1.0), note)
+    found = interval(agreement, (0.0 if agreement.chance is None else -1.0, 1.0), note)
     return replace(found, null_mean=null_mean, p_value=p_value)
 
 
