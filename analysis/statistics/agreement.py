@@ -13,11 +13,11 @@ from itertools import product
 from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from analysis.statistics.divergence import DRAWS, cross_divergences, permutation_test
+from analysis.statistics.divergence import DRAWS, compared, permutation_test
 from analysis.statistics.inference import Agreement, Quantity, missing, of_setting
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import Array, Ints, groups_of
 
 TIE = 1e-6
 """Two best operations closer than this are tied (design, section 5)."""
@@ -25,8 +25,9 @@ TIE = 1e-6
 TIED = -1
 """In place of the chosen operation of an edge whose two best are tied."""
 
-Ints = NDArray[np.int64]
 Lists = Sequence[tuple[str, ...]]
+Kept = Sequence[frozenset[tuple[int, int, str]]]
+Candidates = Mapping[tuple[int, int], tuple[str, ...]]
 
 
 def chosen_operations(
@@ -45,14 +46,6 @@ def chosen_operations(
     return np.where(first - second <= TIE, TIED, best)
 
 
-def groups_of(lists: Lists) -> list[Ints]:
-    """Indices of the edges with the same candidate list, list by list."""
-    places: dict[tuple[str, ...], list[int]] = {}
-    for index, operations in enumerate(lists):
-        places.setdefault(tuple(operations), []).append(index)
-    return [np.array(indices) for indices in places.values()]
-
-
 def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) -> Quantity:
     """Fleiss' (1971) kappa of the chosen operations: seeds are raters, edges are subjects.
 
@@ -63,21 +56,19 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     """
     choices = np.asarray(choices, dtype=np.int64)
     n = len(choices)
-    untied = ~(choices == TIED).any(axis=0)
-    tied = int((~untied).sum())
-    note = f"{tied} of {untied.size} edges left out: tied in some seed" if tied else ""
+    untied = np.flatnonzero((choices != TIED).all(axis=0))
+    edges, tied = len(untied), len(lists) - len(untied)
+    note = f"{tied} of {len(lists)} edges left out: tied in some seed" if tied else ""
     if n < 2:
         return missing("one seed only" if n else "no seed", n)
-    if not untied.any():
+    if not edges:
         return missing(note or "no edge", n)
-    choices = choices[:, untied]
-    groups = groups_of([tuple(o) for o, keep in zip(lists, untied, strict=True) if keep])
-    edges = choices.shape[1]
-    agreement, chance = np.zeros((n, n)), np.zeros((n, n))
+    groups = [untied[group] for group in groups_of(tuple(lists[int(e)]) for e in untied)]
+    agreement, chance = np.zeros((2, n, n))
     samples = []
     for group in groups:
-        of_group = choices[:, group]  # (n, edges of the group)
-        hot = (of_group[:, :, None] == np.arange(of_group.max() + 1)).astype(float)
+        of_group = choices[:, group, None]  # (n, edges of the group, 1)
+        hot = (of_group == np.arange(of_group.max() + 1)).astype(float)
         agreement += np.einsum("sec,tec->st", hot, hot) / edges
         shares = hot.mean(axis=1)
         chance += len(group) / edges * shares @ shares.T
@@ -131,10 +122,7 @@ def function_agreement(functions: Sequence[str], texts: Sequence[str]) -> Quanti
     return of_setting(same, note=f"with equal strings {alike.estimate:.3g}")
 
 
-def edge_agreement(
-    kept: Sequence[frozenset[tuple[int, int, str]]],
-    candidates: Mapping[tuple[int, int], tuple[str, ...]],
-) -> Quantity:
+def edge_agreement(kept: Kept, candidates: Candidates) -> Quantity:
     """Mean over pairs of seeds of the Jaccard index of their kept (source, target, operation).
 
     kept: one set per seed. candidates: the cell's edges with their lists. null_mean is the
@@ -144,50 +132,46 @@ def edge_agreement(
     n = len(kept)
     if n < 2:
         return missing("one seed only" if n else "no seed", n)
-    differs, size = np.zeros((n, n)), max(float(np.mean([len(items) for items in kept])), 1.0)
-    for s in range(n):
-        for t in range(s):
-            union = len(kept[s] | kept[t])
-            differs[s, t] = differs[t, s] = 1 - (len(kept[s] & kept[t]) / union if union else 0.0)
-    by_chance = _jaccard_by_chance(kept, candidates)
+    differs = np.array([[1 - len(a & b) / max(len(a | b), 1) for a in kept] for b in kept])
     index = Agreement(differs, np.ones((n, n)))
     # k of `size` kept edges in common are k / (2 size - k): so much it moves with k.
-    one = (1 + index.estimate) ** 2 / (2 * size)
-    return of_setting(replace(index, unit=one), by_chance, least=0.0)
+    size = max(float(np.mean([len(items) for items in kept])), 1.0)
+    index = replace(index, unit=(1 + index.estimate) ** 2 / (2 * size))
+    found = of_setting(index, _jaccard_by_chance(kept, candidates))
+    return replace(found, low=max(found.low, 0.0))
 
 
-def _jaccard_by_chance(
-    kept: Sequence[frozenset[tuple[int, int, str]]],
-    candidates: Mapping[tuple[int, int], tuple[str, ...]],
-) -> float:
+def _jaccard_by_chance(kept: Kept, candidates: Candidates) -> float:
     """The expectation, exactly, by the number of edges that two cells keep and share."""
     of_list: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for source, target, operation in (item for items in kept for item in items):
         of_list[candidates[source, target]][operation] += 1
     alike = {k: sum(x**2 for x in c.values()) / c.total() ** 2 for k, c in of_list.items()}
-    found = {(0, 0): 1.0}  # (kept by the two together, in both): probability
-    for node in sorted({target for _, target in candidates}):
+    found = np.ones((1, 1))  # probabilities by (kept by the two together, in both)
+    for node in {target for _, target in candidates}:
         into = [alike.get(c, 0.0) for (_, target), c in candidates.items() if target == node]
         d = len(into)
         # Sums over choices of `o` edges of the probability that m have one operation: (o, m).
-        same = np.zeros((d + 1, d + 1))
-        same[0, 0] = 1
+        same = np.ones((1, 1))
         for p in into:
-            more = same.copy()
-            more[1:] += (1 - p) * same[:-1]
-            more[1:, 1:] += p * same[:-1, :-1]
-            same = more
+            same = _product(same, np.array([[1, 0], [1 - p, p]]))
         counts = Counter(sum(target == node for _, target, _ in items) for items in kept)
-        here: dict[tuple[int, int], float] = defaultdict(float)
+        here = np.zeros((2 * d + 1, d + 1))
         for (a, of_a), (b, of_b) in product(counts.items(), repeat=2):
             for o in range(max(0, a + b - d), min(a, b) + 1):
                 chance = comb(a, o) * comb(d - a, b - o) / comb(d, b) / comb(d, o)
-                for m in range(o + 1):
-                    here[a + b, m] += of_a * of_b / len(kept) ** 2 * chance * same[o, m]
-        before, found = found, defaultdict(float)
-        for ((k, m), p), ((more_k, more_m), q) in product(before.items(), here.items()):
-            found[k + more_k, m + more_m] += p * q
-    return sum(p * m / (k - m) for (k, m), p in found.items() if k > m)
+                here[a + b] += of_a * of_b / len(kept) ** 2 * chance * same[o]
+        found = _product(found, here)
+    together, both = np.indices(found.shape)
+    return float((found * both / np.maximum(together - both, 1)).sum())
+
+
+def _product(x: Array, y: Array) -> Array:
+    """Of two polynomials in two variables, by their coefficients."""
+    out = np.zeros(np.add(x.shape, y.shape) - 1)
+    for (i, j), factor in np.ndenumerate(y):
+        out[i : i + x.shape[0], j : j + x.shape[1]] += factor * x
+    return out
 
 
 def probability_divergence(
@@ -199,19 +183,16 @@ def probability_divergence(
     the divergence of *any* two edges of two seeds that have one list: below it, an edge is more
     like itself than like others. The p-value permutes each seed's edges among those.
     """
-    arrays = [np.asarray(p, dtype=float) for p in probabilities]
-    n = len(arrays[0]) if arrays else 0
+    n, edges = len(np.asarray(probabilities[0])) if probabilities else 0, len(probabilities)
     if n < 2:
         return missing("one seed only" if n else "no edge", n)
-    matched, anyhow = np.zeros((n, n)), np.zeros((n, n))
-    samples = []
-    for group in groups_of(lists):
-        share = len(group) / len(arrays)
-        stack: Array = np.stack([arrays[e] for e in group], axis=1)  # (n, edges, K)
-        cross = cross_divergences(stack[:, None, :, None])
-        matched += share * cross.matched[0]
-        anyhow += share * cross.anyhow[0]
-        samples.append((stack[:, None], [share]))
-    null_mean = Agreement(anyhow).estimate
+    samples = [
+        (
+            np.stack([np.asarray(probabilities[e]) for e in group], axis=1)[:, None, :, None],
+            [len(group) / edges],
+        )
+        for group in groups_of(lists)
+    ]
+    matched, anyhow = compared(samples)[0]
     p_value = permutation_test(samples, draws).p_value
-    return of_setting(Agreement(matched), null_mean, p_value)
+    return of_setting(Agreement(matched), Agreement(anyhow).estimate, p_value)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN, Array, Ints
 
 DRAWS = 999
 """Permutations behind a p-value; the smallest p is 1 / (DRAWS + 1)."""
@@ -35,31 +35,25 @@ EXACT = 16
 LARGE = 0.01
 """Bits; null means under it are computed in float64 whatever the number of seeds."""
 
-_WORK = 1 << 15  # elements per step, so that a step's arrays stay in the processor's cache
+_WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
+
+Samples = Sequence[tuple[ArrayLike, ArrayLike]]
+"""For every shape of group: distributions (n, G, L, R, K) of n seeds, G groups, L labels, and the
+groups' weights (G,). A label is R distributions over K operations."""
 
 
 class Cross(NamedTuple):
-    """Divergences between the labels of every pair of n seeds, within each of G groups.
+    """Divergences between the labels of every pair of seeds: of equal labels, of any two.
 
-    matched, anyhow: (G, n, n), symmetric with zero diagonals: the mean over labels of the
-    divergence of equal labels, and over all pairs of labels.
+    (G, n, n), or (n, n) of all groups; symmetric with zero diagonals, means over labels.
     """
 
     matched: Array
     anyhow: Array
 
-    @property
-    def least(self) -> float:
-        """The smallest group's mean of `anyhow` over pairs of seeds (bits)."""
-        groups, n, _ = self.anyhow.shape
-        return float(self.anyhow.sum(axis=(1, 2)).min()) / (n * (n - 1)) if groups else 0.0
-
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike) -> Array:
-    """Jensen-Shannon divergence (bits, 0..1) of distributions along the last axis.
-
-    0 log 0 counts as 0. Shapes broadcast.
-    """
+    """Jensen-Shannon divergence (bits) of distributions along the last axis; shapes broadcast."""
     first, second = (np.maximum(np.asarray(x, dtype=float), TINY) for x in (p, q))
     both = (_plogp(first) + _plogp(second)) / 2
     return np.maximum(0.0, both - _plogp((first + second) / 2))
@@ -82,65 +76,52 @@ def matched_divergences(x: ArrayLike) -> Array:
 
 
 def cross_divergences(x: ArrayLike) -> Cross:
-    """Divergences of (n, G, L, R, K): n seeds, G groups, L labels.
+    """`Cross` of the groups of (n, G, L, R, K); of two labels the mean over the R of them.
 
-    A label is R distributions over K operations (R = 1 where it is one), and the divergence of
-    two labels is the mean over the R of them. Raises ValueError for another number of axes.
+    Raises ValueError for another number of axes.
     """
-    exact = np.asarray(x, dtype=float)
-    if exact.ndim != 5:
-        raise ValueError(f"{exact.ndim} axes, not (seeds, groups, labels, rows, operations)")
-    matched = np.moveaxis(matched_divergences(exact).mean(axis=(3, 4)), -1, 0)
-    p = np.maximum(exact, TINY)
-    if len(p) > EXACT:
+    p = np.asarray(x, dtype=float)
+    if p.ndim != 5:
+        raise ValueError(f"{p.ndim} axes, not (seeds, groups, labels, rows, operations)")
+    matched = np.moveaxis(matched_divergences(p).mean(axis=(3, 4)), -1, 0)
+    n, p = len(p), np.maximum(p, TINY)
+    if n > EXACT:
         # Many seeds leave a null mean less exact than float32 is, unless divergences are so
         # small that they drown in its rounding.
-        found = Cross(matched, _anyhow(p.astype(np.float32)))
-        if found.least >= LARGE:
-            return found
+        anyhow = _anyhow(p.astype(np.float32))
+        if anyhow.sum(axis=(1, 2)).min(initial=np.inf) >= LARGE * n * (n - 1):
+            return Cross(matched, anyhow)
     return Cross(matched, _anyhow(p))
 
 
 def _anyhow(p: NDArray) -> Array:
     """`Cross.anyhow` of positive (n, G, L, R, K), in its precision."""
     n, groups, labels, rows, _ = p.shape
-    anyhow = np.zeros((groups, n, n))
     # The divergence is [f(p) + f(q) + sum(p + q) - f(p + q)] / 2 with f(u) = sum of u log2 u.
     own = ((p * np.log2(p)).sum(axis=(3, 4)) + p.sum(axis=(3, 4))) / rows  # (n, G, L)
-    flat = np.ascontiguousarray(p.reshape(n, groups, labels, -1))  # (n, G, L, R K)
-    first, second = np.triu_indices(n, 1)
+    flat = p.reshape(n, groups, labels, -1)  # (n, G, L, R K)
     ones = np.ones(flat.shape[-1], flat.dtype)
-    size = labels * flat[0, 0].size  # elements of one pair of seeds and one group
-    wide = min(groups, max(1, _WORK // (size * n)))  # groups per step
-    tall = max(1, _WORK // (size * wide))  # pairs of seeds per step
-    for g in range(0, groups, wide):
-        part = slice(g, min(g + wide, groups))
-        of_part, of_own = np.ascontiguousarray(flat[:, part]), own[:, part]
-        between = np.empty((first.size, *of_own.shape[1:], labels), flat.dtype)  # (P, G', L, L)
-        done = 0
-        for s in range(n - 1):
-            for start in range(s + 1, n, tall):
-                rest = of_part[start : start + tall]
-                both = of_part[s, :, :, None] + rest[:, :, None]  # (m, G', L, L, R K)
-                plogp = np.log2(both)
-                plogp *= both
-                # The sum over the last axis; numpy's own is slow where that axis is short.
-                np.matmul(plogp, ones, out=between[done : done + len(both)])
-                done += len(both)
-        between /= -rows
-        between += of_own[first, :, :, None]
-        between += of_own[second, :, None]
-        np.maximum(0.0, between, out=between)
-        between /= 2
-        _set(anyhow[part], between.mean(axis=(2, 3), dtype=float).T)
-    return anyhow
+    step = max(1, _WORK // max(1, labels * flat[0].size))  # pairs of seeds at a time
+    above = np.zeros((groups, n, n))
+    for s in range(n - 1):
+        for start in range(s + 1, n, step):
+            t = slice(start, start + step)
+            both = flat[s, :, :, None] + flat[t, :, None]  # (pairs, G, L, L, R K)
+            plogp = np.log2(both)
+            plogp *= both
+            # The sum over the last axis; numpy's own is slow where that axis is short.
+            between = (plogp @ ones) / -rows + own[s, :, :, None] + own[t, :, None]
+            means = np.maximum(between, 0).mean(axis=(2, 3), dtype=float) / 2
+            above[:, s, t] = means.T
+    return above + above.swapaxes(1, 2)
 
 
-def _set(symmetric: Array, above: Array) -> None:
-    """Write (G, P) values above the diagonals of (G, n, n), and below them."""
-    first, second = np.triu_indices(symmetric.shape[-1], 1)
-    symmetric[:, first, second] = above
-    symmetric[:, second, first] = above
+def compared(samples: Samples) -> tuple[Cross, Cross]:
+    """`Cross` of all groups together, weighted, and of each, in the order of `samples`."""
+    found = [cross_divergences(x) for x, _ in samples]
+    each = Cross(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    weights = np.concatenate([np.asarray(w, dtype=float) for _, w in samples])
+    return Cross(*(np.einsum("g,gst->st", weights, x) for x in each)), each
 
 
 class PermutationTest(NamedTuple):
@@ -153,20 +134,17 @@ class PermutationTest(NamedTuple):
     of_groups: Array
 
 
-def permutation_test(
-    samples: Sequence[tuple[ArrayLike, ArrayLike]], draws: int = DRAWS, seed: int = 0
-) -> PermutationTest:
+def permutation_test(samples: Samples, draws: int = DRAWS, seed: int = 0) -> PermutationTest:
     """Permute the labels within each seed, independently in every group.
 
-    samples: for every shape of group, distributions (n, G, L, ...) and weights (G,). The tested
-    statistic is the mean squared Hellinger distance of equal labels over *all* pairs of seeds.
-    It orders permutations as the Jensen-Shannon divergence nearly does (p-values correlate with
-    0.98, power is the same), and of choices it is the share of unequal ones; but the mean over
+    The tested statistic is the mean squared Hellinger distance of equal labels over *all* pairs of
+    seeds. It orders permutations as the Jensen-Shannon divergence nearly does (p-values correlate
+    with 0.98, power is the same), and of choices it is the share of unequal ones; but the mean over
     pairs follows from the sum over seeds of sqrt(p), so that a permutation costs n and not n^2.
     A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where `draws` is 0.
     """
     if not draws:
-        return PermutationTest(np.nan, np.full(sum(len(np.ravel(w)) for _, w in samples), np.nan))
+        return PermutationTest(NAN, np.full(sum(np.size(w) for _, w in samples), NAN))
     rng = np.random.default_rng(seed)
     total, of_groups = np.zeros(draws + 1), [np.zeros(0)]
     for x, weights in samples:
@@ -176,18 +154,21 @@ def permutation_test(
     return PermutationTest(float(_p_value(total[:, None])[0]), np.concatenate(of_groups))
 
 
-def _permuted(x: NDArray[np.float32], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _permuted(x: NDArray[np.float32], draws: int, rng: np.random.Generator) -> Array:
     """(1 + draws, G): mean over labels of |mean over seeds of x|^2, the observed one first."""
     n, groups, labels = x.shape[:3]
     flat = x.reshape(n, groups * labels, -1)
     first_label = (np.arange(groups) * labels)[:, None]
     found = np.empty((draws + 1, groups))
-    step = max(1, 8 * _WORK // flat[0].size)  # draws at a time
+    step = max(1, 4 * _WORK // flat[0].size)  # draws at a time
     for start in range(0, draws + 1, step):
         count = min(step, draws + 1 - start)
         mean = np.zeros((count, *flat.shape[1:]), np.float32)
         for of_seed in flat:
-            order = _random_orders(rng, (count, groups), labels)
+            if labels <= 8:  # choosing from a table of all orders is faster than shuffling
+                order = _orders(labels)[rng.integers(factorial(labels), size=(count, groups))]
+            else:
+                order = rng.random((count, groups, labels), dtype=np.float32).argsort(axis=-1)
             if start == 0:
                 order[0] = np.arange(labels)
             mean += of_seed[(order + first_label).reshape(count, -1)]
@@ -197,22 +178,12 @@ def _permuted(x: NDArray[np.float32], draws: int, rng: np.random.Generator) -> N
     return found
 
 
-def _random_orders(
-    rng: np.random.Generator, shape: tuple[int, ...], labels: int
-) -> NDArray[np.int64]:
-    """Independent uniform permutations of `labels` things: (*shape, labels)."""
-    if labels <= 8:  # choosing from a table of all of them is faster than shuffling
-        return _orders(labels)[rng.integers(factorial(labels), size=shape)]
-    return rng.random((*shape, labels), dtype=np.float32).argsort(axis=-1)
-
-
 @cache
-def _orders(labels: int) -> NDArray[np.int64]:
+def _orders(labels: int) -> Ints:
     return np.array(list(permutations(range(labels))))
 
 
-def _p_value(alike: NDArray[np.float64]) -> Array:
+def _p_value(alike: Array) -> Array:
     """(1 + draws, G), the observed one first, to p-values (G,)."""
     # Equal statistics may differ in the last digits of float32; a tie counts as at least as alike.
-    slack = 3e-6 * np.abs(alike[0]) + 1e-12
-    return (alike >= alike[0] - slack).sum(axis=0) / len(alike)
+    return (alike >= alike[0] - 3e-6 * np.abs(alike[0]) - 1e-12).sum(axis=0) / len(alike)

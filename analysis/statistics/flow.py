@@ -13,14 +13,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.statistics.agreement import chosen_operations
 from analysis.statistics.divergence import jensen_shannon
-from analysis.statistics.metrics import Array
-
-FLOOR = 1e-12
-"""The least probability that a logarithm is taken of."""
+from analysis.statistics.metrics import NAN, Array, Ints, groups_of
 
 
 @dataclass(frozen=True)
@@ -69,20 +65,18 @@ class FlowCell:
 
     def uniform(self) -> FlowCell:
         """The same with uniform p_q, as `placebo` derives its edges."""
-        return replace(
-            self,
-            links=tuple(replace(k, p=np.full_like(k.p, 1 / k.p.shape[1])) for k in self.links),
-        )
+        links = (replace(k, p=np.full_like(k.p, 1 / k.p.shape[1])) for k in self.links)
+        return replace(self, links=tuple(links))
 
-    def of(self, seeds: Sequence[int] | NDArray[np.int64]) -> FlowCell:
+    def of(self, seeds: Sequence[int] | Ints) -> FlowCell:
         """The same of some of the seeds (indices)."""
         i = np.asarray(seeds, dtype=int)
-        edges = tuple(replace(e, probabilities=e.probabilities[i]) for e in self.edges)
-        links = tuple(
+        edges = (replace(e, probabilities=e.probabilities[i]) for e in self.edges)
+        links = (
             replace(k, start=k.start[i], matrices=k.matrices[i], p=k.p[i], w=k.w[i])
             for k in self.links
         )
-        return replace(self, edges=edges, links=links)
+        return replace(self, edges=tuple(edges), links=tuple(links))
 
 
 class Block(NamedTuple):
@@ -94,8 +88,8 @@ class Block(NamedTuple):
     of the row, mean over the links that share its matrix, less its mean over the matrix.
     """
 
-    edges: list[int]
-    matrix: NDArray[np.int64]
+    edges: Ints
+    matrix: Ints
     start: Array
     table: Array
     weights: Array
@@ -116,35 +110,22 @@ class Block(NamedTuple):
 
 def blocks(cell: FlowCell) -> list[Block]:
     """A cell's blocks, one for every number of operations of its inner edges."""
-    sizes = [len(edge.operations) for edge in cell.edges]
     found = []
-    for size in dict.fromkeys(sizes):
-        edges = [e for e, s in enumerate(sizes) if s == size]
-        links = [k for k in cell.links if sizes[k.edge] == size]
-        groups: dict[int, list[FlowLink]] = {}
-        for link in links:
-            groups.setdefault(link.matrix, []).append(link)
-        start, table, weights, visits = [], [], [], []
-        for shared in groups.values():
-            start.append(shared[0].start)
-            table.append(shared[0].matrices)
-            weight = np.zeros((*shared[0].p.shape, len(edges)))
-            for k in shared:
-                weight[..., edges.index(k.edge)] += k.w[:, None] * k.p
-            weights.append(weight)
+    for edges in groups_of(len(edge.operations) for edge in cell.edges):
+        links = [k for k in cell.links if k.edge in edges]
+        of_matrix = []
+        for places in groups_of(k.matrix for k in links):
+            shared = [links[i] for i in places]
+            weights = sum((k.w[:, None] * k.p)[..., None] * (edges == k.edge) for k in shared)
             p = np.mean([k.p for k in shared], axis=0)
-            visits.append(p - p.mean(axis=1, keepdims=True))
-        of_row = np.repeat(np.arange(len(groups)), [m.shape[1] for m in table])
-        found.append(
-            Block(
-                edges,
-                of_row,
-                np.concatenate(start, axis=1).astype(float).swapaxes(1, 2),
-                np.concatenate(table, axis=1).astype(float).swapaxes(1, 2),
-                np.concatenate(weights, axis=1),
-                np.concatenate(visits, axis=1),
-            )
+            visits = p - p.mean(axis=1, keepdims=True)
+            of_matrix.append((shared[0].start, shared[0].matrices, weights, visits))
+        matrix = np.repeat(range(len(of_matrix)), [m.shape[1] for m, *_ in of_matrix])
+        start, table, weights, visits = (
+            np.concatenate(rows, axis=1).astype(float) for rows in zip(*of_matrix, strict=True)
         )
+        turned = start.swapaxes(1, 2), table.swapaxes(1, 2)
+        found.append(Block(edges, matrix, *turned, weights, visits))
     return found
 
 
@@ -153,47 +134,32 @@ def flow_divergence(p: Array, q: Array) -> Array:
     return jensen_shannon(np.swapaxes(p, -1, -2), np.swapaxes(q, -1, -2)).sum(axis=-1)
 
 
-def flow_effects(cell: FlowCell) -> tuple[Array, Array]:
-    """(n,) each: what the predecessors' choices do to the flows now, and did at the start.
-
-    The divergence (bits, mean over inner edges) to the flow with every matrix replaced by the
-    mean of its rows. Small where the rows are alike, and where p_q is near uniform.
-    """
-    now, begun = np.zeros((2, cell.n))
-    for b in blocks(cell):
-        now += flow_divergence(b.flow(b.table), b.flow(b.means(b.table)))
-        begun += flow_divergence(b.flow(b.start), b.flow(b.means(b.start)))
-    return now / len(cell.edges), begun / len(cell.edges)
-
-
 def exchange_effect(cell: FlowCell) -> Array:
     """(n,) divergence (bits) to the flow with another seed's p_q, mean over edges and others."""
     n = cell.n
     if n < 2:
-        return np.full(n, np.nan)
-    flows: list[Array | float] = [0.0] * len(cell.edges)
-    for k in cell.links:
-        flows[k.edge] = flows[k.edge] + k.w[:, None, None] * (k.p[None] @ k.matrices)
+        return np.full(n, NAN)
     each = np.zeros((n, n))  # [i, j]: seed i with the p_q of seed j
-    for flow in map(np.asarray, flows):
+    for edge in range(len(cell.edges)):
+        into = [k for k in cell.links if k.edge == edge]
+        flow = np.asarray(sum(k.w[:, None, None] * (k.p[None] @ k.matrices) for k in into))
         each += jensen_shannon(flow[np.arange(n), np.arange(n)][:, None], flow)
     return each.sum(axis=1) / (n - 1) / len(cell.edges)
 
 
-def choices(cell: FlowCell, flows: Sequence[Array]) -> NDArray[np.int64]:
-    """(n, edges) operations chosen with other flows (n, C) per edge; TIED where two are equal.
+def choices(
+    cell: FlowCell, of: Sequence[Block], flows: Sequence[Array], real: Sequence[Array]
+) -> Ints:
+    """(n, edges) operations chosen with other flows (n, C, E) per block; TIED where two are equal.
 
     An edge is (1 - lambda) times its flow plus its own share, which is what its recorded
-    probabilities have beyond (1 - lambda) times the recorded flow.
+    probabilities have beyond (1 - lambda) times the real flow.
     """
-    share = 1 - cell.own_weight
-    chosen = []
-    for number, (edge, flow) in enumerate(zip(cell.edges, flows, strict=True)):
-        real = sum(
-            k.w[:, None] * np.einsum("nr,nrc->nc", k.p, k.matrices)
-            for k in cell.links
-            if k.edge == number
-        )
-        p = edge.probabilities + share * (flow - real)
-        chosen.append(chosen_operations(p, edge.operations, cell.excluded))
-    return np.stack(chosen, axis=1)
+    chosen = np.empty((cell.n, len(cell.edges)), dtype=np.int64)
+    for block, flow, recorded in zip(of, flows, real, strict=True):
+        changes = (1 - cell.own_weight) * (flow - recorded)
+        for number, change in zip(block.edges, np.moveaxis(changes, -1, 0), strict=True):
+            edge = cell.edges[number]
+            p = edge.probabilities + change
+            chosen[:, number] = chosen_operations(p, edge.operations, cell.excluded)
+    return chosen

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.statistics.metrics import Array, t_quantile
-from analysis.statistics.seeds import NAN, Agreement, Paired, Statistic, Values
+from analysis.statistics.metrics import NAN, Array, t_quantile
+from analysis.statistics.seeds import Agreement, Paired, Statistic, Values
 
+ANY = (-np.inf, np.inf)
 NO_SPREAD = "all seeds have the same: they do not say how far others would differ"
 
 SMALL_N = (
@@ -71,9 +72,7 @@ def missing(note: str, n: int = 0) -> Quantity:
     return Quantity(NAN, NAN, NAN, n, note=note)
 
 
-def interval(
-    statistic: Statistic, limits: tuple[float, float] = (-np.inf, np.inf), note: str = ""
-) -> Quantity:
+def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str = "") -> Quantity:
     """95% interval of any statistic, cut off at what is possible (`limits`).
 
     None for a mean of fewer than 2 seeds, an agreement of fewer than 3, and where all seeds have
@@ -84,47 +83,40 @@ def interval(
     if not error > 0:
         note = "; ".join(filter(None, [note, NO_SPREAD if error == 0 else ""]))
         return Quantity(of.estimate, NAN, NAN, of.n, note=note, statistic=statistic)
-    quantile = float(t_quantile(of.n - 1))
+    centre = of.pseudo_values().mean()
     whole, without = of.divergence(of.estimate), of.divergence(of.leave_one_out())
-    if min(whole, without.min()) > 0:
+    skewed = min(whole, without.min()) > 0
+    if skewed:
         logs = of.n * np.log(whole) - (of.n - 1) * np.log(without)
+        centre = logs.mean()
         error = max(float(logs.std(ddof=1)) / of.n**0.5, _least_error(of) / whole)
-        bounds = logs.mean() + quantile * error * np.array([-1.0, 1.0])
+    bounds = centre + float(t_quantile(of.n - 1)) * error * np.array([-1.0, 1.0])
+    if skewed:
         bounds = of.divergence(np.exp(np.minimum(bounds, 9.0)))  # far beyond any divergence
-    else:
-        bounds = of.pseudo_values().mean() + quantile * error * np.array([-1.0, 1.0])
     low, high = np.clip(np.sort(bounds), *limits).tolist()
     return Quantity(of.estimate, low, high, of.n, note=note, statistic=statistic)
 
 
 def of_setting(
-    agreement: Agreement,
-    null_mean: float = NAN,
-    p_value: float = NAN,
-    note: str = "",
-    least: float | None = None,
+    agreement: Agreement, null_mean: float = NAN, p_value: float = NAN, note: str = ""
 ) -> Quantity:
-    """A quantity of a whole setting, at most 1. least: 0 of a mean divergence, else -1.
+    """A quantity of a whole setting: a mean divergence, 0..1, or an agreement, -1..1.
 
     The truth of an agreement beyond chance is not below 0 where seeds are drawn independently;
     that of few seeds may be.
     """
-    bound = (0.0 if agreement.chance is None else -1.0) if least is None else least
-    found = interval(agreement, (bound, 1.0), note)
+    found = interval(agreement, (0.0 if agreement.chance is None else -1.0, 1.0), note)
     return replace(found, null_mean=null_mean, p_value=p_value)
 
 
 def of_runs(
-    values: ArrayLike,
-    note: str = "",
-    limits: tuple[float, float] = (-np.inf, np.inf),
-    unit: float = 0.0,
+    values: ArrayLike, note: str = "", limits: tuple[float, float] = ANY, unit: float = 0.0
 ) -> Quantity:
     """The mean over seeds of a quantity of single runs; values not finite are left out.
 
     unit: 1 where it counts something: the least by which two seeds can differ.
     """
-    return interval(Values(np.asarray(values, dtype=float), unit), limits, note)
+    return interval(Values(values, unit), limits, note)
 
 
 def standard_error(statistic: Statistic) -> float:
@@ -141,8 +133,7 @@ def standard_error(statistic: Statistic) -> float:
 def _least_error(of: Statistic) -> float:
     """If all pairs were independent, or if one seed had chosen differently once; see above."""
     each = of.pairs()[np.triu_indices(of.n, 1)]
-    of_pairs = float(each.std(ddof=1)) / each.size**0.5 if of.n > 2 else 0.0
-    return max(of_pairs, of.step)
+    return max(float(each.std(ddof=1)) / each.size**0.5 if of.n > 2 else 0.0, of.step)
 
 
 def difference(first: Statistic, second: Statistic) -> Quantity:
@@ -157,7 +148,7 @@ def difference(first: Statistic, second: Statistic) -> Quantity:
     if np.isnan(found.low):
         swaps = 2.0 ** (1 - found.n) if abs(found.estimate) > 1e-12 else 1.0
         return replace(found, p_value=swaps if found.note else NAN)
-    t = (found.low + found.high) / (found.high - found.low) * float(t_quantile(found.n - 1))
+    t = (found.low + found.high) / found.width * float(t_quantile(found.n - 1))
     return replace(found, p_value=float(2 * special.stdtr(found.n - 1, -abs(t))))
 
 
@@ -171,8 +162,7 @@ def components(statistic: Statistic) -> tuple[float, float]:
     n, values = of.n, of.pseudo_values()
     if n < 4 or not np.isfinite(values).all():
         return NAN, NAN
-    off = 1 - np.eye(n)
-    h = of.pairs()
+    off, h = 1 - np.eye(n), of.pairs()
     h = (h - float((h * off).sum()) / (n * (n - 1))) * off
     own = h.sum(axis=1) / (n - 2)
     left = (h - own[:, None] - own[None, :]) * off
@@ -192,10 +182,10 @@ def rate(happened: ArrayLike) -> Quantity:
         return missing("no seed")
     low = float(special.betaincinv(k, n - k + 1, 0.025)) if k else 0.0
     high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-    return Quantity(k / n, low, high, n, statistic=Values(x.astype(float)))
+    return Quantity(k / n, low, high, n, statistic=Values(x))
 
 
-def interquartile(values: ArrayLike, limits: tuple[float, float] = (-np.inf, np.inf)) -> Quantity:
+def interquartile(values: ArrayLike, limits: tuple[float, float] = ANY) -> Quantity:
     """Interquartile mean with the interval of Tukey and McLaughlin (1963); none where n < 4.
 
     A quarter of the values is trimmed from each end (rounded down), the standard error is that
@@ -203,13 +193,12 @@ def interquartile(values: ArrayLike, limits: tuple[float, float] = (-np.inf, np.
     """
     x = np.sort(_finite(values))
     n, cut = x.size, x.size // 4
+    mean = float(x[cut : n - cut].mean()) if n else NAN
     if n < 4:
-        mean = float(x.mean()) if n else NAN
-        return Quantity(mean, NAN, NAN, n, note="fewer than four seeds leave no interval")
-    mean = float(x[cut : n - cut].mean())
+        return replace(missing("fewer than four seeds leave no interval", n), estimate=mean)
     error = float(x.clip(x[cut], x[n - 1 - cut]).std(ddof=1)) / ((1 - 2 * cut / n) * n**0.5)
     if not error > 1e-12:
-        return Quantity(mean, NAN, NAN, n, note=NO_SPREAD)
+        return replace(missing(NO_SPREAD, n), estimate=mean)
     half = float(t_quantile(n - 2 * cut - 1)) * error
     low, high = np.clip([mean - half, mean + half], *limits).tolist()
     return Quantity(mean, low, high, n)
@@ -223,9 +212,7 @@ def _finite(values: ArrayLike) -> Array:
 def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
     """P(X > Y) + P(X = Y) / 2 over all pairs of runs (Agarwal et al. 2021); NaN if none."""
     x, y = _finite(first)[:, None], _finite(second)[None, :]
-    if not x.size or not y.size:
-        return NAN
-    return float(((x > y) + 0.5 * (x == y)).mean())
+    return float(((x > y) + 0.5 * (x == y)).mean()) if x.size and y.size else NAN
 
 
 def holm(p_values: ArrayLike) -> Array:

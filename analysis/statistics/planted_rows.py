@@ -12,20 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
-from analysis.statistics.flow import FLOOR, Block, FlowCell, blocks
-from analysis.statistics.metrics import Array
-from analysis.statistics.predicted_flows import (
-    ONCE,
-    RESIDUAL,
-    Columns,
-    Jobs,
-    Rows,
-    permuted,
-    softmax,
-    total,
-)
-from analysis.statistics.transfer import p_value
+from analysis.statistics.flow import Block, FlowCell, blocks
+from analysis.statistics.metrics import NAN
+from analysis.statistics.predicted_flows import ONCE, RESIDUAL, Columns, Jobs, log
+from analysis.statistics.transfer import p_value, rows_permuted
 
 
 def share_found(
@@ -44,22 +36,15 @@ def share_found(
     """
     n = min(cells[0].n, ONCE)
     if n < 3:
-        return float("nan")
-    cells = [cell.of(range(n)) for cell in cells]
-    rng = np.random.default_rng(seed)
-    jobs = Jobs.of(n, pairs=False)
-    worlds = [_World(block) for cell in cells for block in blocks(cell)]
-    sizes = np.cumsum([len(blocks(cell)) for cell in cells])[:-1]
+        return NAN
+    rng, jobs = np.random.default_rng(seed), Jobs.of(n, pairs=False)
+    worlds = [[_World(block) for block in blocks(cell.of(range(n)))] for cell in cells]
     found = 0
     for _ in range(studies):
         drawn = np.zeros(draws + 1)
-        of_cells = np.split(np.arange(len(worlds)), sizes)
-        for indices in of_cells:
-            columns = [Columns(worlds[i].draw(strength, rng), jobs) for i in indices]
-            tables = 1 + jobs.choose(total([c.d(c.flows) for c in columns])[1 : RESIDUAL + 1])
-            drawn += permuted(
-                [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns], draws, rng
-            )
+        for of_cell in worlds:
+            columns = [Columns(world.draw(strength, rng), jobs) for world in of_cell]
+            drawn += rows_permuted(columns, draws, rng)
         found += p_value(drawn / sum(len(cell.edges) for cell in cells)) < 0.05
     return found / studies
 
@@ -69,22 +54,19 @@ class _World:
 
     def __init__(self, block: Block) -> None:
         n = len(block.table)
-        together = Jobs(np.arange(n), np.full((n, n), 1 / n), np.arange(n), False)
-        fit = Columns(block, together)
+        fit = Columns(block, Jobs(np.arange(n), np.full((n, n), 1 / n), np.arange(n), False))
         rest = fit.change - fit.coefficient[RESIDUAL, :, None] * fit.start
         rest -= fit.slope[RESIDUAL] * block.visits[:, None]  # (n, C, Q)
-        self.block = block
-        self.logits = np.log(np.maximum(block.table, FLOOR)) - rest
+        self.block, self.logits = block, log(block.table) - rest
         self.noise = (rest - rest.mean(axis=0)) * (n / (n - 1)) ** 0.5
         self.spread = block.means((self.noise**2).mean(axis=(0, 1))) ** 0.5  # (Q,)
 
     def draw(self, strength: float, rng: np.random.Generator) -> Block:
         """The block with planted rows and noise drawn anew."""
-        matrix = self.block.matrix
-        rows: Array = rng.normal(size=self.noise.shape[1:]) * self.spread * strength
+        rows = rng.normal(size=self.noise.shape[1:]) * self.spread * strength
         rows -= self.block.means(rows)
         n, _, q = self.noise.shape
-        order = (rng.random((n, 1, q)) + matrix).argsort(axis=-1)
+        order = (rng.random((n, 1, q)) + self.block.matrix).argsort(axis=-1)
         signs = rng.choice([-1.0, 1.0], size=(n, 1, q))
         noise = signs * np.take_along_axis(self.noise, order, axis=-1)
-        return self.block._replace(table=softmax(self.logits + rows + noise))
+        return self.block._replace(table=softmax(self.logits + rows + noise, axis=-2))

@@ -47,8 +47,8 @@ def factors(n: int) -> tuple[float, float, float]:
 
 def for_width(statistic: Statistic, width: float) -> Needed:
     """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
-    widths = [projected_width(statistic, SEEDS, factor) for factor in factors(statistic.n)]
-    return _fewest([w <= width for w in widths])
+    each = factors(statistic.n)
+    return _fewest([projected_width(statistic, SEEDS, factor) <= width for factor in each])
 
 
 def for_difference(
@@ -60,13 +60,9 @@ def for_difference(
     was; the range is of the noise alone, not of what the true difference may be.
     """
     effect = abs(statistic.estimate if difference is None else difference)
+    errors = [projected_error(statistic, SEEDS, factor) for factor in factors(statistic.n)]
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
-    missed = [
-        special.nctdtr(
-            SEEDS - 1, effect / projected_error(statistic, SEEDS, factor), t_quantile(SEEDS - 1)
-        )
-        for factor in factors(statistic.n)
-    ]
+    missed = [special.nctdtr(SEEDS - 1, effect / e, t_quantile(SEEDS - 1)) for e in errors]
     return _fewest([m <= 1 - power for m in missed])
 
 
@@ -83,14 +79,12 @@ def split_half(matrices: Sequence[ArrayLike], splits: int = 64) -> tuple[Array, 
     """
     arrays = [np.asarray(m, dtype=float) for m in matrices]
     flat = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
-    n = len(flat)
-    rng = np.random.default_rng(0)
+    half, rng = len(flat) // 2, np.random.default_rng(0)
     found = np.zeros(splits)
     for index in range(splits):
-        order = rng.permutation(n)
-        half = n // 2
-        first, second = flat[order[:half]].mean(axis=0), flat[order[half : 2 * half]].mean(axis=0)
-        first, second = first - first.mean(), second - second.mean()
+        order = rng.permutation(len(flat))[: 2 * half]
+        means = flat[order].reshape(2, half, -1).mean(axis=1)
+        first, second = means - means.mean(axis=1, keepdims=True)
         size = float(np.sqrt((first**2).sum() * (second**2).sum()))
         found[index] = float(first @ second) / size if size > 1e-12 else 0.0
     return found, 2 * found / (1 + np.maximum(found, -0.999))

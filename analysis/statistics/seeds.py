@@ -10,28 +10,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN, Array, Ints
 
-NAN = float("nan")
-
-Indices = Sequence[int] | NDArray[np.int64]
+Indices = Sequence[int] | Ints
 
 
 class Statistic(ABC):
     """A number computed of n seeds, with all that inference needs to know of it."""
 
-    @property
+    @cached_property
     @abstractmethod
-    def estimate(self) -> float:
-        """The number; NaN where there are too few seeds for it."""
-
-    @abstractmethod
-    def leave_one_out(self) -> Array:
-        """(n,): the number without each seed; NaN where too few are left."""
+    def estimates(self) -> Array:
+        """(1 + n,): the number, then without each seed; NaN where there are too few seeds."""
 
     @abstractmethod
     def take(self, seeds: Indices) -> Statistic:
@@ -47,6 +42,15 @@ class Statistic(ABC):
         """Number of usable seeds."""
         return int(self.usable.sum())
 
+    @property
+    def estimate(self) -> float:
+        """The number; NaN where there are too few seeds for it."""
+        return float(self.estimates[0])
+
+    def leave_one_out(self) -> Array:
+        """(n,): the number without each seed; NaN where too few are left."""
+        return self.estimates[1:]
+
     def known(self) -> Statistic:
         """The same of its usable seeds alone."""
         return self if self.usable.all() else self.take(np.flatnonzero(self.usable))
@@ -57,10 +61,8 @@ class Statistic(ABC):
         Of a mean these are the values themselves. Their mean is the estimate less its bias of
         order 1/n, their variance over n the jackknife's. NaN for seeds that are not usable.
         """
-        of = self.known()
-        found = np.full(self.usable.size, NAN)
-        found[self.usable] = of.n * of.estimate - (of.n - 1) * of.leave_one_out()
-        return found
+        found, n = self.estimates, self.n
+        return np.where(self.usable, n * found[0] - (n - 1) * found[1:], NAN)
 
     def pairs(self) -> Array:
         """(n, n): what each pair of seeds stands for, to first order; the diagonal means nothing.
@@ -85,61 +87,44 @@ class Statistic(ABC):
 
 
 @dataclass(frozen=True)
-class Values(Statistic):
-    """The mean of a value per seed, (n,); seeds without a finite one are left out.
+class Ratio(Statistic):
+    """mean(numerator) / mean(denominator) over seeds, (n,) each; NaN where the latter is 0.
 
-    unit: the least by which two seeds can differ where values are counts, else 0.
+    Seeds without finite ones are left out. unit: the least by which the numerators of two seeds
+    can differ where they are counts, else 0.
     """
 
-    values: Array
+    numerator: Array
+    denominator: Array
     unit: float = 0.0
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.values)
+        return np.isfinite(self.numerator) & np.isfinite(self.denominator)
 
-    @property
-    def estimate(self) -> float:
-        return float(self.values[self.usable].mean()) if self.n else NAN
+    @cached_property
+    def estimates(self) -> Array:
+        whole = [x[self.usable].sum() for x in (self.numerator, self.denominator)]
+        over = np.append(whole[0], whole[0] - self.numerator)
+        under = np.append(whole[1], whole[1] - self.denominator)
+        known = np.append(self.n > 0, self.usable & (self.n > 1)) & (under != 0)
+        return np.divide(over, under, out=np.full(known.shape, NAN), where=known)
 
-    def leave_one_out(self) -> Array:
-        n, known = self.n, np.where(self.usable, self.values, 0.0)
-        rest = (known.sum() - known) / max(n - 1, 1)
-        return np.where(self.usable & (n > 1), rest, NAN)
-
-    def take(self, seeds: Indices) -> Values:
-        return Values(self.values[np.asarray(seeds, dtype=np.int64)], self.unit)
+    def take(self, seeds: Indices) -> Ratio:
+        chosen = np.asarray(seeds, dtype=np.int64)
+        return Ratio(self.numerator[chosen], self.denominator[chosen], self.unit)
 
     @property
     def step(self) -> float:
         return self.unit / max(self.n, 1)
 
 
-@dataclass(frozen=True)
-class Ratio(Statistic):
-    """mean(numerator) / mean(denominator) over seeds, (n,) each; NaN where the latter is 0."""
+class Values(Ratio):
+    """The mean of a value per seed, (n,); seeds without a finite one are left out."""
 
-    numerator: Array
-    denominator: Array
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.numerator) & np.isfinite(self.denominator)
-
-    @property
-    def estimate(self) -> float:
-        over, under = (x[self.usable].sum() for x in (self.numerator, self.denominator))
-        return float(over / under) if under else NAN
-
-    def leave_one_out(self) -> Array:
-        over, under = (np.where(self.usable, x, 0.0) for x in (self.numerator, self.denominator))
-        over, under = over.sum() - over, under.sum() - under
-        known = self.usable & (under != 0) & (self.n > 1)
-        return np.divide(over, under, out=np.full(over.shape, NAN), where=known)
-
-    def take(self, seeds: Indices) -> Ratio:
-        chosen = np.asarray(seeds, dtype=np.int64)
-        return Ratio(self.numerator[chosen], self.denominator[chosen])
+    def __init__(self, values: ArrayLike, unit: float = 0.0) -> None:
+        x = np.asarray(values, dtype=float)
+        super().__init__(x, np.ones(x.shape), unit)
 
 
 @dataclass(frozen=True)
@@ -165,32 +150,29 @@ class Agreement(Statistic):
         return np.ones(len(self.matched), dtype=bool)
 
     def take(self, seeds: Indices) -> Agreement:
-        chosen = np.asarray(seeds, dtype=np.int64)
-        index = np.ix_(chosen, chosen)
+        index = np.ix_(*[np.asarray(seeds, dtype=np.int64)] * 2)
         chance = None if self.chance is None else self.chance[index]
         return Agreement(self.matched[index], chance, self.with_self, self.unit)
 
     @property
     def matched_mean(self) -> float:
         """Mean of `matched` over pairs of seeds; NaN where n < 2."""
-        return _mean(self.matched, False)
+        return float(_means(self.matched, False)[0])
 
     @property
     def chance_mean(self) -> float:
         """Mean of `chance`; NaN where there is none or n < 2."""
-        return NAN if self.chance is None else _mean(self.chance, self.with_self)
+        return NAN if self.chance is None else float(_means(self.chance, self.with_self)[0])
 
-    @property
-    def estimate(self) -> float:
-        if self.chance is None:
-            return self.matched_mean
-        return float(_one_minus(np.float64(self.matched_mean), np.float64(self.chance_mean)))
-
-    def leave_one_out(self) -> Array:
-        matched = _means_without(self.matched, False)
+    @cached_property
+    def estimates(self) -> Array:
+        matched = _means(self.matched, False)
         if self.chance is None:
             return matched
-        return _one_minus(matched, _means_without(self.chance, self.with_self))
+        chance = _means(self.chance, self.with_self)
+        # What differs by less than float32 probabilities can say does not differ.
+        ratio = np.divide(matched, chance, out=np.ones_like(chance), where=~(chance <= 1e-12))
+        return np.where(np.isnan(chance), NAN, 1.0 - ratio)
 
     def pairs(self) -> Array:
         if self.chance is None:
@@ -227,12 +209,9 @@ class Paired(Statistic):
     def usable(self) -> NDArray[np.bool_]:
         return self.first.usable & self.second.usable
 
-    @property
-    def estimate(self) -> float:
-        return self.first.estimate - self.second.estimate
-
-    def leave_one_out(self) -> Array:
-        return self.first.leave_one_out() - self.second.leave_one_out()
+    @cached_property
+    def estimates(self) -> Array:
+        return self.first.estimates - self.second.estimates
 
     def take(self, seeds: Indices) -> Paired:
         return Paired(self.first.take(seeds), self.second.take(seeds))
@@ -245,30 +224,12 @@ class Paired(Statistic):
         return float(np.hypot(self.first.step, self.second.step))
 
 
-def _mean(pairs: Array, with_self: bool) -> float:
-    n = len(pairs)
-    if n < 2:
-        return NAN
-    if with_self:
-        return float(pairs.mean())
-    return float((pairs.sum() - np.trace(pairs)) / (n * (n - 1)))
-
-
-def _means_without(pairs: Array, with_self: bool) -> Array:
-    n = len(pairs)
-    if n < 3:
-        return np.full(n, NAN)
-    own = np.diag(pairs)
-    rows = pairs.sum(axis=1)
-    rest = pairs.sum() - 2 * rows + own
-    if with_self:
-        return rest / (n - 1) ** 2
-    return (rest - (own.sum() - own)) / ((n - 1) * (n - 2))
-
-
-def _one_minus(matched: Array | np.float64, chance: Array | np.float64) -> Array:
-    matched, chance = np.asarray(matched, dtype=float), np.asarray(chance, dtype=float)
-    # What differs by less than float32 probabilities can say does not differ.
-    nothing = chance <= 1e-12
-    ratio = np.divide(matched, chance, out=np.ones_like(chance), where=~nothing)
-    return np.where(np.isnan(chance), NAN, 1.0 - ratio)
+def _means(pairs: Array, with_self: bool) -> Array:
+    """(1 + n,): the mean over pairs of seeds, then without each seed."""
+    n, own = len(pairs), np.diag(pairs)
+    sums = np.append(pairs.sum(), pairs.sum() - 2 * pairs.sum(axis=1) + own)
+    if not with_self:
+        sums -= np.append(own.sum(), own.sum() - own)
+    seeds = np.append(n, np.full(n, n - 1))
+    counts = seeds * (seeds if with_self else seeds - 1)
+    return np.divide(sums, counts, out=np.full(n + 1, NAN), where=seeds > 1)

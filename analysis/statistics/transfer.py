@@ -7,55 +7,41 @@ D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edge
 With Z = log(T / start) and X = log start, both centred within rows, v = p_q less its mean, and
 every mean and coefficient taken over the other seeds of a setting, matrix by matrix:
 
-- *columns* knows all but what a particular predecessor operation leads to. It is the start itself
-  (so that no learning comes to 0), or X tilted by (a) the column means of Z, (b) its flow tilted
-  by the mean log ratio of flow to start flow, (c) a, and X times its regression coefficient (an
-  optimiser that weakens an identity start alike in every seed; a start that is forgotten), (d) a,
-  and v times a slope for every column (rows that are visited more move more), (cd) both.
+- *columns* knows all but what a particular predecessor operation leads to: one of `FORMS`, which
+  are the start itself, or X tilted by (a) the column means of Z, (b) its flow tilted by the mean
+  log ratio of flow to start flow, (c) a, and X times its regression coefficient, (d) a, and v
+  times a slope for every column, (cd) both.
 - *full* is *columns*, or one of (a), (c), (d) and (cd) plus a factor times the mean residual rows,
   which are what (cd) does not say of Z; or X tilted by the mean of Z as it is. Under `init: random`
   the others' mean matrix with its rows is one more, and without them one more form of *columns*.
 
 Form and factor are those with the smallest mean D over the other seeds, each predicted without
-itself and without i; so that 'no rows' is exactly *columns*. What (c) and (d) say is no part of the
-residual rows, or *full* would take for rows what *columns* missed by choosing (a).
-
-The p-value permutes the residual rows within every seed, once a distinct matrix: forms stay. Its
-statistic is the mean D with a quarter of them added to the best of those four forms, whatever was
-chosen: a small step along the rows finds more than the best step (docs/transfer.md), since noise
-hurts it less.
+itself and without i; so that 'no rows' is exactly *columns*. The p-value permutes the residual rows
+within every seed, once a distinct matrix; its statistic is the mean D with a quarter of them added
+to the best of those four forms. Why all this is so: docs/transfer.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.statistics.divergence import DRAWS
-from analysis.statistics.flow import (
-    Block,
-    FlowCell,
-    blocks,
-    choices,
-    exchange_effect,
-    flow_divergence,
-    flow_effects,
-)
-from analysis.statistics.inference import NAN, Quantity
-from analysis.statistics.metrics import Array, t_quantile
+from analysis.statistics.flow import FlowCell, blocks, choices, exchange_effect, flow_divergence
+from analysis.statistics.inference import Quantity
+from analysis.statistics.metrics import NAN, Array, Ints, t_quantile
 from analysis.statistics.predicted_flows import (
     FACTOR_OF,
+    FACTORS,
     ONCE,
     RESIDUAL,
-    STEPS,
     Columns,
     Jobs,
     Rows,
     permuted,
-    total,
 )
 
 DRAWS_OF_MANY = 99
@@ -71,13 +57,15 @@ class Transfer:
     """Transfer of one cell kind of a setting, or of several together (`pooled`).
 
     edges: number of inner edges. d_start, d_columns, d_full, flow_effect, flow_effect_start,
-    exchange_effect: (n,), bits, means over inner edges. forms, factors: (n, cell kinds), what was
-    chosen for each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations
-    chosen with the real flow and with those of "full", "columns", "start" and "row_means"; TIED
-    where two are equal. drawn: (1 + draws,), the test's mean D, observed and permuted. note: why
-    something is NaN. left_out: by name of a share, (ways, n), the mean of its numerator over the
-    other seeds with each seed left out: as they are; predicted again without it, where that was
-    done; and both with the smallest step (a quarter of the rows; form a) instead of the chosen one.
+    exchange_effect: (n,), bits, means over inner edges; flow_effect is the divergence to the flow
+    with every matrix replaced by the mean of its rows, now and at the start. drawn: (1 + draws,),
+    the test's mean D, observed and permuted. forms, factors: (n, cell kinds), what was chosen for
+    each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations chosen with the
+    real flow and with those of "full", "columns", "start" and "row_means"; TIED where two are
+    equal. left_out: by name of a share, (ways, n), the mean of its numerator over the other seeds
+    with each seed left out: as they are; predicted again without it, where that was done; and
+    both with the smallest step (a quarter of the rows; form a) instead of the chosen one. note:
+    why something is NaN.
     """
 
     edges: int
@@ -87,10 +75,10 @@ class Transfer:
     flow_effect: Array
     flow_effect_start: Array
     exchange_effect: Array
-    forms: NDArray[np.int64]
-    factors: Array
-    chosen: dict[str, NDArray[np.int64]]
     drawn: Array
+    forms: Ints
+    factors: Array
+    chosen: dict[str, Ints]
     left_out: dict[str, Array]
     note: str = ""
 
@@ -108,9 +96,8 @@ class Transfer:
     def share(self, name: str) -> float:
         """The ratio of both parts' means; NaN where mean D(start) is under `LEAST_EFFECT`."""
         above, below = self.parts(name)
-        if not (self.n and below.mean() >= LEAST_EFFECT):
-            return NAN
-        return float(above.mean() / below.mean())
+        known = self.n and below.mean() >= LEAST_EFFECT
+        return float(above.mean() / below.mean()) if known else NAN
 
     def interval(self, name: str) -> Quantity:
         """A share with its plain 95% jackknife-t interval; none where n < 5.
@@ -128,16 +115,6 @@ class Transfer:
         return Quantity(estimate, estimate - half, estimate + half, n)
 
     @property
-    def dependence_transfer(self) -> float:
-        """(D(columns) - D(full)) / D(start): what the others' rows bring back."""
-        return self.share("dependence_transfer")
-
-    @property
-    def column_transfer(self) -> float:
-        """1 - D(columns) / D(start): what comes back without knowing rows."""
-        return self.share("column_transfer")
-
-    @property
     def p_value(self) -> float:
         """(1 + draws with a mean D at most as large) / (draws + 1); approximate."""
         return p_value(self.drawn)
@@ -147,20 +124,17 @@ class Transfer:
 
         Edges tied in the seed itself are left out; NaN where that leaves none.
         """
-        real, other = self.chosen["real"], self.chosen.get(by)
-        if other is None:
-            return np.full(self.n, np.nan)
+        if by not in self.chosen:
+            return np.full(self.n, NAN)
+        real = self.chosen["real"]
         untied = real >= 0
-        same = ((real == other) & untied).sum(axis=1)
-        count = untied.sum(axis=1)
-        return np.divide(same, count, out=np.full(self.n, np.nan), where=count > 0)
+        same, count = ((real == self.chosen[by]) & untied).sum(axis=1), untied.sum(axis=1)
+        return np.divide(same, count, out=np.full(self.n, NAN), where=count > 0)
 
 
 def p_value(drawn: Array) -> float:
     """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
-    if len(drawn) < 2:
-        return NAN
-    return float((drawn <= drawn[0] + 1e-7).sum()) / len(drawn)
+    return float((drawn <= drawn[0] + 1e-7).mean()) if len(drawn) > 1 else NAN
 
 
 def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:
@@ -170,109 +144,108 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
     beyond `ONCE` seeds. Without at least three seeds there is nobody to choose by: only what
     needs no other seed is told, the rest is NaN.
     """
-    n, edges = cell.n, len(cell.edges)
-    found = blocks(cell)
-    real = [b.flow(b.table) for b in found]
-    begun = [b.flow(b.start) for b in found]
-    flows = {
-        "real": real,
-        "start": begun,
-        "row_means": [b.flow(b.means(b.table)) for b in found],
-    }
-    none = np.full(n, np.nan)
-    d_start = total([flow_divergence(p, q) for p, q in zip(begun, real, strict=True)]) / edges
-    d_columns, d_full, drawn, note = none, none, np.zeros(0), ""
-    forms, factors = np.full(n, -1), none
-    left_out = dict.fromkeys(SHARES, none[None])
-    if n < 3:
-        note = "fewer than three seeds: nobody else to predict by"
-    else:
-        jobs = Jobs.of(n)
-        job = np.arange(len(jobs.target))
-        columns = [Columns(b, jobs, cell.random_start) for b in found]
-        d_forms = total([c.d(c.flows) for c in columns])  # (forms, H)
-        forms, tables = jobs.choose(d_forms), 1 + jobs.choose(d_forms[1 : RESIDUAL + 1])
-        flows_full = [c.with_rows() for c in columns]
-        d_full_of = total([c.d(f) for c, f in zip(columns, flows_full, strict=True)])
-        d = np.concatenate([d_forms[None, jobs.of_seeds(forms), job], d_full_of]) / edges
-        picked = jobs.choose(d)
-        factors = np.array(FACTOR_OF)[picked]
-        d_columns, d_full = d[0, jobs.own], d[picked, jobs.own]
-        base = jobs.of_seeds(tables)
-        gains = {
-            "column_transfer": (
-                d_start[jobs.target] - d[0],
-                d_start[jobs.target] - d_forms[1] / edges,
-            ),
-            "dependence_transfer": (
-                d[0] - d[jobs.of_seeds(picked), job],
-                d_forms[base, job] / edges - d[1 + STEPS * (base - 1), job],
-            ),
-        }
-        left_out = {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()}
-        flows["columns"] = [c.flows[forms, jobs.own] for c in columns]
-        flows["full"] = [
-            np.concatenate([c.flows[None, jobs.of_seeds(forms), job], f])[picked, jobs.own]
-            for c, f in zip(columns, flows_full, strict=True)
-        ]
-        if draws is None:
-            draws = DRAWS if n <= ONCE else DRAWS_OF_MANY
-        light = [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns]
-        drawn = permuted(light, draws, np.random.default_rng(seed)) / edges
-        if d_start.mean() < LEAST_EFFECT:
-            note = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
-    effect, effect_start = flow_effects(cell)
-    by_edge = {name: _by_edge(found, each, edges) for name, each in flows.items()}
-    return Transfer(
-        edges,
-        d_start,
-        d_columns,
-        d_full,
-        effect,
-        effect_start,
-        exchange_effect(cell),
-        forms[:, None],
-        factors[:, None],
-        {name: choices(cell, each) for name, each in by_edge.items()},
-        drawn,
-        left_out,
-        note,
+    n, edges, found = cell.n, len(cell.edges), blocks(cell)
+
+    def d(p: list[Array], q: list[Array]) -> Array:
+        return (
+            np.sum([flow_divergence(*of_block) for of_block in zip(p, q, strict=True)], 0) / edges
+        )
+
+    real, start = [b.flow(b.table) for b in found], [b.flow(b.start) for b in found]
+    flows = {"real": real, "start": start, "row_means": [b.flow(b.means(b.table)) for b in found]}
+    start_means = [b.flow(b.means(b.start)) for b in found]
+    none = np.full(n, NAN)
+    told = Transfer(
+        edges=edges,
+        d_start=d(start, real),
+        d_columns=none,
+        d_full=none,
+        flow_effect=d(real, flows["row_means"]),
+        flow_effect_start=d(start, start_means),
+        exchange_effect=exchange_effect(cell),
+        drawn=np.zeros(0),
+        forms=np.full((n, 1), -1),
+        factors=none[:, None],
+        chosen={},
+        left_out=dict.fromkeys(SHARES, none[None]),
+        note="fewer than three seeds: nobody else to predict by",
     )
+    if n > 2:
+        columns = [Columns(b, Jobs.of(n), cell.random_start) for b in found]
+        predicted, by = _predicted(columns, told.d_start, edges)
+        flows |= by
+        draws = (DRAWS if n <= ONCE else DRAWS_OF_MANY) if draws is None else draws
+        drawn = rows_permuted(columns, draws, np.random.default_rng(seed)) / edges
+        little = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
+        note = little if told.d_start.mean() < LEAST_EFFECT else ""
+        told = replace(told, **predicted, drawn=drawn, note=note)
+    return replace(told, chosen={k: choices(cell, found, f, real) for k, f in flows.items()})
+
+
+def _d_of_forms(columns: Sequence[Columns]) -> tuple[Array, Ints]:
+    """(forms, H) divergences without rows, and the best form of tables but the start: (n,)."""
+    d = np.sum([c.d(c.flows) for c in columns], axis=0)
+    return d, 1 + columns[0].jobs.choose(d[1 : RESIDUAL + 1])
+
+
+def rows_permuted(columns: Sequence[Columns], draws: int, rng: np.random.Generator) -> Array:
+    """`Transfer.drawn` of the blocks of a cell, summed over its edges."""
+    jobs, tables = columns[0].jobs, _d_of_forms(columns)[1]
+    rows = [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns]
+    return permuted(rows, draws, rng)
+
+
+def _predicted(
+    columns: Sequence[Columns], d_start: Array, edges: int
+) -> tuple[dict[str, Any], dict[str, list[Array]]]:
+    """What `Transfer` tells of 3 seeds and more, and their flows by *columns* and *full*."""
+    jobs = columns[0].jobs
+    job = np.arange(len(jobs.target))
+    d_forms, tables = _d_of_forms(columns)
+    forms = jobs.choose(d_forms)
+    full = [
+        np.concatenate([c.flows[None, jobs.of_seeds(forms), job], c.with_rows()]) for c in columns
+    ]
+    d = np.sum([c.d(f) for c, f in zip(columns, full, strict=True)], axis=0) / edges
+    picked, d_forms = jobs.choose(d), d_forms / edges
+    least = jobs.of_seeds(tables)  # the form that the smallest step is added to
+    gains = {
+        "column_transfer": (d_start[jobs.target] - d[0], d_start[jobs.target] - d_forms[1]),
+        "dependence_transfer": (
+            d[0] - d[jobs.of_seeds(picked), job],
+            d_forms[least, job] - d[1 + len(FACTORS) * (least - 1), job],
+        ),
+    }
+    told = {
+        "d_columns": d[0, jobs.own],
+        "d_full": d[picked, jobs.own],
+        "forms": forms[:, None],
+        "factors": FACTOR_OF[picked][:, None],
+        "left_out": {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()},
+    }
+    by_columns = [c.flows[forms, jobs.own] for c in columns]
+    return told, {"columns": by_columns, "full": [f[picked, jobs.own] for f in full]}
 
 
 def pooled(cells: Sequence[Transfer]) -> Transfer:
     """Several cell kinds of the same seeds as one: means over the inner edges of all of them."""
-    edges = np.array([c.edges for c in cells])
-    share = edges / edges.sum()
+    edges = sum(c.edges for c in cells)
 
-    def mean(name: str) -> Array:
-        return np.asarray(sum(s * getattr(c, name) for s, c in zip(share, cells, strict=True)))
+    def mean(arrays: Sequence[Array]) -> Array:
+        return np.asarray(sum(c.edges / edges * x for c, x in zip(cells, arrays, strict=True)))
 
-    names = ("d_start", "d_columns", "d_full", "flow_effect", "flow_effect_start")
-    of_all = {name: mean(name) for name in (*names, "exchange_effect", "drawn")}
-    note = ""
-    if not of_all["d_start"].mean() >= LEAST_EFFECT or np.isnan(of_all["d_full"]).any():
-        note = next((c.note for c in cells if c.note), "")
+    every = {name: [getattr(c, name) for c in cells] for name in vars(cells[0])}
+    means = {name: mean(x) for name, x in every.items() if name.startswith(("d", "flow", "exch"))}
+    fine = means["d_start"].mean() >= LEAST_EFFECT and not np.isnan(means["d_full"]).any()
     return Transfer(
-        edges=int(edges.sum()),
-        forms=np.concatenate([c.forms for c in cells], axis=1),
-        factors=np.concatenate([c.factors for c in cells], axis=1),
+        **means,
+        edges=edges,
+        forms=np.concatenate(every["forms"], axis=1),
+        factors=np.concatenate(every["factors"], axis=1),
         chosen={
             name: np.concatenate([c.chosen[name] for c in cells], axis=1)
             for name in cells[0].chosen
         },
-        left_out={
-            k: sum(f * c.left_out[k] for f, c in zip(share, cells, strict=True)) for k in SHARES
-        },
-        note=note,
-        **of_all,
+        left_out={name: mean([c.left_out[name] for c in cells]) for name in SHARES},
+        note="" if fine else next((c.note for c in cells if c.note), ""),
     )
-
-
-def _by_edge(found: Sequence[Block], flows: Sequence[Array], edges: int) -> list[Array]:
-    """(n, C, E) of every block to (n, C) of every edge of the cell."""
-    out: list[Array] = [np.zeros(0)] * edges
-    for block, flow in zip(found, flows, strict=True):
-        for place, edge in enumerate(block.edges):
-            out[edge] = flow[..., place]
-    return out

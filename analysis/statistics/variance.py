@@ -13,17 +13,15 @@ less than their number) of what each gives on average over seeds, and says nothi
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN, Array, Ints
 
-Ints = NDArray[np.int64]
-NAN = float("nan")
 SETTING = "setting"
 RESIDUAL = "residual"
 LEAST_CROSSED = (4, 4, 3)
@@ -54,9 +52,8 @@ def in_every_setting(levels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     columns = {name: np.asarray(x).ravel() for name, x in levels.items()}
     keep = np.ones(len(next(iter(columns.values()))), bool)
     setting = columns.pop(SETTING, np.zeros(len(keep)))
-    for column in columns.values():
-        for one in np.unique(setting):
-            keep &= np.isin(column, column[setting == one])
+    for column, one in product(columns.values(), np.unique(setting)):
+        keep &= np.isin(column, column[setting == one])
     return keep
 
 
@@ -76,8 +73,7 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
     if not len(seeds):
         return "There is no run, so there is no variance to attribute."
     plain = [name.removeprefix("seed_").removesuffix("_seed") for name in names]
-    pairs = itertools.combinations(range(3), 2)
-    twins = [pair for pair in pairs if np.array_equal(*seeds.T[list(pair)])]
+    twins = [(i, j) for i, j in combinations(range(3), 2) if np.array_equal(*seeds.T[[i, j]])]
     if len(twins) == 3:
         return f"The three seeds are always equal, so their shares cannot be told apart; {NEEDED}."
     if twins:
@@ -86,22 +82,20 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
     setting = columns.get(SETTING, np.zeros(len(seeds)))
     present = np.unique(setting)
     ways = (("", np.ones(len(seeds), bool)), (" and in every setting", in_every_setting(columns)))
-    for (shared, used), one in itertools.product(ways, present):
+    for (shared, used), one in product(ways, present):
         where = f" in setting {one}" if len(present) > 1 else ""
         runs = seeds[(setting == one) & used]
         counts = [len(np.unique(column)) for column in runs.T]
-        few = [i for i in range(3) if counts[i] < LEAST_CROSSED[0]]
         if any(np.sort(counts)[::-1] < LEAST_CROSSED):
-            told = " and ".join(f"{counts[i]} {plain[i]}" for i in few)
-            single = len(few) == 1 and counts[few[0]] == 1
-            crossed = "seed is crossed" if single else "seeds are crossed"
-            return f"Only {told} {crossed}{where}{shared}; {NEEDED}."
+            few = [f"{k} {name}" for k, name in zip(counts, plain, strict=True) if k < 4]
+            are = "seed is" if len(few) == 1 and few[0].startswith("1 ") else "seeds are"
+            return f"Only {' and '.join(few)} {are} crossed{where}{shared}; {NEEDED}."
         share = len(np.unique(runs, axis=0)) / np.prod(counts)
         if share < LEAST_PRESENT:
-            size = " x ".join(str(count) for count in counts)
             return (
-                f"Only {share:.0%} of the {size} combinations of seeds{where} have a run; "
-                f"a variance decomposition takes at least {LEAST_PRESENT:.0%} of them."
+                f"Only {share:.0%} of the {' x '.join(map(str, counts))} combinations of seeds"
+                f"{where} have a run; a variance decomposition takes at least {LEAST_PRESENT:.0%} "
+                "of them."
             )
     return None
 
@@ -127,9 +121,9 @@ def components(
     if y.ndim == 2 and not np.allclose(y, y.T, atol=1e-9 * float(np.abs(y).max(initial=0.0))):
         raise ValueError("squared distances are not symmetric")
     setting, seeds = codes.pop(SETTING), np.array(list(codes.values()))
-    found = _found(y, setting, seeds)
     levels = [int(x.max()) + 1 for x in (setting, *seeds)]
     order = [SETTING, *codes, *(f"{SETTING}:{name}" for name in codes), RESIDUAL]
+    found = _found(y, setting, seeds)
     told = _sources(found)
     if levels[0] == 1:
         told[[0, 4, 5, 6]] = NAN
@@ -143,14 +137,15 @@ def components(
         share = np.divide(held, held + rest, out=np.zeros_like(held), where=held > 0)
         bounds[:, known] = np.percentile(share, TAILS, axis=0)
     below = [k for k, x in zip(order, told, strict=True) if x < -1e-12 * np.nansum(np.abs(told))]
-    variances, shares = np.maximum(told, 0.0), _shares(told)
-    return Components(
-        dict(zip(order, variances.tolist(), strict=True)),
-        dict(zip(order, shares.tolist(), strict=True)),
-        dict(zip(order, map(tuple, bounds.T.tolist()), strict=True)),
-        tuple(below),
-        len(y),
+    variances, shares, intervals = (
+        dict(zip(order, x, strict=True))
+        for x in (
+            np.maximum(told, 0.0).tolist(),
+            _shares(told).tolist(),
+            map(tuple, bounds.T.tolist()),
+        )
     )
+    return Components(variances, shares, intervals, tuple(below), len(y))
 
 
 def _found(y: Array, setting: Ints, seeds: Ints) -> Array:
@@ -169,11 +164,8 @@ def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
     """
     settings = int(setting.max()) + 1
     sums, counts = np.zeros((2, 2, 2, 2, settings, settings))
-    for shared in itertools.product((0, 1), repeat=3):
-        chosen = seeds[np.flatnonzero(shared)].T
-        cell = np.zeros(len(setting), int)
-        if any(shared):
-            cell = np.unique(chosen, axis=0, return_inverse=True)[1].ravel()
+    for shared in product((0, 1), repeat=3):
+        cell = np.unique(seeds * np.array(shared)[:, None], axis=1, return_inverse=True)[1].ravel()
         if y.ndim == 1:
             x = y - y[0]  # exactly 0 where all are equal
             size, first, second = np.zeros((3, settings, cell.max() + 1))
@@ -182,10 +174,10 @@ def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
             sums[shared] = size @ second.T + second @ size.T - 2 * first @ first.T
             counts[shared] = size @ size.T
         else:
-            alike = (cell[:, None] == cell).astype(float)
-            of_setting = np.eye(settings)[setting]
-            sums[shared] = of_setting.T @ (y * alike) @ of_setting
-            counts[shared] = of_setting.T @ alike @ of_setting
+            alike, of_setting = (cell[:, None] == cell).astype(float), np.eye(settings)[setting]
+            sums[shared], counts[shared] = (
+                of_setting.T @ x @ of_setting for x in (y * alike, alike)
+            )
     # From pairs that share at least these seeds to pairs that share no others.
     sums, counts = (_fold(x, (0, 1, 2), superset=-1.0) for x in (sums, counts))
     return np.divide(sums, 2 * counts, out=np.full_like(sums, NAN), where=counts > 0)
@@ -219,7 +211,7 @@ def _shares(variances: Array) -> Array:
 
 def _mean_squares(found: Array, levels: list[int], n: int) -> tuple[Array, Array, Array]:
     """Mean squares, their degrees of freedom, and runs per cell of each effect: (2, 2, 2, 2)."""
-    inside = np.array(list(itertools.product((False, True), repeat=4))).reshape(2, 2, 2, 2, 4)
+    inside = np.array(list(product((False, True), repeat=4))).reshape(2, 2, 2, 2, 4)
     each = np.where(inside, 1, levels).prod(axis=-1)
     freedom = np.where(inside, np.array(levels) - 1, 1).prod(axis=-1).astype(float)
     # Runs that are missing take from interactions; that much covers by simulation.

@@ -13,11 +13,11 @@ from analysis.statistics.agreement import (
     chosen_operations,
     edge_agreement,
     function_agreement,
-    groups_of,
     operation_agreement,
     operation_rank_agreement,
     probability_divergence,
 )
+from analysis.statistics.metrics import groups_of
 
 OPS = ("a", "b", "c", "d")
 
@@ -34,7 +34,7 @@ def test_kappa_is_fleiss_published_one() -> None:
     got = operation_agreement(choices, lists)
     assert got.estimate == pytest.approx(0.20993070442195522, abs=1e-8)
     assert round(got.estimate, 3) == 0.210
-    assert got.interval.n == 14
+    assert got.n == 14
 
 
 def test_kappa_agrees_with_statsmodels() -> None:
@@ -170,8 +170,8 @@ def test_rank_agreement_is_kendalls_tau_b_of_scipy() -> None:
     assert got.estimate == pytest.approx(want, abs=1e-12)
     assert got.null_mean == 0
     without = [operation_rank_agreement([np.delete(a, s, 0) for a in p]).estimate for s in range(6)]
-    assert got.agreement is not None
-    np.testing.assert_allclose(got.agreement.leave_one_out(), without)
+    assert got.statistic is not None
+    np.testing.assert_allclose(got.statistic.leave_one_out(), without)
 
 
 def test_rank_agreement_of_chance_of_opposites_and_of_ties() -> None:
@@ -192,9 +192,9 @@ def test_function_agreement_is_a_share_of_pairs() -> None:
     got = function_agreement(["f", "f", "g", "f"], ["1", "2", "3", "1"])
     assert got.estimate == pytest.approx(3 / 6)
     assert got.note == "with equal strings 0.167"
-    assert got.agreement is not None
-    np.testing.assert_allclose(got.agreement.leave_one_out(), [1 / 3, 1 / 3, 1, 1 / 3])
-    assert 0 <= got.interval.low < 0.5 < got.interval.high <= 1
+    assert got.statistic is not None
+    np.testing.assert_allclose(got.statistic.leave_one_out(), [1 / 3, 1 / 3, 1, 1 / 3])
+    assert 0 <= got.low < 0.5 < got.high <= 1
     assert not function_agreement(["f"], ["1"]).known
 
 

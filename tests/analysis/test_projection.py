@@ -23,10 +23,10 @@ def test_seeds_for_a_difference_are_those_of_the_power_analysis(effect: float) -
     want = TTestPower().solve_power(effect_size=effect, power=0.8, alpha=0.05)
     assert projection.for_difference(scaled(12), effect)[1] == np.ceil(want)
     # The same through a difference of two settings, in its own unit, and for the one seen.
-    paired = difference(Values(scaled(12).values * 0.1 + effect / 10), Values(np.zeros(12)))
+    paired = difference(Values(scaled(12).numerator * 0.1 + effect / 10), Values(np.zeros(12)))
     assert paired.statistic is not None
     assert projection.for_difference(paired.statistic)[1] == np.ceil(want)
-    ratio = Ratio(scaled(12).values + effect, np.ones(12))
+    ratio = Ratio(scaled(12).numerator + effect, np.ones(12))
     assert projection.for_difference(ratio)[1] == np.ceil(want)
 
 

@@ -32,7 +32,7 @@ from analysis.statistics.inference import (
     of_runs,
     rate,
 )
-from analysis.statistics.seeds import Agreement, Ratio, Values
+from analysis.statistics.seeds import Agreement, Ratio
 
 OPS = tuple("abcde")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -160,7 +160,7 @@ QUANTITIES: Mapping[str, Callable[[Study], Quantity]] = {
     "operation_agreement_outer": lambda s: operation_agreement(
         s.choices[:, OUTER], [OPS] * 3, draws=0
     ),
-    "edge_agreement": lambda s: edge_agreement(_kept(s.choices), dict.fromkeys(EDGES, OPS), 0),
+    "edge_agreement": lambda s: edge_agreement(_kept(s.choices), dict.fromkeys(EDGES, OPS)),
     "probability_divergence": lambda s: _of_edges(s.edges, slice(None)),
     "probability_divergence_inner": lambda s: _of_edges(s.edges, ~OUTER),
     "transition_divergence": lambda s: m.transition_divergence(
@@ -199,11 +199,10 @@ def population(world: World, name: str, studies: int = 60, n: int = 60) -> float
         if first.chance is None:
             return float(matched)
         return float(1 - matched / np.mean([Agreement(k.chance).estimate for k in kinds]))
-    if isinstance(first, Ratio):
+    if isinstance(first, Ratio):  # of `Values`, the mean itself
         sums = [(k.numerator.mean(), k.denominator.mean()) for k in kinds]
         return float(np.divide(*np.mean(sums, axis=0)))
-    assert isinstance(first, Values)
-    return float(np.mean([k.estimate for k in kinds]))
+    raise TypeError(name)
 
 
 @cache
