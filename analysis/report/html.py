@@ -120,6 +120,18 @@ def stability(tables: Frames) -> tuple[Markup, bool]:
     return table(n.to_frame().join(wide).reset_index(), "stability"), bool(marked.any())
 
 
+def transfer(tables: Frames) -> Markup:
+    """Means over seeds behind the headline: bits, what p_q does, choices, tabular accuracies."""
+    frame = tables["transfer"]
+    if frame.empty:
+        return Markup("")
+    n = frame.groupby(["setting", "cell"], sort=False)["seed"].size().rename("n")
+    numbers = frame.drop(columns=["run_id", "seed_weights", "seed", "form", "factor"])
+    means = numbers.groupby(["setting", "cell"], sort=False).mean()
+    shown = means.dropna(axis=1, how="all").map(lambda x: text.number(x, 3))
+    return table(n.to_frame().join(shown).reset_index(), "transfer")
+
+
 def controls(tables: Frames) -> Markup:
     """Differences to the controls in the quantities that the page tells; Holm over these rows."""
     frame, settings = tables["comparisons"], tables["settings"]
