@@ -178,16 +178,12 @@ def probability_divergence(
     probabilities: (n, K_e) of each edge. null_mean is the divergence of *any* two edges of two
     seeds that have one of the `lists`: below it, an edge is more like itself than like others.
     """
-    n, edges = len(np.asarray(probabilities[0])) if probabilities else 0, len(probabilities)
+    arrays = [np.asarray(p, dtype=float) for p in probabilities]
+    n = len(arrays[0]) if arrays else 0
     if n < 2:
         return missing("one seed only" if n else "no edge", n)
-    samples = [
-        (
-            np.stack([np.asarray(probabilities[e]) for e in group], axis=1)[:, None, :, None],
-            [len(group) / edges],
-        )
-        for group in groups_of(lists)
-    ]
+    stacks = [np.stack([arrays[e] for e in group], axis=1) for group in groups_of(lists)]
+    samples = [(x[:, None, :, None], [x.shape[1] / len(arrays)]) for x in stacks]
     matched, anyhow = compared(samples)[0]
     p_value = permutation_test(samples, draws).p_value
     return of_setting(Agreement(matched), Agreement(anyhow).estimate, p_value)

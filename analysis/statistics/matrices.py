@@ -92,16 +92,10 @@ def dependence_stability(
     if none:
         return none, None
     links = groups_of(shared or range(len(found)))  # of every distinct matrix
-    by_shape = groups_of(found[of[0]].shape for of in links)
-    samples = [
-        (
-            np.stack([found[links[g][0]] for g in groups], axis=1)[
-                :, :, :, None
-            ],  # (n, G, R, 1, C)
-            [len(links[g]) / len(found) for g in groups],
-        )
-        for groups in by_shape
-    ]
+    first, share = [found[of[0]] for of in links], np.array([len(of) for of in links]) / len(found)
+    by_shape = groups_of(matrix.shape for matrix in first)
+    stacks = [np.stack([first[g] for g in groups], axis=1)[:, :, :, None] for groups in by_shape]
+    samples = [(x, share[groups]) for x, groups in zip(stacks, by_shape, strict=True)]
     quantity, agreements, p_values = _stability(samples, draws)
     if not draws:
         return quantity, None
