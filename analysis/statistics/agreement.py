@@ -19,11 +19,8 @@ from analysis.statistics.divergence import DRAWS, compared, permutation_test
 from analysis.statistics.inference import Agreement, Quantity, missing, of_setting
 from analysis.statistics.metrics import Array, Ints, groups_of
 
-TIE = 1e-6
-"""Two best operations closer than this are tied (design, section 5)."""
-
-TIED = -1
-"""In place of the chosen operation of an edge whose two best are tied."""
+TIE = 1e-6  # two best operations closer than this are tied (design, section 5)
+TIED = -1  # in place of the chosen operation of an edge whose two best are tied
 
 Lists = Sequence[tuple[str, ...]]
 Kept = Sequence[frozenset[tuple[int, int, str]]]
@@ -49,10 +46,9 @@ def chosen_operations(
 def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) -> Quantity:
     """Fleiss' (1971) kappa of the chosen operations: seeds are raters, edges are subjects.
 
-    choices: (n, E) indices into each edge's own candidate list, TIED where two are equal; an
-    edge tied in any seed is left out in all. lists: the E candidate lists. Chance agreement is
-    that within groups of edges with one list, averaged by their sizes. The p-value permutes
-    each seed's choices among the edges of a group; draws: how often (0: none is taken).
+    choices: (n, E) indices into the edges' candidate `lists`; an edge TIED in any seed is left out
+    in all. Chance agreement is that within groups of edges with one list, averaged by their sizes.
+    The p-value permutes each seed's choices among the edges of a group `draws` times (0: NaN).
     """
     choices = np.asarray(choices, dtype=np.int64)
     n = len(choices)
@@ -125,9 +121,9 @@ def function_agreement(functions: Sequence[str], texts: Sequence[str]) -> Quanti
 def edge_agreement(kept: Kept, candidates: Candidates) -> Quantity:
     """Mean over pairs of seeds of the Jaccard index of their kept (source, target, operation).
 
-    kept: one set per seed. candidates: the cell's edges with their lists. null_mean is the
-    chance value: seeds keep as many edges per node as they do, but which ones is left to chance,
-    and operations follow their frequencies among the kept edges with that list.
+    kept: one set per seed. candidates: the cell's edges with their lists. null_mean: seeds keep as
+    many edges per node as they do, but which ones is left to chance, and operations follow their
+    frequencies among the kept edges with that list.
     """
     n = len(kept)
     if n < 2:
@@ -179,20 +175,15 @@ def probability_divergence(
 ) -> Quantity:
     """Mean over pairs of seeds and edges of the divergence (bits) of edge probabilities.
 
-    probabilities: (n, K_e) of each of the E edges; lists: their candidate lists. null_mean is
-    the divergence of *any* two edges of two seeds that have one list: below it, an edge is more
-    like itself than like others. The p-value permutes each seed's edges among those.
+    probabilities: (n, K_e) of each edge. null_mean is the divergence of *any* two edges of two
+    seeds that have one of the `lists`: below it, an edge is more like itself than like others.
     """
-    n, edges = len(np.asarray(probabilities[0])) if probabilities else 0, len(probabilities)
+    arrays = [np.asarray(p, dtype=float) for p in probabilities]
+    n = len(arrays[0]) if arrays else 0
     if n < 2:
         return missing("one seed only" if n else "no edge", n)
-    samples = [
-        (
-            np.stack([np.asarray(probabilities[e]) for e in group], axis=1)[:, None, :, None],
-            [len(group) / edges],
-        )
-        for group in groups_of(lists)
-    ]
+    stacks = [np.stack([arrays[e] for e in group], axis=1) for group in groups_of(lists)]
+    samples = [(x[:, None, :, None], [x.shape[1] / len(arrays)]) for x in stacks]
     matched, anyhow = compared(samples)[0]
     p_value = permutation_test(samples, draws).p_value
     return of_setting(Agreement(matched), Agreement(anyhow).estimate, p_value)

@@ -1,13 +1,11 @@
 """Jensen-Shannon divergences between the seeds of a setting, and what chance gives them.
 
-All stabilities of this package compare a divergence between *matched* things (row r of one
-seed's matrix with row r of another's; edge e with edge e; link with link) with that between
-*any* two of them. The mean over all pairs of labels is exactly the expectation of the matched
-mean when each seed's labels are permuted at random, so the null mean needs no permutation;
-only p-values do (`permutation_test`).
+All stabilities compare a divergence between *matched* labels (row r of one seed's matrix with row r
+of another's; edge e with edge e; link with link) with that between *any* two of them. The mean over
+all pairs of labels is exactly the expectation of the matched mean when each seed's labels are
+permuted at random, so that only p-values need permutations.
 
-Divergences are in bits, 0..1, and are divergences, not distances: scipy's `jensenshannon` is
-the square root.
+Divergences are in bits, 0..1: squares of the distances that scipy's `jensenshannon` gives.
 """
 
 from __future__ import annotations
@@ -23,30 +21,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics.metrics import NAN, Array, Ints
 
-DRAWS = 999
-"""Permutations behind a p-value; the smallest p is 1 / (DRAWS + 1)."""
-
-TINY = 1e-30
-"""In place of a probability of 0, so that 0 log 0 counts as 0, in float32 too."""
-
-EXACT = 16
-"""Seeds up to which null means are computed in float64; matched divergences always are."""
-
-LARGE = 0.01
-"""Bits; null means under it are computed in float64 whatever the number of seeds."""
-
+DRAWS = 999  # permutations behind a p-value
+TINY = 1e-30  # in place of a probability of 0, so that 0 log 0 counts as 0, in float32 too
+EXACT = 16  # seeds up to which null means are computed in float64; matched divergences always are
+LARGE = 0.01  # bits; smaller null means are computed in float64 whatever the number of seeds
 _WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
 Samples = Sequence[tuple[ArrayLike, ArrayLike]]
 """For every shape of group: distributions (n, G, L, R, K) of n seeds, G groups, L labels, and the
-groups' weights (G,). A label is R distributions over K operations."""
+groups' weights (G,). A label is R distributions over K operations: divergences are means over R."""
 
 
 class Cross(NamedTuple):
-    """Divergences between the labels of every pair of seeds: of equal labels, of any two.
-
-    (G, n, n), or (n, n) of all groups; symmetric with zero diagonals, means over labels.
-    """
+    """Mean divergences of equal labels and of any two, for every pair of seeds: (G, n, n) each."""
 
     matched: Array
     anyhow: Array
@@ -76,10 +63,7 @@ def matched_divergences(x: ArrayLike) -> Array:
 
 
 def cross_divergences(x: ArrayLike) -> Cross:
-    """`Cross` of the groups of (n, G, L, R, K); of two labels the mean over the R of them.
-
-    Raises ValueError for another number of axes.
-    """
+    """`Cross` of (n, G, L, R, K), as in `Samples`. Raises ValueError for other axes."""
     p = np.asarray(x, dtype=float)
     if p.ndim != 5:
         raise ValueError(f"{p.ndim} axes, not (seeds, groups, labels, rows, operations)")
@@ -111,13 +95,12 @@ def _anyhow(p: NDArray) -> Array:
             plogp *= both
             # The sum over the last axis; numpy's own is slow where that axis is short.
             between = (plogp @ ones) / -rows + own[s, :, :, None] + own[t, :, None]
-            means = np.maximum(between, 0).mean(axis=(2, 3), dtype=float) / 2
-            above[:, s, t] = means.T
+            above[:, s, t] = np.maximum(between, 0).mean(axis=(2, 3), dtype=float).T / 2
     return above + above.swapaxes(1, 2)
 
 
 def compared(samples: Samples) -> tuple[Cross, Cross]:
-    """`Cross` of all groups together, weighted, and of each, in the order of `samples`."""
+    """`Cross` of all groups together, weighted: (n, n), and of each, in their order."""
     found = [cross_divergences(x) for x, _ in samples]
     each = Cross(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     weights = np.concatenate([np.asarray(w, dtype=float) for _, w in samples])
@@ -125,23 +108,20 @@ def compared(samples: Samples) -> tuple[Cross, Cross]:
 
 
 class PermutationTest(NamedTuple):
-    """One-sided p-values that matched labels are more alike than by chance.
-
-    p_value is that of the weighted mean over groups, of_groups (G,) those of each group alone.
-    """
+    """One-sided p-values: of the weighted mean over groups, and (G,) of each group alone."""
 
     p_value: float
     of_groups: Array
 
 
 def permutation_test(samples: Samples, draws: int = DRAWS, seed: int = 0) -> PermutationTest:
-    """Permute the labels within each seed, independently in every group.
+    """Are equal labels more alike than where labels are permuted in every group of every seed?
 
-    The tested statistic is the mean squared Hellinger distance of equal labels over *all* pairs of
-    seeds. It orders permutations as the Jensen-Shannon divergence nearly does (p-values correlate
-    with 0.98, power is the same), and of choices it is the share of unequal ones; but the mean over
-    pairs follows from the sum over seeds of sqrt(p), so that a permutation costs n and not n^2.
-    A p-value is (1 + permutations at least as alike) / (draws + 1), NaN where `draws` is 0.
+    By the mean squared Hellinger distance of equal labels over *all* pairs of seeds. It orders
+    permutations nearly as the Jensen-Shannon divergence does (p-values correlate with 0.98, power
+    is the same), and of choices it is the share of unequal ones; but it follows from the sum over
+    seeds of sqrt(p), so that a permutation costs n and not n^2. A p-value is
+    (1 + permutations at least as alike) / (draws + 1), NaN where `draws` is 0.
     """
     if not draws:
         return PermutationTest(NAN, np.full(sum(np.size(w) for _, w in samples), NAN))

@@ -1,9 +1,9 @@
 """What flows into the inner edges of one cell kind, derived again from what a run recorded.
 
 One step of the design's section 1: the flow into an inner edge e is the sum over its links of
-w_{q->e} p_q T_{q->e}, with the recorded p_q (inner predecessors included) and w, whatever the
-edge's `own_weight`. Seeds are along the first axis of every array. A cell's links are laid side by
-side in `Block`s, so that every distinct matrix is there once and a flow is one matrix product.
+w_{q->e} p_q T_{q->e}, with the recorded p_q and w, whatever the edge's `own_weight`. Seeds are
+along the first axis of every array. A cell's links are laid side by side in `Block`s, so that every
+distinct matrix is there once and a flow is one matrix product.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ class FlowEdge:
 
 @dataclass(frozen=True)
 class FlowLink:
-    """One link of n runs into inner edge number `edge` of its cell.
+    """One link of n runs into inner edge number `edge`; `matrix` is equal where links share one.
 
-    start, matrices: (n, R, C), the matrix at epoch -1 and at the last epoch. p: (n, R),
-    probabilities of the predecessor edge. w: (n,), the predecessor's weight. matrix: a number,
-    equal for links that share one matrix.
+    start, matrices: (n, R, C), at epoch -1 and at the last one. p: (n, R), probabilities of the
+    predecessor edge. w: (n,), its weight.
     """
 
     edge: int
@@ -73,7 +72,7 @@ class FlowCell:
         i = np.asarray(seeds, dtype=int)
         edges = (replace(e, probabilities=e.probabilities[i]) for e in self.edges)
         links = (
-            replace(k, start=k.start[i], matrices=k.matrices[i], p=k.p[i], w=k.w[i])
+            FlowLink(k.edge, k.start[i], k.matrices[i], k.p[i], k.w[i], k.matrix)
             for k in self.links
         )
         return replace(self, edges=tuple(edges), links=tuple(links))
@@ -82,10 +81,9 @@ class FlowCell:
 class Block(NamedTuple):
     """The inner edges of a cell that have C operations, and the Q rows of their matrices.
 
-    edges: their numbers in the cell (E). matrix: (Q,) which distinct matrix a row belongs to,
-    ascending. start, table: (n, C, Q), rows of the matrices as columns. weights: (n, Q, E), what
-    a row adds to an edge's flow: w p_q, summed over the links that use it. visits: (n, Q), p_q
-    of the row, mean over the links that share its matrix, less its mean over the matrix.
+    edges: their numbers (E). matrix: (Q,) which distinct matrix a row belongs to, ascending. start,
+    table: (n, C, Q), rows of the matrices as columns. weights: (n, Q, E), w p_q, summed over the
+    links that use the row. visits: (n, Q), p_q, mean over them, less its mean over the matrix.
     """
 
     edges: Ints

@@ -1,18 +1,15 @@
 """Inference over seeds: intervals, tests and corrections. Arrays in, numbers out.
 
-One interval for all: Student's of the jackknife's pseudo-values (Tukey 1958), which for a mean of
-values is Student's own interval, for a mean over pairs of seeds, a ratio of means or a paired
-difference of any two the delete-one-seed jackknife-t. Its variance is never taken to be less than
+One interval for all: Student's of the jackknife's pseudo-values (Tukey 1958), of a mean Student's
+own. Pairs, epochs and edges are never resampled. The variance is never taken to be less than
 
 - if all pairs of seeds were independent of each other, since pairs that share a seed can only
   vary together: where seeds fall into two halves, all leave-one-out values are equal by accident;
 - if one of the seeds had chosen differently once, where a statistic is made of choices: n seeds
   that all agree do not show that the next one will.
 
-Where neither leaves any width (n equal numbers) there is no interval: equal seeds say nothing of
-how far others would differ. Coverage is simulated in `tests/analysis/studies/coverage.py`, its
-results are in docs/coverage.md. Pairs, epochs and edges are never resampled: the unit of
-replication is the seed.
+Where neither leaves any width (n equal numbers) there is no interval. How often intervals cover is
+in docs/coverage.md.
 """
 
 from __future__ import annotations
@@ -41,10 +38,9 @@ SMALL_N = (
 class Quantity:
     """A number with its 95% interval over n seeds (NaN where they leave none).
 
-    null_mean: what chance alone gives, in the number's own unit where it has one. p_value: of a
-    difference two-sided, that it is 0; else one-sided, of the permutations that `null_mean` is
-    the mean of. note: why something is missing, or what was left out. statistic: what the number
-    was computed of, None where that cannot be taken apart by seeds.
+    null_mean: what chance alone gives. p_value: of a difference two-sided, else one-sided, of the
+    permutations that `null_mean` is the mean of. note: why something is missing, or what was left
+    out. statistic: what the number is of, None where that cannot be taken apart by seeds.
     """
 
     estimate: float
@@ -75,8 +71,7 @@ def missing(note: str, n: int = 0) -> Quantity:
 def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str = "") -> Quantity:
     """95% interval of any statistic, cut off at what is possible (`limits`).
 
-    None for a mean of fewer than 2 seeds, an agreement of fewer than 3, and where all seeds have
-    the same and no step is known.
+    None for a mean of fewer than 2 seeds, an agreement of fewer than 3, and without any spread.
     """
     of = statistic.known()
     error = standard_error(of)
@@ -100,11 +95,7 @@ def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str 
 def of_setting(
     agreement: Agreement, null_mean: float = NAN, p_value: float = NAN, note: str = ""
 ) -> Quantity:
-    """A quantity of a whole setting: a mean divergence, 0..1, or an agreement, -1..1.
-
-    The truth of an agreement beyond chance is not below 0 where seeds are drawn independently;
-    that of few seeds may be.
-    """
+    """A quantity of a whole setting: a mean divergence, 0..1, or an agreement, -1..1."""
     found = interval(agreement, (0.0 if agreement.chance is None else -1.0, 1.0), note)
     return replace(found, null_mean=null_mean, p_value=p_value)
 
@@ -112,10 +103,7 @@ def of_setting(
 def of_runs(
     values: ArrayLike, note: str = "", limits: tuple[float, float] = ANY, unit: float = 0.0
 ) -> Quantity:
-    """The mean over seeds of a quantity of single runs; values not finite are left out.
-
-    unit: 1 where it counts something: the least by which two seeds can differ.
-    """
+    """The mean over seeds of a quantity of single runs; unit: see `Ratio`, 1 of what counts."""
     return interval(Values(values, unit), limits, note)
 
 
@@ -139,10 +127,10 @@ def _least_error(of: Statistic) -> float:
 def difference(first: Statistic, second: Statistic) -> Quantity:
     """first - second over the same seeds in the same order, of whatever kinds they are.
 
-    The p-value belongs to the interval: it is below 0.05 where 0 is outside. Labels are not
-    swapped between the settings: that tests exchangeability, and its null is far too wide for
-    agreements. Where all seeds differ by the same there is no interval, and the p-value is that
-    of all swaps. Raises ValueError where the numbers of seeds differ.
+    The p-value is below 0.05 where the interval leaves 0 out. Labels are not swapped between the
+    settings: that tests exchangeability, and its null is far too wide for agreements. But where
+    all seeds differ by the same, the p-value is that of all swaps, without an interval. Raises
+    ValueError where the numbers of seeds differ.
     """
     found = interval(Paired(first, second))
     if np.isnan(found.low):
@@ -171,10 +159,9 @@ def components(statistic: Statistic) -> tuple[float, float]:
 
 
 def rate(happened: ArrayLike) -> Quantity:
-    """The share of seeds (booleans) in which something happened, with the exact interval.
+    """The share of seeds (booleans) in which something happened; Clopper and Pearson's interval.
 
-    Clopper and Pearson's covers at least 95% at every n; Wilson's covers 91% of a share of 0.05
-    at n = 10.
+    It covers at least 95% at every n, Wilson's 91% of a share of 0.05 at n = 10.
     """
     x = np.asarray(happened, dtype=bool)
     n, k = x.size, int(x.sum())
@@ -186,11 +173,7 @@ def rate(happened: ArrayLike) -> Quantity:
 
 
 def interquartile(values: ArrayLike, limits: tuple[float, float] = ANY) -> Quantity:
-    """Interquartile mean with the interval of Tukey and McLaughlin (1963); none where n < 4.
-
-    A quarter of the values is trimmed from each end (rounded down), the standard error is that
-    of the winsorised values.
-    """
+    """Interquartile mean with the interval of Tukey and McLaughlin (1963); none where n < 4."""
     x = np.sort(_finite(values))
     n, cut = x.size, x.size // 4
     mean = float(x[cut : n - cut].mean()) if n else NAN
@@ -199,7 +182,7 @@ def interquartile(values: ArrayLike, limits: tuple[float, float] = ANY) -> Quant
     error = float(x.clip(x[cut], x[n - 1 - cut]).std(ddof=1)) / ((1 - 2 * cut / n) * n**0.5)
     if not error > 1e-12:
         return replace(missing(NO_SPREAD, n), estimate=mean)
-    half = float(t_quantile(n - 2 * cut - 1)) * error
+    half = float(t_quantile(n - 2 * cut - 1)) * error  # of the values that are not trimmed
     low, high = np.clip([mean - half, mean + half], *limits).tolist()
     return Quantity(mean, low, high, n)
 

@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike
 
 from analysis.statistics.divergence import (
     DRAWS,
-    Cross,
     Samples,
     compared,
     jensen_shannon,
@@ -34,7 +33,7 @@ Shared = Sequence[int] | None
 
 
 class LinkStability(NamedTuple):
-    """Per link: intervals of its stability, its p-values, and these Holm-corrected over links."""
+    """Per link: its stability, its p-value, and that Holm-corrected over distinct matrices."""
 
     intervals: tuple[Quantity, ...]
     p_values: Array
@@ -52,9 +51,8 @@ def _arrays(matrices: Matrices, what: str = "") -> tuple[list[Array], Quantity |
 def transition_divergence(matrices: Matrices, predecessors: Matrices) -> tuple[Quantity, Array]:
     """Mean over links and pairs of seeds of D with weighted rows (bits), and it of each link.
 
-    predecessors: (n, R) per link, the probabilities of the predecessor's operations; a row's
-    weight is the mean of the two seeds' probabilities. The second result is (links,), NaN where
-    n < 2.
+    predecessors: (n, R) per link, the probabilities of the predecessor's operations, whose mean
+    over the two seeds is a row's weight. The second result is (links,), NaN where n < 2.
     """
     found, none = _arrays(matrices)
     if none:
@@ -68,15 +66,18 @@ def transition_divergence(matrices: Matrices, predecessors: Matrices) -> tuple[Q
     return of_setting(Agreement(np.mean(each, axis=0))), of_links
 
 
-def _stability(samples: Samples, draws: int, note: str = "") -> tuple[Quantity, Cross, Array]:
-    """1 - mean D / its mean by chance; the divergences and the p-values of every group."""
+def _stability(
+    samples: Samples, draws: int, note: str = ""
+) -> tuple[Quantity, list[Agreement], Array]:
+    """1 - mean D / its mean by chance; the same of every group, with its p-value."""
     together, each = compared(samples)
-    agreement = Agreement(*together)
+    of_all, *of_groups = (Agreement(*both) for both in (together, *zip(*each, strict=True)))
     test = permutation_test(samples, draws)
-    told = f"D {agreement.matched_mean:.4f} against {agreement.chance_mean:.4f} bits by chance"
+    nothing = [a.chance_mean <= 1e-12 for a in (of_all, *of_groups)]
+    p_values = np.where(nothing, 1.0, [test.p_value, *test.of_groups])
+    told = f"D {of_all.matched_mean:.4f} against {of_all.chance_mean:.4f} bits by chance"
     note = "; ".join(filter(None, [told, note]))
-    nothing = agreement.chance_mean <= 1e-12
-    return of_setting(agreement, 0.0, 1.0 if nothing else test.p_value, note), each, test.of_groups
+    return of_setting(of_all, 0.0, float(p_values[0]), note), of_groups, p_values[1:]
 
 
 def dependence_stability(
@@ -90,22 +91,14 @@ def dependence_stability(
     found, none = _arrays(matrices)
     if none:
         return none, None
-    links = groups_of(range(len(found)) if shared is None else shared)  # of every distinct matrix
-    by_shape = groups_of(found[of[0]].shape for of in links)
-    samples = [
-        (
-            np.stack([found[links[g][0]] for g in groups], axis=1)[
-                :, :, :, None
-            ],  # (n, G, R, 1, C)
-            [len(links[g]) / len(found) for g in groups],
-        )
-        for groups in by_shape
-    ]
-    quantity, each, p_values = _stability(samples, draws)
+    links = groups_of(shared or range(len(found)))  # of every distinct matrix
+    first, share = [found[of[0]] for of in links], np.array([len(of) for of in links]) / len(found)
+    by_shape = groups_of(matrix.shape for matrix in first)
+    stacks = [np.stack([first[g] for g in groups], axis=1)[:, :, :, None] for groups in by_shape]
+    samples = [(x, share[groups]) for x, groups in zip(stacks, by_shape, strict=True)]
+    quantity, agreements, p_values = _stability(samples, draws)
     if not draws:
         return quantity, None
-    agreements = [Agreement(*both) for both in zip(*each, strict=True)]
-    p_values[[a.chance_mean <= 1e-12 for a in agreements]] = 1.0
     intervals, corrected = [of_setting(a) for a in agreements], holm(p_values)
     place = np.empty(len(found), int)  # of every link among the distinct matrices, shape by shape
     for index, group in enumerate(np.concatenate(by_shape)):
@@ -140,14 +133,14 @@ def link_specificity(
 ) -> Quantity:
     """1 - mean D / its mean where links are permuted within each seed.
 
-    Only among links with the same operations (lists: those of rows and of columns, per link)
-    and distinct matrices. 1: every link has a matrix of its own that comes out again; 0: a
-    link's matrix is no more alike across seeds than those of different links.
+    Only among links with the same operations (lists: of rows and of columns) and distinct matrices.
+    1: every link has a matrix of its own that comes out again; 0: a link's matrix is no more alike
+    across seeds than those of different links.
     """
     found, none = _arrays(matrices)
     if none:
         return none
-    first = [of[0] for of in groups_of(range(len(found)) if shared is None else shared)]
+    first = [of[0] for of in groups_of(shared or range(len(found)))]
     alike = [g for g in groups_of(lists[i] for i in first) if len(g) > 1]
     if not alike:
         no_two = "no two links with equal operation lists and distinct matrices"
@@ -173,13 +166,11 @@ def attention_agreement(attention: Matrices, draws: int = DRAWS) -> Quantity:
         return none
     matched, anyhow = np.zeros((2, len(found[0]), len(found[0])))
     for weights in found:
-        # A divergence is a sum over predecessors, so that its mean over all orders is that of
-        # every weight with every other's.
-        size = weights.shape[1]
+        matched += jensen_shannon(weights[:, None], weights[None]) / len(found)
+        # A divergence is a sum over predecessors: its mean over all orders is that over all pairs.
         x = weights[:, :, None]
         between = jensen_shannon(x[:, None, :, None], x[None, :, None])  # (n, n, size, size)
-        anyhow += between.mean(axis=(2, 3)) * size / len(found)
-        matched += jensen_shannon(weights[:, None], weights[None]) / len(found)
+        anyhow += between.sum(axis=-1).mean(axis=-1) / len(found)
     np.fill_diagonal(anyhow, 0.0)
     agreement = Agreement(matched, anyhow)
     if agreement.chance_mean <= 1e-9:

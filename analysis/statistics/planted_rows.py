@@ -16,35 +16,28 @@ from scipy.special import softmax
 
 from analysis.statistics.flow import Block, FlowCell, blocks
 from analysis.statistics.metrics import NAN
-from analysis.statistics.predicted_flows import ONCE, RESIDUAL, Columns, Jobs, log
-from analysis.statistics.transfer import p_value, rows_permuted
+from analysis.statistics.predicted_flows import ONCE, RESIDUAL, Columns, Jobs, log, permuted
+from analysis.statistics.transfer import DRAWS_OF_MANY, p_value
 
 
-def share_found(
-    cells: Sequence[FlowCell],
-    strength: float = 1.0,
-    studies: int = 60,
-    draws: int = 99,
-    seed: int = 0,
-) -> float:
+def share_found(cells: Sequence[FlowCell], strength: float = 1.0, studies: int = 60) -> float:
     """Share of simulated studies in which planted rows are found (p < 0.05), cells pooled.
 
-    strength: of the planted rows, in standard deviations of the seeds' noise, matrix by matrix; 0
-    simulates the test's size. Forms are chosen once a study, which costs little and changes
-    little; of more than `ONCE` seeds the first ones are taken, which find less than all would.
-    NaN where n < 3.
+    strength: of the rows, in standard deviations of the seeds' noise, matrix by matrix; 0 simulates
+    the test's size. Forms are chosen once a study, which changes little; of more than `ONCE` seeds
+    the first ones are taken, which find less than all would. NaN where n < 3.
     """
     n = min(cells[0].n, ONCE)
     if n < 3:
         return NAN
-    rng, jobs = np.random.default_rng(seed), Jobs.of(n, pairs=False)
+    rng, jobs = np.random.default_rng(0), Jobs.of(n, pairs=False)
     worlds = [[_World(block) for block in blocks(cell.of(range(n)))] for cell in cells]
     found = 0
     for _ in range(studies):
-        drawn = np.zeros(draws + 1)
+        drawn = np.zeros(DRAWS_OF_MANY + 1)
         for of_cell in worlds:
             columns = [Columns(world.draw(strength, rng), jobs) for world in of_cell]
-            drawn += rows_permuted(columns, draws, rng)
+            drawn += permuted(columns, DRAWS_OF_MANY, rng)
         found += p_value(drawn / sum(len(cell.edges) for cell in cells)) < 0.05
     return found / studies
 

@@ -1,7 +1,6 @@
 """Flows of one seed predicted by others, without their rows and with them (see `transfer`).
 
-Arrays of a `Block` have C operations of the inner edges before the Q rows of all matrices; what is
-predicted is a job: a seed, and the others whose mean it is predicted by.
+Arrays have C operations before the Q rows of all matrices, or before E edges (see `flow.Block`).
 """
 
 from __future__ import annotations
@@ -18,30 +17,27 @@ from analysis.statistics.flow import Block, flow_divergence
 from analysis.statistics.metrics import Array, Ints
 
 FORMS = ("start", "a", "c", "d", "cd", "b", "mean")
-"""Ways to predict without rows, simplest first. b is one of flows, not of tables; mean, which is
-the others' mean matrix without its rows, is tried under `init: random` alone."""
+"""Ways to predict without rows, simplest first, in logarithms less their means over operations. Of
+tables: the start X; X tilted by (a) the others' column means of Z = log(table / start), (c) a and a
+coefficient times X, (d) a and, column by column, a slope times v = p_q less its mean, (cd) both. b:
+the start's flow, tilted by the others' log ratio of flow to it. mean, under `init: random` alone:
+the others' mean matrix without its rows. Coefficients are the others', matrix by matrix."""
 
-RESIDUAL = FORMS.index("cd")
-"""The form that says the most; what it leaves are the residual rows."""
-
-FACTORS = (0.25, 0.5, 0.75, 1.0)
-"""Multiples of the residual rows that *full* may add."""
-
+RESIDUAL = FORMS.index("cd")  # the form that says the most; what it leaves are the residual rows
+FACTORS = (0.25, 0.5, 0.75, 1.0)  # multiples of the residual rows that *full* may add
 FACTOR_OF = np.array((0.0, *FACTORS * RESIDUAL, 1.0, 1.0))
-"""Of every way to predict by *full*: none, the factors form by form, the others' mean tilt as it is
+"""Of every way to predict by *full*: none, the factors form by form, the others' mean Z as it is
 and, under `init: random`, their mean matrix."""
 
-ONCE = 20
-"""Seeds beyond which form and factor are chosen once a setting and `DRAWS_OF_MANY` draws do."""
-
+ONCE = 20  # seeds beyond which form and factor are chosen once a setting, and few draws do
 _WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
 
 class Jobs(NamedTuple):
     """What is predicted: H times a seed (`target`) by others (`keep`: (H, n), their shares).
 
-    own: (n,), the job that predicts seed i from all others. pairs: whether there is also one for
-    every other seed k without k and i (job i n + k), by which i's form and factor are chosen.
+    own: (n,), the jobs of seeds by all others. pairs: whether there is also one of every seed k
+    without k and i (job i n + k), by which i's form and factor are chosen.
     """
 
     target: Ints
@@ -113,11 +109,8 @@ class Columns:
         begun = x[target] - over_seeds(keep, x_mean)
         tilt += self.coefficient[:, :, None] * begun + self.slope * v[target]
         self.logits = x[target] + tilt
-        weights, real, start = (
-            block.weights[target],
-            block.flow(block.table),
-            block.flow(block.start),
-        )
+        weights = block.weights[target]
+        real, start = block.flow(block.table), block.flow(block.start)
         by_flow = start[target] * np.exp(over_seeds(keep, log(real) - log(start)))
         by_flow /= by_flow.sum(axis=1, keepdims=True)
         mean = [over_seeds(keep, block.table)] if random_start else []
@@ -142,10 +135,9 @@ class Columns:
 
 
 class Rows:
-    """One block's predictions with the others' residual rows added, for some of the jobs.
+    """One block's predictions of some jobs (H,) with the others' residual rows added.
 
-    job: (H,). tables: the form of each, one of tables, or one for all. less: the form whose
-    explanation the rows are without. kind: the precision.
+    tables: the form of each job, or of all. less: the form whose explanation the rows are without.
     """
 
     def __init__(
@@ -170,10 +162,7 @@ class Rows:
         return keys.argsort(axis=-1)
 
     def flows(self, order: Ints | None, steps: int) -> NDArray:
-        """(draws, steps, H, C, E) with a quarter of the residual rows, a half, and so on.
-
-        order: of the rows, None as they are (1 draw).
-        """
+        """(draws, steps, H, C, E) with 1/4 of the residual rows, 1/2 ...; None: as they are."""
 
         def mean(x: NDArray) -> NDArray:  # of the other seeds, with their rows in this order
             drawn = x if order is None else np.take_along_axis(x[None], order[:, :, None], axis=-1)
@@ -200,11 +189,19 @@ class Rows:
         return (plogp(q) + plogp(self.real)) / 2 - plogp((q + self.real) / 2)
 
 
-def permuted(rows: Sequence[Rows], draws: int, rng: np.random.Generator) -> Array:
+def of_forms(columns: Sequence[Columns]) -> tuple[Array, Ints]:
+    """(forms, H) divergences without rows, and the best form of tables but the start: (n,)."""
+    d = np.sum([c.d(c.flows) for c in columns], axis=0)
+    return d, 1 + columns[0].jobs.choose(d[1 : RESIDUAL + 1])
+
+
+def permuted(columns: Sequence[Columns], draws: int, rng: np.random.Generator) -> Array:
     """(1 + draws,) with a quarter of the rows: as they are, then permuted in every seed.
 
-    The mean over jobs of the divergence (bits) summed over the edges of all blocks.
+    The mean over seeds of the divergence (bits) summed over the edges of all blocks.
     """
+    own, tables = columns[0].jobs.own, of_forms(columns)[1]
+    rows = [Rows(c, own, tables, RESIDUAL, np.float32) for c in columns]
     step = max(1, _WORK // sum(r.table.size for r in rows))
     out = [sum(r.divergences(r.flows(None, 1)) for r in rows)]
     for begin in range(0, draws, step):

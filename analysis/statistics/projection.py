@@ -1,10 +1,9 @@
 """How many seeds a goal takes, and how reliable means over seeds are. Arrays in, numbers out.
 
-What one seed and one pair of seeds add to the variance is estimated from the seeds there are, and
-few seeds know it badly: a variance of n seeds is off by a factor that follows a chi-square with
-n - 1 degrees of freedom. So the answer is a range, from the number that would do if the variance
-were as small as one study in twenty would have it, to that if it were as large; and under
-LEAST_SEEDS seeds there is none.
+The variance is estimated from the seeds there are, and few know it badly: it is off by a factor
+that follows a chi-square with n - 1 degrees of freedom. So the answer is a range, from the number
+that would do if the variance were as small as one study in twenty would have it, to that if as
+large; and under LEAST_SEEDS seeds there is none.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from analysis.statistics.metrics import Array, t_quantile
 LEAST_SEEDS = 6
 MOST_SEEDS = 200
 SEEDS = np.arange(3, MOST_SEEDS + 1)
+POWER = 0.8
+SPLITS = 64
 
-Needed = tuple[int | None, int | None, int | None]
-"""Seeds that a goal takes: low, best, high; None: more than MOST_SEEDS."""
+Needed = tuple[int | None, int | None, int | None]  # low, best, high; None: more than MOST_SEEDS
 
 
 def projected_error(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
@@ -51,10 +51,8 @@ def for_width(statistic: Statistic, width: float) -> Needed:
     return _fewest([projected_width(statistic, SEEDS, factor) <= width for factor in each])
 
 
-def for_difference(
-    statistic: Statistic, difference: float | None = None, power: float = 0.8
-) -> Needed:
-    """The fewest seeds that tell a true `difference` from 0: low, best, high.
+def for_difference(statistic: Statistic, difference: float | None = None) -> Needed:
+    """The fewest seeds that tell a true `difference` from 0 with a power of 80%: low, best, high.
 
     statistic: usually a paired difference. difference: the one to be seen, None for the one that
     was; the range is of the noise alone, not of what the true difference may be.
@@ -63,7 +61,7 @@ def for_difference(
     errors = [projected_error(statistic, SEEDS, factor) for factor in factors(statistic.n)]
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
     missed = [special.nctdtr(SEEDS - 1, effect / e, t_quantile(SEEDS - 1)) for e in errors]
-    return _fewest([m <= 1 - power for m in missed])
+    return _fewest([m <= 1 - POWER for m in missed])
 
 
 def _fewest(enough: Sequence[NDArray[np.bool_]]) -> Needed:
@@ -72,16 +70,16 @@ def _fewest(enough: Sequence[NDArray[np.bool_]]) -> Needed:
     return low, best, high
 
 
-def split_half(matrices: Sequence[ArrayLike], splits: int = 64) -> tuple[Array, Array]:
-    """Correlations (splits,) between the mean matrices of two random halves of the seeds.
+def split_half(matrices: Sequence[ArrayLike]) -> tuple[Array, Array]:
+    """Correlations (SPLITS,) between the mean matrices of two random halves of the seeds.
 
     matrices: (n, R, C) per link, n >= 4. The second array is of their reliabilities at n seeds.
     """
     arrays = [np.asarray(m, dtype=float) for m in matrices]
     flat = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
     half, rng = len(flat) // 2, np.random.default_rng(0)
-    found = np.zeros(splits)
-    for index in range(splits):
+    found = np.zeros(SPLITS)
+    for index in range(SPLITS):
         order = rng.permutation(len(flat))[: 2 * half]
         means = flat[order].reshape(2, half, -1).mean(axis=1)
         first, second = means - means.mean(axis=1, keepdims=True)

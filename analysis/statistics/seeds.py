@@ -1,15 +1,14 @@
 """What is computed of n seeds: a mean of values, an agreement of pairs, a ratio of means.
 
-Every kind of statistic can say what it would be without each seed, and that is all that
-intervals, differences, points of figures and projections to other numbers of seeds need
-(`analysis.statistics.inference`): the unit of replication is the seed, whatever is computed of it.
+Every kind can say what it would be without each seed, which is all that `inference` needs: the unit
+of replication is the seed, whatever is computed of it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,19 +55,20 @@ class Statistic(ABC):
         return self if self.usable.all() else self.take(np.flatnonzero(self.usable))
 
     def pseudo_values(self) -> Array:
-        """(n,): what each seed stands for, n estimate - (n - 1) estimate without it (Tukey 1958).
+        """(n,): n estimate - (n - 1) estimate without each seed (Tukey 1958); of a mean its values.
 
-        Of a mean these are the values themselves. Their mean is the estimate less its bias of
-        order 1/n, their variance over n the jackknife's. NaN for seeds that are not usable.
+        Their mean is the estimate less its bias of order 1/n, their variance over n the
+        jackknife's. NaN for seeds that are not usable.
         """
-        found, n = self.estimates, self.n
-        return np.where(self.usable, n * found[0] - (n - 1) * found[1:], NAN)
+        found, of = np.full(self.usable.size, NAN), self.known()
+        found[self.usable] = of.n * of.estimate - (of.n - 1) * of.leave_one_out()
+        return found
 
     def pairs(self) -> Array:
         """(n, n): what each pair of seeds stands for, to first order; the diagonal means nothing.
 
-        The mean over pairs is the estimate, or 0. Where a pair is no more than its two seeds (all
-        but an agreement), it is the mean of their pseudo-values.
+        The mean over pairs is the estimate, or 0. Each is the mean of its two seeds' pseudo-values,
+        in all but an agreement.
         """
         x = self.pseudo_values()
         return (x[:, None] + x[None, :]) / 2
@@ -129,15 +129,12 @@ class Values(Ratio):
 
 @dataclass(frozen=True)
 class Agreement(Statistic):
-    """A quantity of a setting of n seeds, as means over pairs of seeds.
+    """1 - mean matched / mean chance over pairs of seeds; without `chance` the mean of matched.
 
-    matched: (n, n), symmetric: the divergence of each pair, its diagonal without meaning.
-    chance: (n, n) or None: the same as it would be by chance. With it the quantity is the
-    agreement 1 - mean matched / mean chance, without it the mean of `matched` itself.
-    with_self: whether the mean of `chance` is over all n^2 entries, as in Fleiss' kappa, rather
-    than over pairs of different seeds. 0 / 0 is an agreement of 0: where everything is alike by
-    chance, nothing more can agree. unit: what is added to `matched` between two seeds that agree
-    in all but one choice, where they choose, else 0.
+    matched, chance: (n, n), symmetric: the divergence of each pair, as it is and by chance;
+    diagonals mean nothing. with_self: whether the mean of `chance` is over all n^2 entries, as in
+    Fleiss' kappa. 0 / 0 is an agreement of 0: where everything is alike by chance, nothing more
+    can agree. unit: what one choice that two seeds do not share adds to `matched`, else 0.
     """
 
     matched: Array
@@ -152,7 +149,7 @@ class Agreement(Statistic):
     def take(self, seeds: Indices) -> Agreement:
         index = np.ix_(*[np.asarray(seeds, dtype=np.int64)] * 2)
         chance = None if self.chance is None else self.chance[index]
-        return Agreement(self.matched[index], chance, self.with_self, self.unit)
+        return replace(self, matched=self.matched[index], chance=chance)
 
     @property
     def matched_mean(self) -> float:
@@ -192,10 +189,7 @@ class Agreement(Statistic):
 
 @dataclass(frozen=True)
 class Paired(Statistic):
-    """first - second, of whatever kinds, over the same seeds in the same order.
-
-    Leaving out a seed leaves it out in both. Raises ValueError where the numbers of seeds differ.
-    """
+    """first - second, of whatever kinds, over the same seeds; ValueError for unequal numbers."""
 
     first: Statistic
     second: Statistic

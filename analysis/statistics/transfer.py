@@ -4,21 +4,13 @@ Seed i's flow into every inner edge (`flow`) is derived again from its own p_q a
 with matrices that it did not make: its *start* at epoch -1, tilted by what the other seeds learned.
 D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges.
 
-With Z = log(T / start) and X = log start, both centred within rows, v = p_q less its mean, and
-every mean and coefficient taken over the other seeds of a setting, matrix by matrix:
-
-- *columns* knows all but what a particular predecessor operation leads to: one of `FORMS`, which
-  are the start itself, or X tilted by (a) the column means of Z, (b) its flow tilted by the mean
-  log ratio of flow to start flow, (c) a, and X times its regression coefficient, (d) a, and v
-  times a slope for every column, (cd) both.
-- *full* is *columns*, or one of (a), (c), (d) and (cd) plus a factor times the mean residual rows,
-  which are what (cd) does not say of Z; or X tilted by the mean of Z as it is. Under `init: random`
-  the others' mean matrix with its rows is one more, and without them one more form of *columns*.
+- *columns* knows all but what a particular predecessor operation leads to: the best of `FORMS`.
+- *full* is *columns*, or one of its forms and a multiple of the others' mean residual rows.
 
 Form and factor are those with the smallest mean D over the other seeds, each predicted without
 itself and without i; so that 'no rows' is exactly *columns*. The p-value permutes the residual rows
 within every seed, once a distinct matrix; its statistic is the mean D with a quarter of them added
-to the best of those four forms. Why all this is so: docs/transfer.md.
+to the best form. What the forms are, and why: docs/transfer.md.
 """
 
 from __future__ import annotations
@@ -37,35 +29,29 @@ from analysis.statistics.predicted_flows import (
     FACTOR_OF,
     FACTORS,
     ONCE,
-    RESIDUAL,
     Columns,
     Jobs,
-    Rows,
+    of_forms,
     permuted,
 )
 
 DRAWS_OF_MANY = 99
-
 SHARES = ("column_transfer", "dependence_transfer")
-
-LEAST_EFFECT = 0.002
-"""Bits; of a smaller mean D(start) no share is told."""
+LEAST_EFFECT = 0.002  # bits; of a smaller mean D(start) no share is told
 
 
 @dataclass(frozen=True)
 class Transfer:
     """Transfer of one cell kind of a setting, or of several together (`pooled`).
 
-    edges: number of inner edges. d_start, d_columns, d_full, flow_effect, flow_effect_start,
-    exchange_effect: (n,), bits, means over inner edges; flow_effect is the divergence to the flow
+    d_start to exchange_effect: (n,), bits, means over the inner `edges`; flow_effect: to the flow
     with every matrix replaced by the mean of its rows, now and at the start. drawn: (1 + draws,),
     the test's mean D, observed and permuted. forms, factors: (n, cell kinds), what was chosen for
     each seed, as indices of `FORMS` and as factors. chosen: (n, edges), operations chosen with the
-    real flow and with those of "full", "columns", "start" and "row_means"; TIED where two are
-    equal. left_out: by name of a share, (ways, n), the mean of its numerator over the other seeds
-    with each seed left out: as they are; predicted again without it, where that was done; and
-    both with the smallest step (a quarter of the rows; form a) instead of the chosen one. note:
-    why something is NaN.
+    flows "real", "full", "columns", "start" and "row_means", or TIED. left_out: of every share,
+    (ways, n), the mean of its numerator with each seed left out: of values as they are; predicted
+    again without it, where that was done; and both with the smallest step (a quarter of the rows;
+    form a) instead of the chosen one. note: why something is NaN.
     """
 
     edges: int
@@ -141,58 +127,34 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
     """Transfer of one cell kind; give every kind of one setting a seed of its own.
 
     draws: permutations behind the p-value (0: none is taken); None is `DRAWS`, or `DRAWS_OF_MANY`
-    beyond `ONCE` seeds. Without at least three seeds there is nobody to choose by: only what
-    needs no other seed is told, the rest is NaN.
+    beyond `ONCE` seeds. With fewer than three seeds, what needs others is NaN.
     """
     n, edges, found = cell.n, len(cell.edges), blocks(cell)
 
     def d(p: list[Array], q: list[Array]) -> Array:
-        return (
-            np.sum([flow_divergence(*of_block) for of_block in zip(p, q, strict=True)], 0) / edges
-        )
+        return np.sum([flow_divergence(x, y) for x, y in zip(p, q, strict=True)], axis=0) / edges
 
     real, start = [b.flow(b.table) for b in found], [b.flow(b.start) for b in found]
     flows = {"real": real, "start": start, "row_means": [b.flow(b.means(b.table)) for b in found]}
     start_means = [b.flow(b.means(b.start)) for b in found]
     none = np.full(n, NAN)
     told = Transfer(
-        edges=edges,
-        d_start=d(start, real),
-        d_columns=none,
-        d_full=none,
-        flow_effect=d(real, flows["row_means"]),
-        flow_effect_start=d(start, start_means),
-        exchange_effect=exchange_effect(cell),
-        drawn=np.zeros(0),
-        forms=np.full((n, 1), -1),
-        factors=none[:, None],
-        chosen={},
-        left_out=dict.fromkeys(SHARES, none[None]),
+        edges, d_start=d(start, real), d_columns=none, d_full=none,
+        flow_effect=d(real, flows["row_means"]), flow_effect_start=d(start, start_means),
+        exchange_effect=exchange_effect(cell), drawn=none[:0], forms=np.full((n, 1), -1),
+        factors=none[:, None], chosen={}, left_out=dict.fromkeys(SHARES, none[None]),
         note="fewer than three seeds: nobody else to predict by",
-    )
+    )  # fmt: skip
     if n > 2:
         columns = [Columns(b, Jobs.of(n), cell.random_start) for b in found]
         predicted, by = _predicted(columns, told.d_start, edges)
         flows |= by
         draws = (DRAWS if n <= ONCE else DRAWS_OF_MANY) if draws is None else draws
-        drawn = rows_permuted(columns, draws, np.random.default_rng(seed)) / edges
+        drawn = permuted(columns, draws, np.random.default_rng(seed)) / edges
         little = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
         note = little if told.d_start.mean() < LEAST_EFFECT else ""
         told = replace(told, **predicted, drawn=drawn, note=note)
     return replace(told, chosen={k: choices(cell, found, f, real) for k, f in flows.items()})
-
-
-def _d_of_forms(columns: Sequence[Columns]) -> tuple[Array, Ints]:
-    """(forms, H) divergences without rows, and the best form of tables but the start: (n,)."""
-    d = np.sum([c.d(c.flows) for c in columns], axis=0)
-    return d, 1 + columns[0].jobs.choose(d[1 : RESIDUAL + 1])
-
-
-def rows_permuted(columns: Sequence[Columns], draws: int, rng: np.random.Generator) -> Array:
-    """`Transfer.drawn` of the blocks of a cell, summed over its edges."""
-    jobs, tables = columns[0].jobs, _d_of_forms(columns)[1]
-    rows = [Rows(c, jobs.own, tables, RESIDUAL, np.float32) for c in columns]
-    return permuted(rows, draws, rng)
 
 
 def _predicted(
@@ -201,7 +163,7 @@ def _predicted(
     """What `Transfer` tells of 3 seeds and more, and their flows by *columns* and *full*."""
     jobs = columns[0].jobs
     job = np.arange(len(jobs.target))
-    d_forms, tables = _d_of_forms(columns)
+    d_forms, tables = of_forms(columns)
     forms = jobs.choose(d_forms)
     full = [
         np.concatenate([c.flows[None, jobs.of_seeds(forms), job], c.with_rows()]) for c in columns
@@ -230,22 +192,19 @@ def _predicted(
 def pooled(cells: Sequence[Transfer]) -> Transfer:
     """Several cell kinds of the same seeds as one: means over the inner edges of all of them."""
     edges = sum(c.edges for c in cells)
+    of = {name: [getattr(c, name) for c in cells] for name in vars(cells[0])}
 
     def mean(arrays: Sequence[Array]) -> Array:
         return np.asarray(sum(c.edges / edges * x for c, x in zip(cells, arrays, strict=True)))
 
-    every = {name: [getattr(c, name) for c in cells] for name in vars(cells[0])}
-    means = {name: mean(x) for name, x in every.items() if name.startswith(("d", "flow", "exch"))}
+    def joined(arrays: Sequence[Any]) -> Any:
+        return np.concatenate(arrays, axis=1)
+
+    means = {name: mean(x) for name, x in of.items() if name.startswith(("d", "flow", "exch"))}
     fine = means["d_start"].mean() >= LEAST_EFFECT and not np.isnan(means["d_full"]).any()
     return Transfer(
-        **means,
-        edges=edges,
-        forms=np.concatenate(every["forms"], axis=1),
-        factors=np.concatenate(every["factors"], axis=1),
-        chosen={
-            name: np.concatenate([c.chosen[name] for c in cells], axis=1)
-            for name in cells[0].chosen
-        },
-        left_out={name: mean([c.left_out[name] for c in cells]) for name in SHARES},
-        note="" if fine else next((c.note for c in cells if c.note), ""),
-    )
+        edges, **means, forms=joined(of["forms"]), factors=joined(of["factors"]),
+        chosen={name: joined([x[name] for x in of["chosen"]]) for name in cells[0].chosen},
+        left_out={name: mean([x[name] for x in of["left_out"]]) for name in SHARES},
+        note="" if fine else next(filter(None, of["note"]), ""),
+    )  # fmt: skip

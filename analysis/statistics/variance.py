@@ -8,7 +8,7 @@ distances, so numbers and distributions are treated alike (Anderson 2001), and h
 it. Interactions of seeds with each other, and of three or four factors, are the residual.
 
 Seeds are random; the settings are those at hand: their component is the variance (divisor: one
-less than their number) of what each gives on average over seeds, and says nothing of others.
+less than their number) of what each gives on average over seeds.
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ LEAST_CROSSED = (4, 4, 3)
 LEAST_PRESENT = 0.8
 NEEDED = "a variance decomposition takes at least 4 x 4 x 3 crossed seeds"
 DRAWS = 2000
-TAILS = (1.5, 98.5)
-"""Percentiles of an interval: beyond 95%, so that effects with heavy tails are covered too."""
+TAILS = (1.5, 98.5)  # percentiles: beyond 95%, so that heavy tails are covered too
 
 
 class Components(NamedTuple):
     """Variance by source: `setting`, the seeds, `setting:seed`, and `residual`.
 
-    variances are in the values' unit squared (of distances: in their unit), those below 0 are set
-    to 0 and named in `below`; shares of their sum, 0..1, NaN where it is 0, with 95% `intervals`
-    (NaN for distances). n runs were used.
+    variances: in the values' unit squared (of distances: in their unit), 0 where they are `below`
+    0; shares of their sum, NaN where it is 0, with 95% `intervals` (NaN for distances). n: of runs.
     """
 
     variances: dict[str, float]
@@ -60,10 +58,9 @@ def in_every_setting(levels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
 def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
     """None where these runs allow a decomposition, else a sentence that says why not.
 
-    levels: each run's "setting" (may be missing: one setting) and its three seeds under any
-    other names, all (n,). Every setting has to cross at least 4 x 4 x 3 seeds that all settings
-    have, whichever factor has the three, with a run for 80% or more of the combinations. Raises
-    ValueError if the seeds are not three.
+    levels: (n,) each: the runs' "setting" (may be missing: one setting) and three seeds under any
+    other names. Every setting has to cross `LEAST_CROSSED` seeds that all settings have, in any
+    order, with a run for `LEAST_PRESENT` of the combinations. Raises ValueError unless three seeds.
     """
     columns = {name: np.asarray(x).ravel() for name, x in levels.items()}
     names = [name for name in columns if name != SETTING]
@@ -92,11 +89,9 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
             return f"Only {' and '.join(few)} {are} crossed{where}{shared}; {NEEDED}."
         share = len(np.unique(runs, axis=0)) / np.prod(counts)
         if share < LEAST_PRESENT:
-            return (
-                f"Only {share:.0%} of the {' x '.join(map(str, counts))} combinations of seeds"
-                f"{where} have a run; a variance decomposition takes at least {LEAST_PRESENT:.0%} "
-                "of them."
-            )
+            told = f"Only {share:.0%} of the {' x '.join(map(str, counts))} combinations of seeds"
+            least = f"a variance decomposition takes at least {LEAST_PRESENT:.0%} of them."
+            return f"{told}{where} have a run; {least}"
     return None
 
 
@@ -108,11 +103,9 @@ def components(
     factors: "setting" and three seeds, (n,) labels each, for which `why_not_crossed` finds no
     reason; with one setting its terms are NaN. The mean Jensen-Shannon divergence is a squared
     distance (Endres & Schindelin 2003). Raises ValueError for what is not finite, lengths that
-    differ, or distances that are not symmetric.
-
-    Intervals are percentiles of generalised pivots (Weerahandi 1993): each mean square over a
-    chi-square draw of its degrees of freedom; that of the settings, which are fixed, over a
-    noncentral one. Their coverage is in docs/variance.md.
+    differ, or distances that are not symmetric. Intervals are percentiles of generalised pivots
+    (Weerahandi 1993): each mean square over a chi-square draw of its degrees of freedom; that of
+    the settings, which are fixed, over a noncentral one. How often they cover: docs/variance.md.
     """
     y = np.asarray(values, dtype=float)
     codes = {k: np.unique(x, return_inverse=True)[1].ravel() for k, x in factors.items()}
@@ -137,14 +130,9 @@ def components(
         share = np.divide(held, held + rest, out=np.zeros_like(held), where=held > 0)
         bounds[:, known] = np.percentile(share, TAILS, axis=0)
     below = [k for k, x in zip(order, told, strict=True) if x < -1e-12 * np.nansum(np.abs(told))]
-    variances, shares, intervals = (
-        dict(zip(order, x, strict=True))
-        for x in (
-            np.maximum(told, 0.0).tolist(),
-            _shares(told).tolist(),
-            map(tuple, bounds.T.tolist()),
-        )
-    )
+    variances = dict(zip(order, np.maximum(told, 0.0).tolist(), strict=True))
+    shares = dict(zip(order, _shares(told).tolist(), strict=True))
+    intervals = dict(zip(order, map(tuple, bounds.T.tolist()), strict=True))
     return Components(variances, shares, intervals, tuple(below), len(y))
 
 
@@ -174,10 +162,8 @@ def _half_differences(y: Array, setting: Ints, seeds: Ints) -> Array:
             sums[shared] = size @ second.T + second @ size.T - 2 * first @ first.T
             counts[shared] = size @ size.T
         else:
-            alike, of_setting = (cell[:, None] == cell).astype(float), np.eye(settings)[setting]
-            sums[shared], counts[shared] = (
-                of_setting.T @ x @ of_setting for x in (y * alike, alike)
-            )
+            alike, one = (cell[:, None] == cell).astype(float), np.eye(settings)[setting]
+            sums[shared], counts[shared] = (one.T @ x @ one for x in (y * alike, alike))
     # From pairs that share at least these seeds to pairs that share no others.
     sums, counts = (_fold(x, (0, 1, 2), superset=-1.0) for x in (sums, counts))
     return np.divide(sums, 2 * counts, out=np.full_like(sums, NAN), where=counts > 0)

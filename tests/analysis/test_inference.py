@@ -60,6 +60,16 @@ def test_leaving_one_out_is_taking_the_others(kind: str) -> None:
     assert np.isnan(statistic.pseudo_values()[~statistic.usable]).all()
 
 
+def test_a_pair_is_known_where_both_are() -> None:
+    kinds = of_kinds(6)
+    both = Paired(kinds["ratio"], kinds["values, one missing"])
+    rest = both.take([0, 1, 3, 4, 5])
+    assert both.n == 5
+    assert np.isnan(both.pseudo_values()[2])
+    np.testing.assert_allclose(np.delete(both.pseudo_values(), 2), rest.pseudo_values())
+    assert interval(both).estimate == rest.estimate
+
+
 @pytest.mark.parametrize("kind", of_kinds(6))
 def test_what_pairs_add_is_the_first_order(kind: str) -> None:
     """The mean over pairs that have a seed moves as the statistic does without the seed."""
