@@ -1,17 +1,14 @@
-"""How many seeds it takes, and how reliable the mean matrices are, as tables."""
+"""How many seeds it takes, as rough ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
-from analysis.compute.cell import Cell
 from analysis.quantities import DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, NO_SPREAD, Quantity, standard_error
-from analysis.statistics.metrics import Array
-from analysis.statistics.projection import LEAST_SEEDS, for_width, split_half
+from analysis.statistics.projection import LEAST_SEEDS, for_width
 
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
 
@@ -66,33 +63,3 @@ def for_differences(comparisons: pd.DataFrame) -> pd.DataFrame:
 def _frame(rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(("seeds_low", "seeds", "seeds_high"), "Int64"))
-
-
-def reliability_table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Split-half reliability of the mean matrices of every cell kind, of parts of them.
-
-    `learned` is each matrix divided by its start; `link` each less the mean over links with its
-    shape, so that one matrix on every link earns nothing there. correlation: mean over splits;
-    reliability: stepped up to all seeds after Spearman and Brown; low, high: quartiles over splits.
-    """
-    rows = []
-    for cell in cells:
-        if not cell.links or cell.n < 4:
-            continue
-        parts = {"matrix": cell.matrices, "link": _less_the_mean(cell.matrices)}
-        if cell.learned is not None:
-            parts["learned"] = cell.learned
-        for part, arrays in parts.items():
-            correlation, reliability = split_half(arrays)
-            low, high = np.quantile(reliability, (0.25, 0.75))
-            means = float(correlation.mean()), float(reliability.mean())
-            rows.append((cell.kind, part, *means, low, high, cell.n))
-    columns = ["cell", "part", "correlation", "reliability", "low", "high", "seeds"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _less_the_mean(matrices: Sequence[Array]) -> list[Array]:
-    by_shape: dict[tuple[int, ...], list[Array]] = {}
-    for matrix in matrices:
-        by_shape.setdefault(matrix.shape, []).append(matrix)
-    return [m - np.mean(by_shape[m.shape], axis=0) for m in matrices]

@@ -103,7 +103,6 @@ def compute_setting(
         "seed_values": _seed_values(found, members, collapsed, labels),
         "links": links.links_table(cells),
         "transition_matrices": links.matrices_table(last, start),
-        "reliability": seeds_needed.reliability_table(cells),
         "seeds_needed": seeds_needed.for_widths(found),
         "operation_choices": _operation_choices(cells),
         "transfer": transfer.transfer_table(cells, benchmark),

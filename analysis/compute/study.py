@@ -35,7 +35,7 @@ MANY_RUNS = 100
 
 OF_SETTINGS = (
     "stability", "without_collapsed", "seed_values", "links", "transfer", "transition_matrices",
-    "reliability", "seeds_needed", "operation_choices", "operation_probabilities",
+    "seeds_needed", "operation_choices", "operation_probabilities",
 )  # fmt: skip
 """Tables that a study without any usable run has no rows of."""
 

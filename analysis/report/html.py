@@ -187,18 +187,6 @@ def variance(frame: pd.DataFrame) -> Markup:
     return table(wide.reset_index(), "variance")
 
 
-def reliability(frame: pd.DataFrame) -> Markup:
-    """How reliable the mean matrices are; quartiles over splits are told in words."""
-    if frame.empty:
-        return Markup("")
-    parts = {"matrix": "the matrices", "learned": "what was learned", "link": "a link's own part"}
-    numbers = {c: frame[c].map(text.number) for c in ("correlation", "reliability", "low", "high")}
-    quartiles = numbers.pop("low") + " to " + numbers.pop("high")
-    shown = frame.assign(of=frame["part"].map(parts), quartiles=quartiles, **numbers)
-    columns = ["setting", "cell", "of", "correlation", "reliability", "quartiles", "seeds"]
-    return table(shown[columns], "reliability")
-
-
 def genotypes(frame: pd.DataFrame) -> Markup:
     """The three most frequent genotypes of every setting."""
     whole = frame[frame["part"] == "whole"].groupby("setting", sort=False).head(3)

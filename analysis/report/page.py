@@ -63,7 +63,7 @@ def render(
         "stability": stability, "marked": marked, "transfers": html.transfer(tables),
         "here": sentences.coverage(tables, coverage, study.crossed),
         "movement": html.movement(tables), "accuracy": html.accuracy(tables),
-        "controls": html.controls(tables), "reliability": html.reliability(tables["reliability"]),
+        "controls": html.controls(tables),
         "seeds": sentences.seeds(tables["seeds_needed"]),
         "needed": html.seeds(tables["seeds_needed"]),
         "variance": sentences.variance(tables["variance"]),

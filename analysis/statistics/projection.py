@@ -1,4 +1,4 @@
-"""How many seeds a goal takes, and how reliable means over seeds are. Arrays in, numbers out.
+"""How many seeds a goal takes. Arrays in, numbers out.
 
 The variance is estimated from the seeds there are, and few know it badly: it is off by a factor
 that follows a chi-square with n - 1 degrees of freedom. So the answer is a range, from the number
@@ -68,21 +68,3 @@ def _fewest(enough: Sequence[NDArray[np.bool_]]) -> Needed:
     """The first of `SEEDS` that is enough, of low, best and high each."""
     low, best, high = (int(SEEDS[e.argmax()]) if e.any() else None for e in enough)
     return low, best, high
-
-
-def split_half(matrices: Sequence[ArrayLike]) -> tuple[Array, Array]:
-    """Correlations (SPLITS,) between the mean matrices of two random halves of the seeds.
-
-    matrices: (n, R, C) per link, n >= 4. The second array is of their reliabilities at n seeds.
-    """
-    arrays = [np.asarray(m, dtype=float) for m in matrices]
-    flat = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
-    half, rng = len(flat) // 2, np.random.default_rng(0)
-    found = np.zeros(SPLITS)
-    for index in range(SPLITS):
-        order = rng.permutation(len(flat))[: 2 * half]
-        means = flat[order].reshape(2, half, -1).mean(axis=1)
-        first, second = means - means.mean(axis=1, keepdims=True)
-        size = float(np.sqrt((first**2).sum() * (second**2).sum()))
-        found[index] = float(first @ second) / size if size > 1e-12 else 0.0
-    return found, 2 * found / (1 + np.maximum(found, -0.999))

@@ -85,31 +85,3 @@ def test_equal_seeds_and_missing_quantities_project_nothing() -> None:
     assert row.quantity == "derived_accuracy"
     assert pd.isna(row.seeds)
     assert row.note.startswith("all seeds have the same")
-
-
-def test_reliability_is_of_matrices_that_come_out_again(noisy_study: analysis.Study) -> None:
-    table = noisy_study["reliability"].set_index(["setting", "part"])
-    assert set(table.index) == {
-        (s, p) for s in ("placebo", "transition") for p in ("matrix", "learned", "link")
-    }
-    # Diagonals come out again in every seed; what is beyond them was drawn by the writer.
-    assert table.loc["transition", "reliability"]["matrix"] > 0.4
-    assert table.loc["transition", "reliability"]["learned"] < 0.4
-    between = (table["low"] <= table["reliability"]) & (table["reliability"] <= table["high"])
-    assert between.all()
-    assert (table["seeds"] == 8).all()
-
-
-def test_split_half_reliability() -> None:
-    from analysis.statistics.projection import split_half
-
-    rng = np.random.default_rng(0)
-    truth = rng.random((3, 4, 4))
-    exact = split_half([np.repeat(t[None], 6, 0) for t in truth])
-    np.testing.assert_allclose(exact, 1)
-    noise = split_half([rng.normal(size=(40, 8, 8)) for _ in range(8)])
-    assert noise[0].mean() == pytest.approx(0, abs=0.06)
-    # Spearman and Brown: two halves of correlation r make a whole of 2r / (1 + r).
-    mixed = [t + 0.4 * rng.normal(size=(10, 4, 4)) for t in truth]
-    r, whole = split_half(mixed)
-    np.testing.assert_allclose(whole, 2 * r / (1 + r))
