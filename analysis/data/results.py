@@ -25,19 +25,14 @@ from analysis.contract import KEYS, SCHEMAS
 from analysis.errors import ResultsError, first_line
 
 Epoch = int | Sequence[int] | Literal["first", "last"] | None
+Columns = Sequence[str] | None
+Runs = Iterable[str] | None
 
 # Without these a run cannot be placed; every other missing value is shown as missing.
 _NEEDED = (
-    "run_id",
-    "status",
-    "space",
-    "setting",
-    "model",
-    "epochs_completed",
-    "seed_weights",
-    "seed_data",
-    "seed_architecture",
-)
+    "run_id", "status", "space", "setting", "model", "epochs_completed", "seed_weights",
+    "seed_data", "seed_architecture",
+)  # fmt: skip
 
 
 def load(path: str | Path) -> Results:
@@ -167,19 +162,13 @@ class Results:
         return frame.sort_values(order, ignore_index=True)
 
     def epochs(
-        self,
-        columns: Sequence[str] | None = None,
-        epoch: Epoch = None,
-        run_ids: Iterable[str] | None = None,
+        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
     ) -> pd.DataFrame:
         """Rows of `epochs`: metrics of each run and epoch. See `edges` for the arguments."""
-        return self._rows("epochs", columns, epoch, run_ids)
+        return self.table("epochs", columns, epoch, run_ids).to_pandas()
 
     def edges(
-        self,
-        columns: Sequence[str] | None = None,
-        epoch: Epoch = None,
-        run_ids: Iterable[str] | None = None,
+        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
     ) -> pd.DataFrame:
         """Rows of `edges`: operation probabilities of each run, epoch, cell and edge.
 
@@ -187,23 +176,16 @@ class Results:
         "first" (the initialisation, -1), "last" (each run's own last) or None for all.
         run_ids: only these runs, all complete ones where None.
         """
-        return self._rows("edges", columns, epoch, run_ids)
+        return self.table("edges", columns, epoch, run_ids).to_pandas()
 
     def links(
-        self,
-        columns: Sequence[str] | None = None,
-        epoch: Epoch = None,
-        run_ids: Iterable[str] | None = None,
+        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
     ) -> pd.DataFrame:
         """Rows of `links`: transition matrices, row-major. See `edges` for the arguments."""
-        return self._rows("links", columns, epoch, run_ids)
+        return self.table("links", columns, epoch, run_ids).to_pandas()
 
     def table(
-        self,
-        name: str,
-        columns: Sequence[str] | None = None,
-        epoch: Epoch = None,
-        run_ids: Iterable[str] | None = None,
+        self, name: str, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
     ) -> pa.Table:
         """Rows of `epochs`, `edges` or `links` as an Arrow table; see `edges` for the arguments.
 
@@ -226,15 +208,6 @@ class Results:
             keys = keys[keys["epoch"] == keys["run_id"].map(last)]
         return rows.take(pa.array(keys.sort_values(list(KEYS[name])).index))
 
-    def _rows(
-        self,
-        name: str,
-        columns: Sequence[str] | None,
-        epoch: Epoch,
-        run_ids: Iterable[str] | None,
-    ) -> pd.DataFrame:
-        return self.table(name, columns, epoch, run_ids).to_pandas()
-
     def _read(
         self,
         table: str,
@@ -246,12 +219,8 @@ class Results:
         if columns is not None and (unknown := {*columns} - {*schema.names, "__filename"}):
             raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
         try:
-            dataset = ds.dataset(
-                self._paths(table, run_ids),
-                schema=schema,
-                filesystem=self._filesystem,
-                format="parquet",
-            )
+            paths = self._paths(table, run_ids)
+            dataset = ds.dataset(paths, schema, "parquet", filesystem=self._filesystem)
             return dataset.to_table(columns=columns, filter=keep)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ResultsError(self._blame(table, error)) from error
