@@ -33,8 +33,8 @@ AXES = "rows: operation of the first edge, columns: of the second"
 MAPS = ("mean", "sd", "start_mean")
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
 MARKS = {
-    "dependence_stability": ("●", "○", "rows come out again"),
-    "learned_dependence_stability": ("◆", "◇", "what was learned does"),
+    "dependence_stability": ("●", "○", "rows alike over seeds, start included,"),
+    "learned_dependence_stability": ("◆", "◇", "what was learned alike over seeds"),
 }
 
 

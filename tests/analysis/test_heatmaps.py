@@ -66,9 +66,9 @@ def test_a_mark_beside_an_interval_that_holds_0_says_so(tables: Tables) -> None:
     assert marks == ["", "○◇", "●", ""]
     texts = [t.get_text() for t in figure.legends[0].get_texts()]
     assert texts == [
-        "● rows come out again (permutations, Holm p < 0.05): 2 of 4 links",
+        "● rows alike over seeds, start included, (permutations, Holm p < 0.05): 2 of 4 links",
         "○ the same, though its own 95% interval holds 0",
-        "◆ what was learned does (permutations, Holm p < 0.05): 1 of 4 links",
+        "◆ what was learned alike over seeds (permutations, Holm p < 0.05): 1 of 4 links",
         "◇ the same, though its own 95% interval holds 0",
     ]
     known = {"dependence_stability_low": 0.1, "learned_dependence_stability_p_holm": np.nan}
