@@ -195,7 +195,7 @@ _ALL = (
     _links("transition_divergence", "transition divergence", "bits", SHARE,
            "mean divergence of two seeds' matrices, rows weighted by the predecessor's "
            "probabilities",
-           lambda cell: matrices.transition_divergence(cell.matrices, cell.predecessors)[0]),
+           lambda cell: cell.divergence[0]),
     _links("dependence_stability", "dependence stability", "", UP_TO_ONE,
            "1 - mean divergence of two seeds' matrices / its mean with rows permuted; 0 is "
            "chance, 1 is the same matrix in every seed", lambda cell: cell.dependence[0]),

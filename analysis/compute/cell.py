@@ -138,10 +138,9 @@ class Cell:
     @cached_property
     def why_nothing_learned(self) -> str:
         """Why nothing can be said of what the matrices learned; empty where something can."""
-        trainable = self.runs["trainable"].iloc[0]
         if not self.links:
             return self.why_no_links
-        if not pd.isna(trainable) and not trainable:
+        if not self.learns:
             return "the matrices are frozen"
         if self.starts is None:
             return "no epoch -1: what the matrices started from is not known"
@@ -165,6 +164,12 @@ class Cell:
         return matrices.learned(self.matrices, self.starts)
 
     @property
+    def learns(self) -> bool:
+        """Whether the matrices could move."""
+        trainable = self.runs["trainable"].iloc[0]
+        return bool(pd.isna(trainable) or trainable)
+
+    @property
     def model(self) -> str:
         return str(self.runs["model"].iloc[0])
 
@@ -182,6 +187,11 @@ class Cell:
     def transfer_own(self) -> Transfer:
         """The same of a placebo's own p_q, which nothing flowed from: the control."""
         return transfer(flow_cell(self, own=True), None if self.draws else 0, self._draw_seed)
+
+    @cached_property
+    def divergence(self) -> tuple[Quantity, Array]:
+        """Of the matrices, as they are, over all links and of each."""
+        return matrices.transition_divergence(self.matrices, self.predecessors)
 
     @cached_property
     def dependence(self) -> tuple[Quantity, LinkStability | None]:

@@ -3,8 +3,7 @@
 Three references: `independent` (DARTS: no dependence at all), `placebo` (the same capacity, but
 nothing flows) and `frozen` (matrices that cannot learn). A setting's placebo and frozen control
 must have its sharing, initialisation and rates; where there is none, the row's note says so and
-nothing is compared. Per-run quantities are compared by swapping labels within a seed,
-quantities of whole settings by the paired jackknife-t.
+nothing is compared. Whatever the quantity, it is the paired jackknife-t: of single runs Student's.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.compute.cell import Cell
 from analysis.data.samples import LinkSample, Sample
-from analysis.statistics.matrices import transition_divergence
 
 NODES = ("predecessor_source", "predecessor_target", "source", "target")
 
@@ -25,9 +24,11 @@ def links_table(cells: Iterable[Cell]) -> pd.DataFrame:
     for cell in cells:
         if not cell.links:
             continue
-        of_each = transition_divergence(cell.matrices, cell.predecessors)[1]
         for index, link in enumerate(cell.links):
-            row = _keys(link) | {"seeds": cell.n, "transition_divergence": of_each[index]}
+            row = _keys(link) | {
+                "seeds": cell.n,
+                "transition_divergence": cell.divergence[1][index],
+            }
             row["attention_weight"] = float(link.attention.mean())
             for name, found in (
                 ("dependence_stability", cell.dependence[1]),

@@ -19,15 +19,14 @@ from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
-from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate
+from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate, said
 from analysis.statistics.metrics import Array
 
 Tables = dict[str, pd.DataFrame]
 Seeds = list[tuple[int, ...]]
 
 STABILITY = (
-    "setting", "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds",
-    "note",
+    "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
 )  # fmt: skip
 
 MOST_COMPARED = 60
@@ -44,7 +43,6 @@ class SettingResult:
     """
 
     setting: str
-    model: str
     quantities: Mapping[tuple[str, str], Quantity]
     seeds: Mapping[str, Seeds]
     tables: Tables
@@ -70,7 +68,7 @@ def compute_setting(
     runs: all of its runs that did not diverge. chosen: those of them that replicate each other;
     note: a remark for every quantity on how they were chosen.
     """
-    setting, model = str(chosen["setting"].iloc[0]), str(chosen["model"].iloc[0])
+    setting = str(chosen["setting"].iloc[0])
     crossed = len(runs) > len(chosen)
     final = int(chosen["epochs_completed"].max()) - 1
     shown = trajectories.thinned(final, trajectories.MOST_POINTS) if with_trajectories else [-1]
@@ -89,11 +87,9 @@ def compute_setting(
         found |= {(cell.kind, name): q for name, q in of_cell(cell).items()}
     if last.left_out:
         short = f"{len(last.left_out)} runs left out: rows missing or not finite"
-        note = "; ".join(filter(None, [note, short]))
+        note = said(note, short)
     if note:
-        found = {
-            k: replace(q, note="; ".join(filter(None, [q.note, note]))) for k, q in found.items()
-        }
+        found = {k: replace(q, note=said(q.note, note)) for k, q in found.items()}
     collapsed = dict(zip(chosen["run_id"], _collapsed(chosen), strict=True))
     members = {ALL: list(chosen["run_id"])} | {c.kind: list(last.run_ids) for c in cells}
     labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
@@ -118,7 +114,7 @@ def compute_setting(
         frame.insert(0, "setting", setting)
     first = last.of_runs(last.run_ids[:MOST_COMPARED])
     return SettingResult(
-        setting, model, found,
+        setting, found,
         {cell: [tuple(labels[r]) for r in ids] for cell, ids in members.items()}, tables,
         first.edges, tuple(seed_label(labels[r]) for r in first.run_ids),
         whole if crossed else None,
@@ -152,7 +148,7 @@ def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
         (cell, name, q.estimate, q.low, q.high, q.null_mean, q.p_value, q.n, q.note)
         for (cell, name), q in items
     ]
-    return pd.DataFrame(rows, columns=list(STABILITY[1:]))
+    return pd.DataFrame(rows, columns=list(STABILITY))
 
 
 def _without_collapsed(

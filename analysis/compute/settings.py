@@ -17,7 +17,7 @@ from analysis.compute.cell import TRANSITION_MOVED
 from analysis.data import genotypes
 from analysis.data.samples import SEEDS, seed_label
 from analysis.quantities import SUMMARISED
-from analysis.statistics.inference import interquartile, of_runs, rate
+from analysis.statistics.inference import interquartile, of_runs, rate, said
 
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved."""
@@ -70,7 +70,8 @@ def settings_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     first, good = group.iloc[0], group[group["status"] != "diverged"]
     parsed = [genotypes.parse(text) for text in good["genotype"]]
-    collapsed = rate([genotypes.is_collapsed(g) for g in parsed])
+    happened = [genotypes.is_collapsed(g) for g in parsed]
+    collapsed = rate(happened)
     trainable = None if pd.isna(first["trainable"]) else bool(first["trainable"])
     row: dict[str, Any] = {"setting": setting, "model": first["model"], "trainable": trainable}
     row |= {name: first[name] for name in CHARACTERISTICS}
@@ -78,7 +79,7 @@ def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     row["stopped_early"] = int((group["status"] == "stopped_early").sum())
     row["crossed"] = bool(group[list(SEEDS)].nunique(axis=1).gt(1).any())
     row["distinct_genotypes"] = len({str(g) for g in parsed})
-    row["collapsed"] = sum(map(genotypes.is_collapsed, parsed))
+    row["collapsed"] = sum(happened)
     row |= {"collapse_rate": collapsed.estimate, "collapse_rate_low": collapsed.low}
     row["collapse_rate_high"] = collapsed.high
     for name in SUMMARISED:
@@ -93,7 +94,7 @@ def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     row["reservations"] = "; ".join(_reservations(row))
     one = row["n"] >= 2 and row["distinct_genotypes"] == 1
     remarks = [f"one genotype only over {row['n']} runs"] * one + ["one run only"] * (row["n"] == 1)
-    row["remarks"] = "; ".join(filter(None, [row["reservations"], *remarks]))
+    row["remarks"] = said(row["reservations"], *remarks)
     return row
 
 

@@ -13,7 +13,7 @@ from analysis.data.benchmark import Accuracies
 from analysis.data.samples import SEEDS, seed_label
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
-from analysis.statistics.inference import Quantity, interval, missing
+from analysis.statistics.inference import Quantity, interval, missing, said
 from analysis.statistics.predicted_flows import FORMS
 from analysis.statistics.seeds import Ratio, Values
 from analysis.statistics.transfer import Transfer
@@ -72,7 +72,7 @@ def from_least(q: Quantity, least: int) -> Quantity:
     """The quantity, without its interval where it has fewer seeds than `least`."""
     if q.n >= least:
         return q
-    note = "; ".join(filter(None, [q.note, f"fewer than {least} seeds leave no interval"]))
+    note = said(q.note, f"fewer than {least} seeds leave no interval")
     return replace(q, low=np.nan, high=np.nan, note=note)
 
 

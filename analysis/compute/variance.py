@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.data.samples import SEEDS, Sample
 from analysis.statistics import variance
 from analysis.statistics.divergence import matched_divergences
+from analysis.statistics.inference import said
 from analysis.statistics.metrics import Array
 from analysis.statistics.variance import Components
 
@@ -69,7 +70,7 @@ def variance_table(runs: pd.DataFrame, samples: Mapping[str, Sample | None]) -> 
             c.shares[source],
             *c.intervals[source],
             c.n,
-            "; ".join(filter(None, [note, NEGATIVE * (source in c.below)])),
+            said(note, NEGATIVE * (source in c.below)),
         )
         for key, c in found.items()
         for source, value in c.variances.items()

@@ -5,10 +5,10 @@ file's order is the primary endpoint and stands at 5% by itself; the others' p-v
 Holm-corrected.
 
 - *rows come out again*: p < 0.05, and the interval of `dependence_transfer` is above 0.
-- *only columns do*: the interval of `column_transfer` is above 0, that of `dependence_transfer`
-  below `NEGLIGIBLE`, and rows planted as strong as the seeds' noise, at these very p_q, would have
-  been found in `POWER` of studies.
-- *nothing does*: both intervals within +-`NEGLIGIBLE`, under the same condition.
+- *only columns do*: p at least 0.05, the interval of `column_transfer` is above 0, that of
+  `dependence_transfer` below `NEGLIGIBLE`, and rows planted as strong as the seeds' noise, at these
+  very p_q, would have been found in `POWER` of studies.
+- *nothing does*: p at least 0.05, both intervals within +-`NEGLIGIBLE`, under the same condition.
 - *cannot tell*: else, with what is missing.
 """
 
@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis.compute.cell import Cell
 from analysis.compute.transfer import LEAST_SEEDS, flow_cell, share_of
-from analysis.statistics.inference import holm
+from analysis.statistics.inference import SIGNIFICANT, holm
 from analysis.statistics.planted_rows import share_found
 from analysis.statistics.transfer import pooled
 
@@ -30,7 +30,12 @@ NEGLIGIBLE = 0.05
 """A share of the learned effect that would not matter."""
 
 POWER = 0.8
-SIGNIFICANT = 0.05
+
+NUMBERS = (
+    "d_start", "d_columns", "d_full", "dependence_transfer", "low", "high", "column_transfer",
+    "column_low", "column_high", "p_value", "found_if_planted",
+)  # fmt: skip
+"""Columns of the evidence that settings of which nothing can be said lack."""
 
 ROWS, COLUMNS, NOTHING, UNKNOWN = (
     "rows come out again", "only columns do", "nothing does", "cannot tell",
@@ -44,7 +49,7 @@ def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
     most it could be (bits): rows cannot be told apart where every operation is as likely.
     """
     learning = [c for c in cells if c.links and c.model == "transition"]
-    if not learning or not _learns(learning[0]):
+    if not learning or not learning[0].learns:
         return pd.DataFrame()
     row: dict[str, Any] = {"cell": "pooled", "seeds": learning[0].n}
     why = next((c.why_nothing_learned for c in learning if c.why_nothing_learned), "")
@@ -52,21 +57,16 @@ def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
         found = pooled([c.transfer for c in learning])
         row |= {"d_start": found.d_start.mean(), "d_columns": found.d_columns.mean()}
         row["d_full"] = found.d_full.mean()
-        for name, short in (("dependence_transfer", ""), ("column_transfer", "column_")):
-            q = share_of(found, name)
-            row |= {name: q.estimate, f"{short}low": q.low, f"{short}high": q.high}
-        row["p_value"] = share_of(found, "dependence_transfer").p_value
+        rows, columns = share_of(found, "dependence_transfer"), share_of(found, "column_transfer")
+        row |= {"dependence_transfer": rows.estimate, "low": rows.low, "high": rows.high}
+        row |= {"column_transfer": columns.estimate, "column_low": columns.low}
+        row |= {"column_high": columns.high, "p_value": rows.p_value}
         row["found_if_planted"] = share_found([flow_cell(c) for c in learning])
         why = found.note
     p = [link.predecessor.probabilities for c in learning for link in c.links]
     row["entropy"] = np.mean([-(x * np.log2(np.maximum(x, 1e-30))).sum(1).mean() for x in p])
     row["entropy_most"] = np.mean([np.log2(x.shape[1]) for x in p])
     return pd.DataFrame([row | {"missing": why}])
-
-
-def _learns(cell: Cell) -> bool:
-    trainable = cell.runs["trainable"].iloc[0]
-    return bool(pd.isna(trainable) or trainable)
 
 
 def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
@@ -78,20 +78,8 @@ def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         return found
     found = found.reset_index(drop=True)
-    for name in (
-        "d_start",
-        "d_columns",
-        "d_full",
-        "dependence_transfer",
-        "low",
-        "high",
-        "column_transfer",
-        "column_low",
-        "column_high",
-        "p_value",
-        "found_if_planted",
-    ):
-        found[name] = found.get(name, np.nan)  # fmt: skip
+    unknown = [name for name in NUMBERS if name not in found]
+    found = found.reindex(columns=[*found.columns, *unknown])
     found["primary"] = found.index == 0
     found["p_holm"] = np.where(found["primary"], found["p_value"], np.nan)
     found.loc[~found["primary"], "p_holm"] = holm(found.loc[~found["primary"], "p_value"])

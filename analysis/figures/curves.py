@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.layout import entry, finish, grid, letters, scale
 from analysis.figures.palette import GREY, operation_line, operation_name, wrapped
-from analysis.figures.study import Study, Tables, clipped, label, rows, said, span
+from analysis.figures.study import Study, Tables, clipped, label, rows, span
 from analysis.quantities import label_of
+from analysis.statistics.inference import said
 
 ACCURACIES = {"train_accuracy": ":", "valid_accuracy": "-", "derived_accuracy": "--"}
 LOSSES = {"train_loss": ":", "valid_loss": "-"}

@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.layout import entry, finish, grid, of_text
 from analysis.figures.palette import PALE, operation_name
 from analysis.figures.study import Study, Tables, rows
+from analysis.statistics.inference import SIGNIFICANT
 
 ANNOTATED = 5  # rows and columns up to which numbers are written into the entries of a matrix
-SIGNIFICANT = 0.05
 MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without

@@ -15,7 +15,8 @@ from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, WARNING, operation_name
-from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, said, span
+from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, span
+from analysis.statistics.inference import said
 
 MOST_FREQUENCIES = 6
 MOST_PROFILES = 4  # that have their bands; more bands hide each other

@@ -20,8 +20,9 @@ from analysis.compute.cell import TRANSITION_MOVED
 from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, GREY, WARNING, wrapped
-from analysis.figures.study import Study, Tables, clipped, rows, said, span
+from analysis.figures.study import Study, Tables, clipped, rows, span
 from analysis.quantities import label_of
+from analysis.statistics.inference import said
 
 TRANSFER = ("dependence_transfer", "column_transfer", "learned_effect", "flow_effect",
             "choice_transfer")  # fmt: skip

@@ -83,11 +83,6 @@ def label(quantity: str, width: int = 99) -> str:
     return wrapped(label_of(quantity), width, 3)
 
 
-def said(*remarks: str) -> str:
-    """Remarks joined; empty ones are left out."""
-    return "; ".join(filter(None, remarks))
-
-
 def clipped(quantity: str, values: ArrayLike) -> np.ndarray:
     """Values no further than what is possible: an accuracy's interval stays in 0..1."""
     definition = DEFINITIONS.get(quantity)

@@ -11,12 +11,11 @@ from markupsafe import Markup, escape
 from analysis.compute.settings import CHARACTERISTICS
 from analysis.quantities import DEFINITIONS, HEADLINE, label_of
 from analysis.report import text
-from analysis.statistics.inference import holm
+from analysis.statistics.inference import SIGNIFICANT, holm
 
 MOST_ROWS = 60
 """Rows of a table on the page; the files beside it have all of them."""
 
-SIGNIFICANT = 0.05
 Frames = Mapping[str, pd.DataFrame]
 
 SHOWN = (

@@ -18,10 +18,9 @@ from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of
 from analysis.report import text
-from analysis.statistics.inference import SMALL_N, holm
+from analysis.statistics.inference import SIGNIFICANT, SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
 
-SIGNIFICANT = 0.05
 MOST_TOLD = 6
 """Settings or comparisons that are told one by one; the tables have all of them."""
 FEW = 10

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.statistics.projection import MOST_SEEDS
+
 DASH = "—"
 
 
@@ -85,9 +87,9 @@ def span(values: Iterable[int]) -> str:
     return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
-def seed_range(low: Any, high: Any, most: int = 200) -> str:
-    """`9 to 40`, numbers of seeds; what is not known is more than `most`."""
-    known = [f"over {most}" if pd.isna(x) else f"{x:.0f}" for x in (low, high)]
+def seed_range(low: Any, high: Any) -> str:
+    """`9 to 40`, numbers of seeds; what is not known is more than was asked about."""
+    known = [f"over {MOST_SEEDS}" if pd.isna(x) else f"{x:.0f}" for x in (low, high)]
     return known[0] if pd.isna(low) else " to ".join(known)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.statistics.divergence import DRAWS, compared, permutation_test
-from analysis.statistics.inference import Agreement, Quantity, missing, of_setting
+from analysis.statistics.inference import Agreement, Quantity, missing, of_setting, said
 from analysis.statistics.metrics import Array, Ints, groups_of
 
 TIE = 1e-6  # two best operations closer than this are tied (design, section 5)
@@ -71,9 +71,9 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
         samples.append((hot[:, None], [len(group) / edges]))
     if 1 - chance.mean() <= 1e-12:
         what = "only one operation occurs" if len(groups) == 1 else "every edge has one operation"
-        return missing("; ".join(filter(None, [f"{what}: nothing to agree on", note])), n)
+        return missing(said(f"{what}: nothing to agree on", note), n)
     if all(len(group) == 1 for group in groups):
-        note = "; ".join(filter(None, [note, "every edge has a candidate list of its own"]))
+        note = said(note, "every edge has a candidate list of its own")
     kappa = Agreement(1 - agreement, 1 - chance, with_self=True, unit=1 / edges)
     return of_setting(kappa, 0.0, permutation_test(samples, draws).p_value, note)
 

@@ -24,6 +24,7 @@ from analysis.statistics.metrics import NAN, Array, t_quantile
 from analysis.statistics.seeds import Agreement, Paired, Statistic, Values
 
 ANY = (-np.inf, np.inf)
+SIGNIFICANT = 0.05
 NO_SPREAD = "all seeds have the same: they do not say how far others would differ"
 
 SMALL_N = (
@@ -68,6 +69,11 @@ def missing(note: str, n: int = 0) -> Quantity:
     return Quantity(NAN, NAN, NAN, n, note=note)
 
 
+def said(*remarks: str) -> str:
+    """Remarks joined; empty ones are left out."""
+    return "; ".join(filter(None, remarks))
+
+
 def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str = "") -> Quantity:
     """95% interval of any statistic, cut off at what is possible (`limits`).
 
@@ -76,7 +82,7 @@ def interval(statistic: Statistic, limits: tuple[float, float] = ANY, note: str 
     of = statistic.known()
     error = standard_error(of)
     if not error > 0:
-        note = "; ".join(filter(None, [note, NO_SPREAD if error == 0 else ""]))
+        note = said(note, NO_SPREAD if error == 0 else "")
         return Quantity(of.estimate, NAN, NAN, of.n, note=note, statistic=statistic)
     centre = of.pseudo_values().mean()
     whole, without = of.divergence(of.estimate), of.divergence(of.leave_one_out())

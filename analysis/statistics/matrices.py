@@ -25,7 +25,15 @@ from analysis.statistics.divergence import (
     matched_divergences,
     permutation_test,
 )
-from analysis.statistics.inference import Agreement, Quantity, holm, missing, of_runs, of_setting
+from analysis.statistics.inference import (
+    Agreement,
+    Quantity,
+    holm,
+    missing,
+    of_runs,
+    of_setting,
+    said,
+)
 from analysis.statistics.metrics import NAN, Array, groups_of, total_variation
 
 Matrices = Sequence[ArrayLike]
@@ -76,7 +84,7 @@ def _stability(
     nothing = [a.chance_mean <= 1e-12 for a in (of_all, *of_groups)]
     p_values = np.where(nothing, 1.0, [test.p_value, *test.of_groups])
     told = f"D {of_all.matched_mean:.4f} against {of_all.chance_mean:.4f} bits by chance"
-    note = "; ".join(filter(None, [told, note]))
+    note = said(told, note)
     return of_setting(of_all, 0.0, float(p_values[0]), note), of_groups, p_values[1:]
 
 

@@ -21,7 +21,6 @@ LEAST_SEEDS = 6
 MOST_SEEDS = 200
 SEEDS = np.arange(3, MOST_SEEDS + 1)
 POWER = 0.8
-SPLITS = 64
 
 Needed = tuple[int | None, int | None, int | None]  # low, best, high; None: more than MOST_SEEDS
 

@@ -129,6 +129,16 @@ struct Winograd {
         });
     }
 
+    // own.x, rows of tiles of it, to own.points
+    template <typename Buffers>
+    void input_rows(Buffers& own, Index first, Index last) const {
+        for (Index q = first; q < last; ++q)
+            input_points<T, V>(
+                &own.x[place(in, q)], in.row(), c_in, columns,
+                &own.points[(q - first) * columns * c_in], in_point
+            );
+    }
+
     struct Forward {
         std::vector<T> x, points, products;
     };
@@ -165,11 +175,7 @@ struct Winograd {
         Forward& own, const T* matrix, Index image, Index first, Index last, Map<T> y
     ) const {
         const Index tiles = (last - first) * columns;
-        for (Index q = first; q < last; ++q)
-            input_points<T, V>(
-                &own.x[place(in, q)], in.row(), c_in, columns,
-                &own.points[(q - first) * columns * c_in], in_point
-            );
+        input_rows(own, first, last);
         for (int p = 0; p < POINTS; ++p)
             product<T, V>(
                 &own.points[p * in_point], c_in, matrix + p * c_in * c_out, c_in, c_out,
@@ -269,11 +275,7 @@ struct Winograd {
     // adds to own.dmatrix, from own.dpoints
     void correlate(Backward& own, Index first, Index last) const {
         const Index tiles = (last - first) * columns;
-        for (Index q = first; q < last; ++q)
-            input_points<T, V>(
-                &own.x[place(in, q)], in.row(), c_in, columns,
-                &own.points[(q - first) * columns * c_in], in_point
-            );
+        input_rows(own, first, last);
         for (int p = 0; p < POINTS; ++p)
             outer<T, V>(
                 &own.points[p * in_point], c_in, &own.dpoints[p * out_point], c_out, tiles, c_in,
