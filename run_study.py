@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         """The help; the settings are gathered only when they are shown."""
         text = super().format_help()
         if self.lists_settings:
-            from study.reference import settings_reference
+            from study.file.reference import settings_reference
 
             text += "\n" + settings_reference()
         return text
@@ -214,7 +214,7 @@ def run_tune(options: argparse.Namespace) -> int:
     from study.file import load_study
 
     file = load_study(options.study, options.overrides)
-    from study.tuning import BEST, run_tuning
+    from study.tuning.run import BEST, run_tuning
 
     outcome = run_tuning(file, options.storage, options.trials, options.address, _notify)
     if not outcome.trials_new and not outcome.missing:

@@ -10,16 +10,16 @@ from functools import partial
 from typing import Any
 
 from itnas.data import DataError, ImageData, load_data
-from study.benchmark import Lookup, read_benchmark
 from study.errors import StudyError
-from study.file import StudyFile
-from study.folder import check_folder, study_folder, write_description
-from study.grid import expand
-from study.lock import Heartbeat, refuse_if_running
-from study.packs import Pack, Registry, pack_size
-from study.progress import LiveLine, Progress
-from study.shards import fill_benchmark, read_runs
-from study.storage import Storage
+from study.file.grid import expand
+from study.file.schema import StudyFile
+from study.scheduling.progress import LiveLine, Progress
+from study.store.benchmark import Lookup, read_benchmark
+from study.store.door import Storage
+from study.store.folder import check_folder, study_folder, write_description
+from study.store.lock import Heartbeat, refuse_if_running
+from study.store.registry import Pack, Registry, pack_size
+from study.store.shards import fill_benchmark, read_runs
 
 Notify = Callable[[str], None]
 
@@ -147,8 +147,8 @@ def running(
     notify: Notify,
 ) -> Iterator[Callable[..., None]]:
     """Ray, the live line and the signal handlers; gives `start(pack_of, identify, next_round)`."""
-    from study.backends import LocalBackend, cluster_backends
-    from study.cluster import Interrupt, cluster
+    from study.scheduling.backends import LocalBackend, cluster_backends
+    from study.scheduling.cluster import Interrupt, cluster
 
     engine = file.engine_settings()
     local = LocalBackend(engine) if address is None else None
@@ -162,8 +162,8 @@ def running(
         LiveLine(heartbeat.progress) as line,
     ):
         interrupt.install()
-        from study.schedule import Watch, run_trials
-        from study.trainable import TrialContext
+        from study.scheduling.trainable import TrialContext
+        from study.scheduling.tuner import Watch, run_trials
 
         context = TrialContext(
             study=file.name,

@@ -9,13 +9,13 @@ from itnas.data import ImageData
 from itnas.method.search import seconds_per_step, steps_per_run
 from itnas.method.spaces import get_space
 from itnas.settings import Setting
-from study.file import StudyFile
-from study.folder import check_folder, read_description, study_folder
-from study.grid import Run, expand
+from study.file.grid import Run, expand
+from study.file.schema import StudyFile
 from study.launch import read_data
-from study.packs import Registry, pack_size
 from study.power import seed_power
-from study.shards import read_runs
+from study.store.folder import check_folder, read_description, study_folder
+from study.store.registry import Registry, pack_size
+from study.store.shards import read_runs
 
 MEASURING_SECONDS = 5.0
 
@@ -133,7 +133,7 @@ def _present(device: str) -> bool:
 
 def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     """The plan as (what, value) for a table."""
-    from study.progress import duration
+    from study.scheduling.progress import duration
 
     seeds, hours = plan["seeds"], plan["hours_here"]
     names = plan["setting_names"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.folder import require_study
-from study.lock import is_alive, read_heartbeat
-from study.packs import Registry
-from study.shards import read_runs
-from study.storage import Storage
+from study.store.door import Storage
+from study.store.folder import require_study
+from study.store.lock import is_alive, read_heartbeat
+from study.store.registry import Registry
+from study.store.shards import read_runs
 
 COLUMNS = ("status", "setting", "seed_weights", "seed_data", "seed_architecture")
 
@@ -77,7 +77,7 @@ def _label(setting: str, seeds: list[int]) -> str:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The same for people."""
-    from study.progress import duration
+    from study.scheduling.progress import duration
 
     lines = [
         f"{status['study']}: {status['state']}",

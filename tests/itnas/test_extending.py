@@ -14,7 +14,7 @@ from itnas.method.operations import OPERATIONS
 from itnas.method.spaces import SPACES, Cell, Edge, get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from study.file import StudyFile
-from study.grid import effectless, expand
+from study.file.grid import effectless, expand
 from tests.reference.backends import BACKENDS
 from tests.reference.search import PlainSearch
 

@@ -10,10 +10,10 @@ import yaml
 from itnas.settings import SearchSettings, Seeds
 from study.errors import StudyError
 from study.file import load_study
-from study.models import documented
+from study.file.models import documented
+from study.file.reference import settings_reference
+from study.file.seeds import compact, parse_seeds
 from study.plan import make_plan
-from study.reference import settings_reference
-from study.seeds import compact, parse_seeds
 from tests.study.cli import ROOT
 
 EXAMPLES = sorted((ROOT / "study" / "examples").glob("*.yaml"))

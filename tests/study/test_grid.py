@@ -10,9 +10,9 @@ from itnas.engine.memory import peak_bytes
 from itnas.settings import DependenceSettings, Seeds
 from study.errors import StudyError
 from study.file import load_study
-from study.grid import effectless, expand
+from study.file.grid import effectless, expand
 from study.launch import read_data
-from study.packs import MEMORY_SHARE, Registry, pack_id_of, pack_size, setting_columns
+from study.store.registry import MEMORY_SHARE, Registry, pack_id_of, pack_size, setting_columns
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ def test_a_taken_name_is_told_apart_by_what_differs(include):
 
 
 def test_registry_reads_back(include, tmp_path):
-    from study.storage import Storage
+    from study.store.door import Storage
 
     registry = Registry()
     include(registry)

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from analysis.contract import SCHEMAS, TABLES, check
-from study.lock import read_heartbeat
 from study.status import study_status
-from study.storage import Storage
+from study.store.door import Storage
+from study.store.lock import read_heartbeat
 from tests.study.cli import ROOT, TINY, command, environment, run, run_here
 
 LONG = {**TINY["search"], "epochs": 500}  # a minute or so, to be stopped on its way

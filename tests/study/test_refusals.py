@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from study.errors import StudyError
-from study.lock import Heartbeat, is_alive
-from study.progress import Progress
+from study.scheduling.progress import Progress
 from study.status import status_lines, study_status
-from study.storage import Storage
+from study.store.door import Storage
+from study.store.lock import Heartbeat, is_alive
 from tests.study.cli import run, run_here
 
 

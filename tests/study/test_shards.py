@@ -19,13 +19,13 @@ from analysis.contract import KEYS, SCHEMAS, TABLES, check
 from itnas.data import DataSettings
 from itnas.data.sources import load_data
 from itnas.method.search import SearchPack
-from study.benchmark import read_benchmark
 from study.errors import StudyError
 from study.file import Benchmark, load_study
-from study.grid import expand
-from study.packs import Registry, pack_size
-from study.shards import fill_benchmark, pack_tables, read_runs, write_shards
-from study.storage import Storage
+from study.file.grid import expand
+from study.store.benchmark import read_benchmark
+from study.store.door import Storage
+from study.store.registry import Registry, pack_size
+from study.store.shards import fill_benchmark, pack_tables, read_runs, write_shards
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

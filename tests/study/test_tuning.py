@@ -10,9 +10,9 @@ import yaml
 
 from itnas.settings import Seeds
 from study.file import load_study
-from study.seeds import parse_seeds
+from study.file.seeds import parse_seeds
 from study.status import study_status
-from study.tuning import _fresh
+from study.tuning.run import _fresh
 from tests.study.cli import TINY, run, run_here
 from tests.study.test_launch import rows
 

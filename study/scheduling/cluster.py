@@ -16,8 +16,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from study.errors import StudyError, first_line, with_kind
-from study.file import Resources
-from study.storage import Storage
+from study.file.schema import Resources
+from study.store.door import Storage
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -16,12 +16,12 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from study.cluster import Interrupt
 from study.errors import StudyError, with_kind
-from study.file import Resources
-from study.lock import Heartbeat
-from study.progress import LiveLine, Progress
-from study.trainable import FAILED, train_pack
+from study.file.schema import Resources
+from study.scheduling.cluster import Interrupt
+from study.scheduling.progress import LiveLine, Progress
+from study.scheduling.trainable import FAILED, train_pack
+from study.store.lock import Heartbeat
 
 MEMORY_KILLS = 3
 """fresh Tuners after Ray's memory monitor has ended a whole experiment"""

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from itnas.settings import DependenceSettings, SearchSettings
-from study.messages import Problem, problems
-from study.models import model_of, validated
+from study.file.messages import Problem, problems
+from study.file.models import model_of, validated
 
 
 class GridPoint:

@@ -18,7 +18,7 @@ from itnas.method.search import resolve
 from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
-from study.file import StudyFile
+from study.file.schema import StudyFile
 
 if TYPE_CHECKING:
     from itnas.data import ImageData

@@ -10,9 +10,9 @@ from typing import Any
 from itnas.data import ImageData
 from itnas.settings import DIFFERING, Seeds, Setting
 from study.errors import StudyError
-from study.file import RATES, StudyFile
-from study.grid import Expansion, Run, StudySetting, distinguish
-from study.storage import Storage
+from study.file.grid import Expansion, Run, StudySetting, distinguish
+from study.file.schema import RATES, StudyFile
+from study.store.door import Storage
 
 REGISTRY = "packs.json"
 AUTO_PACK = 4

@@ -11,7 +11,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from study.errors import StudyError, first_line
-from study.file import Benchmark
+from study.file.schema import Benchmark
 
 Lookup = dict[str, tuple[float | None, float | None]]
 """validation and test accuracy in percent, by the architecture's string"""

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import yaml
 
 from study.errors import StudyError
-from study.file import StudyFile
-from study.packs import REGISTRY
-from study.storage import Storage
+from study.file.schema import StudyFile
+from study.store.door import Storage
+from study.store.registry import REGISTRY
 
 STUDY = "study.yaml"
 SOFTWARE = ("torch", "numpy", "ray", "optuna", "pyarrow", "pydantic", "scikit-learn", "pillow")

@@ -11,11 +11,11 @@ from typing import Any
 
 from itnas.method.records import RunResult
 from itnas.settings import EngineSettings
-from study.benchmark import Lookup
 from study.errors import with_kind
-from study.packs import Pack
-from study.shards import pack_tables, write_shards
-from study.storage import Storage
+from study.store.benchmark import Lookup
+from study.store.door import Storage
+from study.store.registry import Pack
+from study.store.shards import pack_tables, write_shards
 
 OBJECTIVE = "objective"
 FAILED = "failed"

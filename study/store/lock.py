@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from study.errors import StudyError
-from study.progress import Progress
-from study.storage import Storage
+from study.scheduling.progress import Progress
+from study.store.door import Storage
 
 HEARTBEAT = "logs/launch.json"
 BEAT_SECONDS = 3.0

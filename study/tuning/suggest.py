@@ -11,11 +11,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from study.cluster import slots
-from study.file import Resources, Tune
-from study.shards import read_runs
-from study.storage import Storage
-from study.trainable import FAILED, OBJECTIVE
+from study.file.schema import Resources, Tune
+from study.scheduling.cluster import slots
+from study.scheduling.trainable import FAILED, OBJECTIVE
+from study.store.door import Storage
+from study.store.shards import read_runs
 
 DATABASE = "tune/optuna.db"
 

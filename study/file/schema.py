@@ -20,11 +20,11 @@ from itnas.engine.graphs import check_graphs
 from itnas.method.spaces import get_space
 from itnas.settings import EngineSettings, SearchSettings, Seeds, SpaceName
 from study.errors import StudyError
-from study.grid_point import GridPoint
-from study.messages import problems
-from study.models import Strict, model_of, named, validated
-from study.seeds import parse_seeds
-from study.yaml_file import parse_value, read_mapping
+from study.file.grid_point import GridPoint
+from study.file.messages import problems
+from study.file.models import Strict, model_of, named, validated
+from study.file.seeds import parse_seeds
+from study.file.yaml_file import parse_value, read_mapping
 
 PROVENANCE = ("software", "git_commit", "command")
 """keys of a written `study.yaml` that say where it comes from; ignored when it is read again"""

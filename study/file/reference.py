@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from itnas.data import DataSettings
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings
-from study.file import Benchmark, Resources, StudyFile, Tune
-from study.models import documented, registry_of
+from study.file.models import documented, registry_of
+from study.file.schema import Benchmark, Resources, StudyFile, Tune
 
 
 def settings_reference() -> str:

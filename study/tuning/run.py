@@ -12,18 +12,18 @@ from typing import Any
 import yaml
 
 from itnas.settings import Seeds
-from study.benchmark import read_benchmark
 from study.errors import StudyError
-from study.file import RATES, StudyFile, Tune, load_study
-from study.folder import check_folder, study_folder, write_description
-from study.grid import Run, StudySetting, effectless, expand
+from study.file.grid import Run, StudySetting, effectless, expand
+from study.file.schema import RATES, StudyFile, Tune, load_study
+from study.file.seeds import compact
 from study.launch import Notify, check_device, read_data, running
-from study.lock import Heartbeat, refuse_if_running
-from study.packs import Pack, Registry, pack_id_of, pack_run
-from study.progress import Progress
-from study.seeds import compact
-from study.shards import read_runs
-from study.storage import Storage
+from study.scheduling.progress import Progress
+from study.store.benchmark import read_benchmark
+from study.store.door import Storage
+from study.store.folder import check_folder, study_folder, write_description
+from study.store.lock import Heartbeat, refuse_if_running
+from study.store.registry import Pack, Registry, pack_id_of, pack_run
+from study.store.shards import read_runs
 
 BEST = "tune/best.yaml"
 
@@ -101,7 +101,7 @@ def run_tuning(
     registry = Registry.read(folder)
     _check_same(registry, plan, folder)
     write_description(folder, file, "tune")
-    from study.suggest import Suggestions  # Optuna and Ray, once nothing is left to refuse
+    from study.tuning.suggest import Suggestions  # Optuna and Ray, once nothing is left to refuse
 
     suggestions = Suggestions(folder, file.name, tuning, len(plan.seeds))
     finished = suggestions.finished()

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from analysis.contract import SCHEMAS, TABLES, check
 from itnas.method.records import EpochRecord, RunResult
 from itnas.method.spaces import Space, get_space
-from study.benchmark import Lookup
 from study.errors import StudyError, first_line
-from study.packs import Pack, PackRun
-from study.storage import Storage
+from study.store.benchmark import Lookup
+from study.store.door import Storage
+from study.store.registry import Pack, PackRun
 
 RUN_METRICS = (
     *("train_loss", "valid_loss", "valid_accuracy", "derived_accuracy"),

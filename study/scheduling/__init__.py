@@ -1,0 +1,1 @@
+"""Packs on a cluster: Ray, its trials, what fails there, and how far it all is."""

@@ -1,0 +1,1 @@
+"""A study's folder on a disk or an object store: everything that is written and read there."""

@@ -1,0 +1,1 @@
+"""`tune`: Optuna suggests, packs answer."""
