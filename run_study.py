@@ -17,6 +17,7 @@ from rich.table import Table
 from study.errors import StudyError
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+WAIT_MINUTES = 30.0
 
 OVERVIEW = """\
 Seed studies of ITNAS, the search in which inner edges depend on their predecessors.
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         for line in error.lines:
             print(line, file=sys.stderr)
-        return REFUSED
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         if options.command in ("launch", "tune", "demo"):
@@ -100,6 +101,10 @@ def parser() -> Parser:
     for one in (launch, tune):
         one.add_argument("--address", metavar="auto|HOST:PORT",
                          help="a running Ray cluster; default: Ray on this machine")  # fmt: skip
+        one.add_argument("--wait", type=float, nargs="?", const=WAIT_MINUTES, default=0.0,
+                         metavar="MINUTES",
+                         help="with --address: wait for nodes that can take a pack, as an "
+                              f"autoscaling cluster needs (default: {WAIT_MINUTES:g})")  # fmt: skip
     for one in (plan, launch, tune):
         one.add_argument("--storage", default="results", metavar="URI",
                          help="folder or URI of all studies (default: ./results)")  # fmt: skip
@@ -156,7 +161,13 @@ def run_launch(options: argparse.Namespace) -> int:
     from study.launch import launch
 
     file = load_study(options.study, options.overrides)
-    return _finish(launch(file, options.storage, options.address, _notify))
+    return _finish(launch(file, options.storage, _how(options)))
+
+
+def _how(options: argparse.Namespace) -> Any:
+    from study.opening import Launching
+
+    return Launching(options.address, options.wait, _notify)
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -166,9 +177,10 @@ def run_demo(options: argparse.Namespace) -> int:
     from analysis.compute.settings import ARCHITECTURE_MOVED
     from study.file import load_study
     from study.launch import launch, summary
+    from study.opening import Launching
 
     file = load_study(Path(study.__file__).parent / "examples" / "demo.yaml")
-    outcome = launch(file, options.out, None, _notify)
+    outcome = launch(file, options.out, Launching(notify=_notify))
     result = _finish(outcome, hint=False)
     for row in summary(outcome.folder):
         moved = row["architecture_displacement"]
@@ -216,7 +228,7 @@ def run_tune(options: argparse.Namespace) -> int:
     file = load_study(options.study, options.overrides)
     from study.tuning.run import BEST, run_tuning
 
-    outcome = run_tuning(file, options.storage, options.trials, options.address, _notify)
+    outcome = run_tuning(file, options.storage, options.trials, _how(options))
     if not outcome.trials_new and not outcome.missing:
         print(f"nothing to do: {outcome.trials} trials of {outcome.folder} are finished")
     for pack, line in outcome.failed.items():

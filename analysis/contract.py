@@ -96,6 +96,8 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         ("seconds_per_step", DOUBLE, "mean duration of one search step (s)"),
         ("device", STRING, "device the run was computed on"),
         ("backend?", STRING, "what computed it, such as compiled avx2; null in older results"),
+        ("gpu?", STRING, "model of the GPU; null on a CPU and in older results"),
+        ("attempts?", INT, "times the run was begun, 1: never again; null in older results"),
         ("host", STRING, "machine the run was computed on"),
         ("started", TIMESTAMP, "start of the run (UTC)"),
         ("finished", TIMESTAMP, "end of the run (UTC)"),

@@ -9,9 +9,17 @@ class StudyError(Exception):
     `lines` are printed as they are, so each says what is wrong, where, and what is allowed.
     """
 
+    status = 2
+
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+class LaunchEnded(StudyError):  # noqa: N818
+    """A launch that ran cannot go on (exit status 1); what is complete stays."""
+
+    status = 1
 
 
 def first_line(error: Exception) -> str:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from itnas.data import DataError, ImageData, load_data
-from study.errors import StudyError
-from study.file.grid import expand
 from study.file.schema import StudyFile
-from study.scheduling.progress import LiveLine, Progress
-from study.store.benchmark import Lookup, read_benchmark
+from study.opening import Launching, OpenStudy, open_study
+from study.scheduling.progress import Progress
+from study.store import checkpoints
 from study.store.door import Storage
-from study.store.folder import check_folder, study_folder, write_description
-from study.store.lock import Heartbeat, refuse_if_running
+from study.store.folder import clear_leftovers, write_description
 from study.store.registry import Pack, Registry, pack_size
 from study.store.shards import fill_benchmark, read_runs
-
-Notify = Callable[[str], None]
 
 
 @dataclass
@@ -39,148 +31,83 @@ class Outcome:
     """run_ids asked for and not in `runs/`"""
 
 
-def read_data(file: StudyFile) -> ImageData:
-    """The study's images, decoded. `StudyError` with one line where they cannot be used."""
-    try:
-        return load_data(file.data)
-    except DataError as error:
-        text = str(error)
-        raise StudyError(text if text.startswith("data") else f"data.source: {text}") from None
+class PackList:
+    """A study's packs as a `Source`: each once, in order."""
+
+    def __init__(self, packs: list[Pack]) -> None:
+        self._left = deque(packs)
+
+    def next(self) -> Pack | None:
+        return self._left.popleft() if self._left else None
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._left
+
+    def ended(self, pack: Pack, objective: float | None) -> None:
+        """What has become of it stands in `runs/` and in the progress."""
 
 
-def check_device(file: StudyFile, local: bool) -> None:
-    """`StudyError` where CUDA is asked for on this machine and is not there."""
-    device = file.engine_settings().device
-    if not local or device == "cpu":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise StudyError(
-            f"engine.device: {device} is asked for and this machine has no CUDA; "
-            "cpu computes on the processor (resources: {gpu: 0})"
-        )
-
-
-def launch(
-    file: StudyFile, storage: str, address: str | None = None, notify: Notify = print
-) -> Outcome:
+def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outcome:
     """Train all packs of a study that are not complete, locally or on a cluster.
 
-    `notify` is given lines worth telling while it goes. Raises `StudyError` for what can be
-    refused before anything runs, `KeyboardInterrupt` on SIGINT and SIGTERM.
+    Raises `StudyError` for what can be refused before anything runs, `LaunchEnded` where it cannot
+    go on, `KeyboardInterrupt` on SIGINT and SIGTERM (once packs have written their checkpoints).
     """
-    folder = study_folder(storage, file.name)
-    check_folder(folder, "launch")
-    refuse_if_running(folder)
-    check_device(file, local=address is None)
-    lookup = read_benchmark(file.benchmark) if file.benchmark else None
-    data = read_data(file)
-    expansion = expand(file, data)
-    for notice in expansion.merged:
+    study = open_study(file, storage, "launch", how or Launching())
+    notify, folder = study.how.notify, study.folder
+    for notice in study.expansion.merged:
         notify(notice)
-    complete = {row["run_id"] for row in read_runs(folder, [])}
-    registry = Registry.read(folder)
-    todo = registry.include(expansion, file, complete, pack_size(file, expansion, data))
-    asked = [run.run_id for run in expansion.runs]
+    before = study.runs
+    for name, why in before.passed_over.items():
+        notify(f"{name}: passed over ({why})")
+    asked = [run.run_id for run in study.expansion.runs]
     outcome = Outcome(folder, len(asked))
-    if not todo:
-        if lookup and complete:
-            _fill(folder, lookup, notify)
+    registry = Registry.read(folder)
+    for line in registry.left_behind(study.expansion, before.run_ids):
+        notify(line)
+    progress = Progress(0, 0, 0)
+    if before.run_ids.issuperset(asked):
+        if study.lookup is not None and before.rows:
+            with study.held(progress):
+                _fill(study)
         return outcome
-    epochs = sum(run.setting.search.epochs for pack in todo for run in pack.runs)
-    done = len(complete.intersection(asked))
-    progress = Progress(done + sum(len(pack.runs) for pack in todo), done, epochs)
-    write_description(folder, file, "launch")
-    with Heartbeat(folder, progress) as heartbeat:
+    size = pack_size(file, study.expansion, study.data)
+    for line in registry.kept_packs(asked, before.run_ids, size):
+        notify(line)
+    with study.training(progress) as train:
+        registry = Registry.read(folder)  # another launch may have ended since
+        complete = study.complete().run_ids
+        todo = registry.include(study.expansion, file, complete, size)
+        progress.expect(*_expected(todo, asked, complete))
+        write_description(folder, file, "launch")
         registry.write(folder)
-        if lookup and complete:
-            _fill(folder, lookup, notify)
-        with running(file, folder, address, data, lookup, heartbeat, notify) as start:
-            packs = {pack.pack_id: pack for pack in todo}
-            start(
-                partial(_by_id, packs),
-                lambda config: (config["pack"], len(packs[config["pack"]].runs)),
-                lambda: _next_round(folder, todo, progress),
-            )
-    found = {row["run_id"] for row in read_runs(folder, [])}
-    outcome.runs_new = len(found - complete)
+        clear_leftovers(folder)
+        checkpoints.clear_all_but(folder, {pack.pack_id for pack in todo})
+        if study.lookup is not None:
+            _fill(study)
+        train(PackList(todo), None)
+        found = study.complete().run_ids
+        left = [pack for pack in todo if not found.issuperset(r.run_id for r in pack.runs)]
+        checkpoints.clear_all_but(folder, {pack.pack_id for pack in left})
+    outcome.runs_new = len(found - before.run_ids)
     outcome.failed = progress.failed
     outcome.unfinished = [run_id for run_id in asked if run_id not in found]
     return outcome
 
 
-def _by_id(packs: dict[str, Pack], config: dict[str, Any]) -> tuple[Pack, None]:
-    return packs[config["pack"]], None
+def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int]:
+    """Runs in all, runs complete, and epochs left."""
+    done = len(complete.intersection(asked))
+    epochs = sum(run.setting.search.epochs for pack in todo for run in pack.runs)
+    return done + sum(len(pack.runs) for pack in todo), done, epochs
 
 
-def _next_round(
-    folder: Storage, packs: list[Pack], progress: Progress
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Packs that are neither complete nor failed, for a Tuner."""
-    from ray import tune
-
-    complete = {row["run_id"] for row in read_runs(folder, [])}
-    left = [
-        pack.pack_id
-        for pack in packs
-        if pack.pack_id not in progress.failed
-        and not all(run.run_id in complete for run in pack.runs)
-    ]
-    return ({"pack": tune.grid_search(left)}, {}) if left else None
-
-
-def _fill(folder: Storage, lookup: Lookup, notify: Notify) -> None:
-    filled = fill_benchmark(folder, lookup)
+def _fill(study: OpenStudy) -> None:
+    assert study.lookup is not None
+    filled = fill_benchmark(study.folder, study.lookup)
     if filled:
-        notify(f"benchmark accuracies filled in for {filled} complete runs")
-
-
-@contextlib.contextmanager
-def running(
-    file: StudyFile,
-    folder: Storage,
-    address: str | None,
-    data: ImageData,
-    lookup: Lookup | None,
-    heartbeat: Heartbeat,
-    notify: Notify,
-) -> Iterator[Callable[..., None]]:
-    """Ray, the live line and the signal handlers; gives `start(pack_of, identify, next_round)`."""
-    from study.scheduling.backends import LocalBackend, cluster_backends
-    from study.scheduling.cluster import Interrupt, cluster
-
-    engine = file.engine_settings()
-    local = LocalBackend(engine) if address is None else None
-    if local is not None:
-        local.start()
-    arrays = data.to_arrays()
-    size = sum(getattr(value, "nbytes", 0) for value in arrays.values())
-    with (
-        Interrupt() as interrupt,
-        cluster(address, file.resources, folder, size),
-        LiveLine(heartbeat.progress) as line,
-    ):
-        interrupt.install()
-        from study.scheduling.trainable import TrialContext
-        from study.scheduling.tuner import Watch, run_trials
-
-        context = TrialContext(
-            study=file.name,
-            folder=folder,
-            engine=engine,
-            threads=max(int(file.resources.cpu), 1),
-            lookup=lookup,
-        )
-
-        def start(pack_of: Any, identify: Any, next_round: Any) -> None:
-            for told in local.lines() if local else cluster_backends(engine, file.resources):
-                notify(told)
-            watch = Watch(heartbeat.progress, line, heartbeat, interrupt, identify)
-            arguments = {"pack_of": pack_of, "context": context, "data": arrays}
-            run_trials(arguments, file.resources, watch, next_round)
-
-        yield start
+        study.how.notify(f"benchmark accuracies filled in for {filled} complete runs")
 
 
 def summary(folder: Storage) -> list[dict[str, Any]]:
@@ -190,7 +117,7 @@ def summary(folder: Storage) -> list[dict[str, Any]]:
         *("architecture_displacement", "benchmark_test"),
     )
     by_setting: dict[str, list[dict[str, Any]]] = {}
-    for row in read_runs(folder, columns):
+    for row in read_runs(folder, columns).rows:
         by_setting.setdefault(row["setting"], []).append(row)
     table = []
     for name, rows in by_setting.items():

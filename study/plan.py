@@ -11,7 +11,7 @@ from itnas.method.spaces import get_space
 from itnas.settings import Setting
 from study.file.grid import Run, expand
 from study.file.schema import StudyFile
-from study.launch import read_data
+from study.opening import read_data
 from study.power import seed_power
 from study.store.folder import check_folder, read_description, study_folder
 from study.store.registry import Registry, pack_size
@@ -35,7 +35,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     check_folder(folder, (description or {}).get("command", "launch"))
     data = read_data(file)
     expansion = expand(file, data)
-    complete = {row["run_id"] for row in read_runs(folder, [])}
+    complete = read_runs(folder, []).run_ids
     registry = Registry.read(folder)
     pack = pack_size(file, expansion, data)
     todo = registry.include(expansion, file, complete, pack)

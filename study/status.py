@@ -25,7 +25,7 @@ def study_status(location: str) -> dict[str, Any]:
     description = require_study(folder)
     heartbeat = read_heartbeat(folder)
     registry = Registry.read(folder)
-    rows = {row["run_id"]: row for row in read_runs(folder, COLUMNS)}
+    rows = {row["run_id"]: row for row in read_runs(folder, COLUMNS).rows}
     alive = is_alive(heartbeat)
     state = heartbeat.get("state", "not started")
     failed = {

@@ -33,8 +33,13 @@ class Batches:
         self.parts = [data.split(seed) for seed in self.seeds]
         self.mean, self.scale = _statistics(data.images, self.device, dtype)
 
-    def training(self, part: Part, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, augmented batches (K, B, C, H, W) with labels (K, B), `steps` of them."""
+    def training(
+        self, part: Part, epoch: int, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented batches (K, B, C, H, W) with labels (K, B): steps `first` to `steps`.
+
+        A step's batch is the same wherever one begins.
+        """
         count = self.steps * self.batch_size
         augment = _Augmentation(self.settings, self.images.shape[-1])
         chosen, draws = [], []
@@ -47,7 +52,8 @@ class Batches:
             draws.append(augment.draw(count, stream(seed, "augmentation", part, epoch)))
         batches = self._steps(chosen)
         drawn = {name: self._steps([d[name] for d in draws]) for name in draws[0]}
-        for n, batch in enumerate(batches):
+        for n in range(first, self.steps):
+            batch = batches[n]
             images = augment(self.images[batch], {name: d[n] for name, d in drawn.items()})
             images = self._normalised(images)
             if self.settings.cutout:

@@ -95,9 +95,17 @@ class SearchPack:
         )
         self.epoch = 0
         """finished epochs"""
+        self.epoch_step = 0
+        """finished steps of the epoch that has begun"""
+        self.pause: Callable[[], bool] | None = None
+        """asked after every step: whether `run_epoch` is to return before its epoch is finished"""
         self.histories = [[EpochRecord(-1, cells)] for cells in self.architectures.records()]
         self.diverged = [False] * len(seeds)
         self.seconds, self.training_seconds = 0.0, 0.0
+        self._losses: list[Tensor] = []
+        self._hits: list[Tensor] = []
+        """of every step of the epoch that has begun, (K,) each"""
+        self._epoch_seconds = 0.0
 
     @property
     def epochs(self) -> int:
@@ -112,29 +120,34 @@ class SearchPack:
     # -- the bilevel search ---------------------------------------------------------------
 
     @_computing
-    def run_epoch(self) -> None:
-        """Train every run that has not diverged for one epoch and measure it."""
+    def run_epoch(self) -> bool:
+        """Train every run that has not diverged for one epoch and measure it.
+
+        Goes on within an epoch that was left by `pause`. Returns False where it is left again.
+        """
         started, epoch, engine = time.perf_counter(), self.epoch, self.engine
         self.weight_optimizer.set_rates([_annealed(s, epoch) for s in self.searches])
-        losses, hits = [], []
         pairs = zip(
-            self.batches.training("architecture", epoch),
-            self.batches.training("weights", epoch),
+            self.batches.training("architecture", epoch, self.epoch_step),
+            self.batches.training("weights", epoch, self.epoch_step),
             strict=True,
         )
-        for n, (architecture_batch, weights_batch) in enumerate(pairs):
-            engine.moment = (epoch, n)
+        for architecture_batch, weights_batch in pairs:
+            engine.moment = (epoch, self.epoch_step)
             loss, correct = self.step(*architecture_batch, *weights_batch)
-            losses.append(loss)
-            hits.append(correct)
-        train_loss = torch.stack(losses).mean(dim=0).tolist()  # the host waits here, once an epoch
+            self._losses.append(loss)
+            self._hits.append(correct)
+            self.epoch_step += 1
+            if self.epoch_step < self.batches.steps and self.pause and self.pause():
+                self._take_time(started, time.perf_counter())
+                return False
+        losses = torch.stack(self._losses)
+        train_loss = losses.mean(dim=0).tolist()  # the host waits here, once an epoch
         trained = time.perf_counter()
         metrics = self._evaluate(epoch)
-        self.training_seconds += trained - started
-        seconds = (time.perf_counter() - started) / len(self.settings)
-        self.seconds += seconds
         images = self.batches.steps * self.batches.batch_size
-        accuracy = (torch.stack(hits).sum(dim=0) / images).tolist()
+        accuracy = (torch.stack(self._hits).sum(dim=0) / images).tolist()
+        self._take_time(started, trained)
         alive = self.alive.tolist()
         for k, cells in enumerate(self.architectures.records()):
             sound = alive[k] and math.isfinite(metrics[k]["valid_loss"])
@@ -144,10 +157,19 @@ class SearchPack:
             own = {"train_loss": train_loss[k], "train_accuracy": accuracy[k], **metrics[k]}
             measured = self._measure(k, cells)
             self.histories[k].append(
-                EpochRecord(epoch, cells, {**own, **measured, "seconds": seconds})
+                EpochRecord(epoch, cells, {**own, **measured, "seconds": self._epoch_seconds})
             )
         self.alive &= ~torch.tensor(self.diverged, device=self.alive.device)
-        self.epoch += 1
+        self.epoch, self.epoch_step = self.epoch + 1, 0
+        self._losses, self._hits, self._epoch_seconds = [], [], 0.0
+        return True
+
+    def _take_time(self, started: float, trained: float) -> None:
+        """Count the time since `started` as this epoch's, until `trained` as its steps'."""
+        self.training_seconds += trained - started
+        seconds = (time.perf_counter() - started) / len(self.settings)
+        self._epoch_seconds += seconds
+        self.seconds += seconds
 
     @_computing
     def step(self, *batches: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,7 +306,10 @@ class SearchPack:
             "alive": self.alive,
             "diverged": self.diverged,
             "histories": [[asdict(record) for record in history] for history in self.histories],
-            "seconds": [self.seconds, self.training_seconds],
+            "epoch_step": self.epoch_step,
+            "losses": list(self._losses),
+            "hits": list(self._hits),
+            "seconds": [self.seconds, self.training_seconds, self._epoch_seconds],
         }
 
     @torch.no_grad()
@@ -311,7 +336,9 @@ class SearchPack:
             ]
             for history in state["histories"]
         ]
-        self.seconds, self.training_seconds = state["seconds"]
+        self.epoch_step = state["epoch_step"]
+        self._losses, self._hits = list(state["losses"]), list(state["hits"])
+        self.seconds, self.training_seconds, self._epoch_seconds = state["seconds"]
 
 
 def resolve(setting: Setting, data: ImageData) -> Setting:

@@ -88,6 +88,19 @@ class Tune(Strict):
         return {name: getattr(self, name) for name in RATES if getattr(self, name) is not None}
 
 
+class Waits(Strict):
+    """Seconds."""
+
+    retry_seconds: float = Field(default=10, gt=0)
+    """before a pack is tried again"""
+    stale_seconds: float = Field(default=60, gt=0)
+    """a driver whose beat has not changed for so long is dead"""
+    head_seconds: float = Field(default=30, gt=0)
+    """how long the head of the cluster may be silent"""
+    stop_seconds: float = Field(default=60, gt=0)
+    """how long an interrupted launch waits for checkpoints"""
+
+
 class StudyFile(Strict):
     """A validated study file. Defaults are filled in; paths are not yet resolved."""
 
@@ -115,6 +128,16 @@ class StudyFile(Strict):
     """how a search is computed; device auto: cuda where resources.gpu > 0, else cpu"""
     benchmark: Benchmark | None = None
     """tabular accuracies, for nas-bench-201 only"""
+    checkpoint_epochs: int = Field(default=1, ge=1)
+    """x"""
+    checkpoint_minutes: float = Field(default=10, gt=0)
+    """x"""
+    max_failures: int = Field(default=3, ge=0)
+    """x"""
+    fail_fast: bool = False
+    """x"""
+    waits: Waits = Waits()
+    """x"""
     tune: Tune | None = None
     """ranges for `tune`"""
 

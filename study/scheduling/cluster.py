@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
-from study.errors import StudyError, first_line, with_kind
+from study.errors import StudyError, first_line
 from study.file.schema import Resources
+from study.scheduling.nodes import check_nodes, lacking, usable
 from study.store.door import Storage
 
 QUIET = {
@@ -31,18 +30,22 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 REACH_SECONDS = 3.0
-PROBE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
 def cluster(
-    address: str | None, resources: Resources, storage: Storage, data_bytes: int
+    address: str | None,
+    resources: Resources,
+    storage: Storage,
+    data_bytes: int,
+    wait_minutes: float = 0.0,
+    notify: Callable[[str], None] = print,
 ) -> Iterator[None]:
     """Ray, started on this machine (`address` None) or joined, for a `with` block.
 
     A cluster started here ends with the block; one that was joined is left as it was. Raises
-    `StudyError` where there is no such cluster, where no node has the resources of one pack, or
-    where a node cannot read and write the storage.
+    `StudyError` where there is no such cluster, where no node has the resources of one pack (after
+    `wait_minutes` in which nodes may join), or where a node is not fit (see `check_nodes`).
     """
     os.environ.update({k: v for k, v in QUIET.items() if k not in os.environ})
     if address is not None:
@@ -54,12 +57,35 @@ def cluster(
             _start(resources, data_bytes)
         else:
             _join(address)
-        _check_resources(resources)
+        if not usable(resources):
+            _wait_for_nodes(resources, wait_minutes, notify)
         if address is not None:
-            _check_storage(storage)
+            check_nodes(storage)
         yield
     finally:
         ray.shutdown()
+
+
+def _wait_for_nodes(resources: Resources, minutes: float, notify: Callable[[str], None]) -> None:
+    """Ask an autoscaler, if there is one, for a node that can take a pack, and wait for it.
+
+    Without the wait Ray would hang for ever on a request that no node can satisfy.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    if not minutes:
+        raise lacking(resources)
+    notify(f"{lacking(resources)}; waiting up to {minutes:g} minutes for one")
+    bundle = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
+    end = time.monotonic() + minutes * 60
+    request_resources(bundles=[bundle])
+    try:
+        while not usable(resources):
+            if time.monotonic() > end:
+                raise lacking(resources)
+            time.sleep(1.0)
+    finally:
+        request_resources(bundles=[])
 
 
 def _start(resources: Resources, data_bytes: int) -> None:
@@ -67,7 +93,7 @@ def _start(resources: Resources, data_bytes: int) -> None:
 
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if resources.cpu > (here or 1):  # known before the seconds that Ray takes to start
-        raise StudyError(_no_node(resources, [f"{here} CPU"]))
+        raise lacking(resources, [f"{here} CPU"])
     ray.init(
         address="local",
         num_cpus=here,
@@ -132,118 +158,36 @@ def _check_reachable(address: str, asked: str) -> None:
         raise StudyError(f"--address {asked}: {text} ({reason})") from None
 
 
-def nodes() -> list[dict[str, Any]]:
-    """The alive nodes of the cluster."""
-    import ray
+class HeadWatch(threading.Thread):
+    """Ends the launch when the cluster's head has been silent for so many seconds.
 
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def slots(resources: Resources) -> int:
-    """How many packs fit into the cluster at once."""
-    return sum(fits(node["Resources"], resources) for node in nodes())
-
-
-def fits(node: dict[str, float], resources: Resources) -> int:
-    """How many packs fit into a node at once."""
-    counts = [node.get("CPU", 0.0) / resources.cpu]
-    if resources.gpu > 0:
-        counts.append(node.get("GPU", 0.0) / resources.gpu)
-    return int(min(counts) + 1e-9)
-
-
-def _check_resources(resources: Resources) -> None:
-    """Ray would wait for ever for a request that no node can satisfy."""
-    alive = nodes()
-    if not any(fits(node["Resources"], resources) for node in alive):
-        has = [
-            f"{node['Resources'].get('CPU', 0):g} CPU, {node['Resources'].get('GPU', 0):g} GPU"
-            for node in alive
-        ]
-        raise StudyError(_no_node(resources, has))
-
-
-def _no_node(resources: Resources, has: list[str]) -> str:
-    wanted = f"cpu: {resources.cpu:g}, gpu: {resources.gpu:g}"
-    return f"resources: no node has {{{wanted}}} for a pack; nodes have {'; '.join(has)}"
-
-
-def _check_storage(storage: Storage) -> None:
-    """Every node writes a file that is read here, and reads one that was written here."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    token = uuid.uuid4().hex
-    storage.write(f"logs/.probe-{token}", token)
-
-    @ray.remote(num_cpus=0, max_retries=0)
-    def probe(folder: Storage, name: str) -> str:
-        try:
-            if folder.read(f"logs/.probe-{token}") != token.encode():
-                return "does not see the files that this machine wrote"
-            folder.write(name, token)
-        except Exception as error:  # whatever the node's file system says, told in one line
-            return with_kind(error)
-        return ""
-
-    alive = nodes()
-    names = [f"logs/.probe-{token}-{n}" for n in range(len(alive))]
-    tasks = [
-        probe.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(storage, name)
-        for node, name in zip(alive, names, strict=True)
-    ]
-    try:
-        for node, name, task in zip(alive, names, tasks, strict=True):
-            try:
-                problem = ray.get(task, timeout=PROBE_SECONDS)
-            except Exception as error:  # lost node, no import, timeout: one line for each
-                problem = with_kind(error, -1)
-            if not problem and storage.read(name) != token.encode():
-                problem = "what it writes does not arrive here"
-            if problem:
-                where = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-                raise StudyError(
-                    f"storage {storage}: node {where} does not share it: {problem}; "
-                    "use a shared folder or an object store"
-                )
-    finally:
-        for name in (f"logs/.probe-{token}", *names):
-            storage.delete(name)
-
-
-class Interrupt:
-    """SIGINT and SIGTERM as `KeyboardInterrupt` while a `with` block runs.
-
-    Ray replaces the handler of SIGTERM when it starts, so `install` is to be called again then;
-    and it swallows an exception that hits it in some callbacks, so `check` is there as well.
+    Ray itself would end the process after a minute without a word, or wait for ever.
     """
 
-    def __init__(self) -> None:
-        self._when: float | None = None
-        self._before: dict[int, Any] = {}
+    def __init__(self, seconds: float, on_loss: Callable[[str], None]) -> None:
+        """`on_loss` is given the head's address, in this thread."""
+        super().__init__(name="head", daemon=True)
+        import ray
 
-    def install(self) -> None:
-        """Set the handlers, again if need be; only the main thread may."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._handle)
+        self.address = ray.get_runtime_context().gcs_address
+        self.seconds, self.on_loss = seconds, on_loss
+        self._end = threading.Event()
 
-    def check(self) -> None:
-        """Raise `KeyboardInterrupt` if a signal came and its exception was swallowed."""
-        if self._when is not None:
-            raise KeyboardInterrupt
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Ignores a second signal for a while: the first is being dealt with."""
-        if self._when is None or time.monotonic() - self._when > 20:
-            self._when = time.monotonic()
-            raise KeyboardInterrupt
+    def run(self) -> None:
+        """In the thread."""
+        host, _, port = self.address.rpartition(":")
+        seen = time.monotonic()
+        while not self._end.wait(1.0):
+            try:
+                socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+                seen = time.monotonic()
+            except OSError:
+                if time.monotonic() - seen > self.seconds:
+                    self.on_loss(self.address)
+                    return
 
     def __enter__(self) -> Self:
-        self.install()
+        self.start()
         return self
 
     def __exit__(
@@ -252,5 +196,4 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._end.set()

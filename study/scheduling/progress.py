@@ -18,31 +18,52 @@ class Progress:
     """Counts of one launch. Safe to read from the thread that writes the heartbeat."""
 
     def __init__(self, runs_total: int, runs_done: int, epochs_left: float) -> None:
+        """`epochs_left`: of all runs together, were none of them to go on from a checkpoint."""
         self.runs_total, self.runs_done = runs_total, runs_done
         self.running: dict[str, int] = {}
         """runs of each pack that is being trained"""
         self.failed: dict[str, str] = {}
         """the last line of each failed pack's error"""
         self.runs_failed = 0
-        self._epochs_left = epochs_left  # of all runs together
-        self._epochs_done = 0.0
-        self._seen: dict[str, float] = {}
-        self._began: float | None = None
+        self._epochs_left = epochs_left
+        self._epochs: dict[str, int] = {}
+        """finished epochs of every pack that has begun"""
+        self._seconds = 0.0  # that packs spent in the epochs seen by this launch
+        self._trained = 0.0  # epochs of runs in them
         self._lock = threading.Lock()
 
-    def started(self, pack: str, runs: int) -> None:
-        """A pack began, or began again after its worker was lost."""
+    def expect(self, runs_total: int, runs_done: int, epochs_left: float) -> None:
+        """What the launch is to do, once that is known."""
         with self._lock:
-            self._began = self._began or time.monotonic()
-            self._epochs_done -= self._seen.pop(pack, 0.0)
+            self.runs_total, self.runs_done = runs_total, runs_done
+            self._epochs_left = epochs_left
+
+    def started(self, pack: str, runs: int) -> None:
+        """A pack was given a worker."""
+        with self._lock:
             self.running[pack] = runs
 
-    def advanced(self, pack: str, epoch: int) -> None:
-        """A pack finished `epoch` epochs."""
+    def resumed(self, pack: str, epoch: int) -> None:
+        """A pack begins, with `epoch` epochs behind it."""
         with self._lock:
-            done = float(epoch * self.running.get(pack, 0))
-            self._epochs_done += done - self._seen.get(pack, 0.0)
-            self._seen[pack] = done
+            self._count(pack, epoch)
+
+    def advanced(self, pack: str, epoch: int, seconds: float) -> None:
+        """A pack finished `epoch` epochs, the last one in so many seconds."""
+        with self._lock:
+            self._count(pack, epoch)
+            self._seconds += seconds
+            self._trained += self.running.get(pack, 0)
+
+    def _count(self, pack: str, epoch: int) -> None:
+        runs = self.running.get(pack, 0)
+        self._epochs_left -= (epoch - self._epochs.get(pack, 0)) * runs
+        self._epochs[pack] = epoch
+
+    def returned(self, pack: str) -> None:
+        """A pack no longer runs and will go on later."""
+        with self._lock:
+            self.running.pop(pack, None)
 
     def completed(self, pack: str) -> None:
         """A pack's shards are written."""
@@ -57,13 +78,12 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Extrapolated from the epochs of this launch; None before the first."""
+        """From the mean time of the epochs seen and the packs that run; None before the first."""
         with self._lock:
-            if self._began is None or self._epochs_done <= 0:
+            if not self._trained:
                 return None
-            elapsed = time.monotonic() - self._began
-            left = max(self._epochs_left - self._epochs_done, 0.0)
-            return elapsed * left / self._epochs_done
+            each = self._seconds / self._trained
+            return max(self._epochs_left, 0.0) * each / max(len(self.running), 1)
 
     def snapshot(self) -> dict[str, Any]:
         """What the heartbeat writes down."""

@@ -1,9 +1,16 @@
-"""What runs inside a trial: one pack, trained and written down. Ray calls `train_pack`."""
+"""What runs inside a trial: one pack, trained from its newest checkpoint, and written down.
+
+Ray calls `train_pack`. All a trial has to say it says by `tune.report`: where it begins, every
+epoch, and in its last report how it `ENDED`. It writes to the study only while its launch holds the
+study's lock.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 import statistics
-import traceback
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +19,19 @@ from typing import Any
 from itnas.method.records import RunResult
 from itnas.settings import EngineSettings
 from study.errors import with_kind
+from study.scheduling.failures import Retries, failure_of
+from study.scheduling.nodes import differing
 from study.store.benchmark import Lookup
+from study.store.checkpoints import Checkpoints
 from study.store.door import Storage
+from study.store.lock import holds, read_heartbeat
 from study.store.registry import Pack
 from study.store.shards import pack_tables, write_shards
 
+ENDED = "ended"
+COMPLETE, PAUSED, FAILED, UNFIT = "complete", "paused", "failed", "unfit"
+"""how a trial ended: rows written; to go on later; by a failure; its node cannot take part"""
 OBJECTIVE = "objective"
-FAILED = "failed"
-
-PackOf = Callable[[dict[str, Any]], tuple[Pack, int | None]]
-"""a trial's configuration to its pack and, under `tune`, its number"""
 
 
 @dataclass(frozen=True)
@@ -30,69 +40,201 @@ class TrialContext:
 
     study: str
     folder: Storage
+    token: str
+    """of the launch's lock"""
     engine: EngineSettings
     threads: int
     lookup: Lookup | None
+    versions: dict[str, str]
+    """of the driver, which every node shares"""
+    checkpoint_epochs: int
+    checkpoint_minutes: float
+    max_failures: int
+    retry_seconds: float
 
 
-def train_pack(
-    config: dict[str, Any], *, pack_of: PackOf, context: TrialContext, data: dict[str, Any]
-) -> None:
-    """Train a pack to its end, write its shards, and report scalars once an epoch.
+class _LostError(Exception):
+    """The launch of this trial no longer holds the study."""
 
-    An exception of the search is the same the next time: it is written to
-    `logs/<pack_id>.error.txt` and reported as `failed`, so that Tune does not try again. A
-    worker that is killed reports nothing, and Tune starts the pack anew.
+
+def train_pack(config: dict[str, Any], *, context: TrialContext, data: dict[str, Any]) -> None:
+    """Train a pack to its end and write its shards; an exception becomes the trial's last report.
+
+    `config["pack"]` is the `Pack`. A worker that is killed reports nothing: the driver sees it.
     """
-    import torch
     from ray import tune
 
-    torch.set_num_threads(context.threads)
-    pack, tune_trial = pack_of(config)
-    log = f"logs/{pack.pack_id}.error.txt"
     try:
-        results = _search(pack, context, data, tune_trial, tune.report)
+        unfit = _unfit(context)
+        if unfit:
+            tune.report({ENDED: UNFIT, "why": unfit, **_where()})
+            return
+        last = _Trial(config["pack"], context, tune.report).run(data)
+    except _LostError:
+        last = {ENDED: PAUSED}
     except Exception as error:
-        context.folder.write(log, traceback.format_exc())
-        tune.report({FAILED: with_kind(error, -1)})
-        return
-    context.folder.delete(log)
-    tune.report({OBJECTIVE: objective(results)})
+        last = {ENDED: FAILED, "final": False, **failure_of(error).as_report()}
+    tune.report(last)
 
 
-def _search(
-    pack: Pack,
-    context: TrialContext,
-    data: dict[str, Any],
-    tune_trial: int | None,
-    report: Callable[[dict[str, Any]], None],
-) -> list[RunResult]:
-    from itnas.data import ImageData
-    from itnas.method.search import SearchPack
+def _unfit(context: TrialContext) -> str:
+    """Why this node cannot take part in the study; "" where it can. A node may have joined late."""
+    other = differing(context.versions)
+    if other:
+        return f"has {other}"
+    if not read_heartbeat(context.folder):
+        return f"does not see the files of {context.folder}"
+    return ""
 
-    started = datetime.now(UTC)
-    search = SearchPack(
-        [run.setting for run in pack.runs],
-        [run.seeds for run in pack.runs],
-        ImageData.from_arrays(data),
-        context.engine,
-    )
-    while not search.finished:
-        search.run_epoch()
-        report({"epoch": search.epoch})
-    results = search.results()
-    tables = pack_tables(
-        pack,
-        results,
-        study=context.study,
-        device=context.engine.device,
-        backend=search.engine.backend_name,
-        started=started,
-        lookup=context.lookup,
-        tune_trial=tune_trial,
-    )
-    write_shards(context.folder, pack.pack_id, tables)
-    return results
+
+def _where() -> dict[str, Any]:
+    import ray
+
+    here = ray.get_runtime_context()
+    return {"node_id": here.get_node_id(), "host": socket.gethostname(), "process": os.getpid()}
+
+
+class _Trial:
+    """A pack in training: its checkpoints, its listener, and what it reports."""
+
+    def __init__(
+        self, pack: Pack, context: TrialContext, report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        from study.scheduling.orders import Listener
+
+        self.pack, self.context, self.report = pack, context, report
+        self.where = _where()
+        run_ids = [run.run_id for run in pack.runs]
+        self.checkpoints = Checkpoints(context.folder, pack.pack_id, run_ids)
+        self.listener = Listener(context.token, self.where["node_id"])
+        self.saved = time.monotonic()
+        """when a checkpoint was last written, or tried"""
+
+    def run(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Train, write, and give the last report."""
+        import torch
+
+        from itnas.data import ImageData
+        from itnas.method.search import SearchPack
+
+        started, context = datetime.now(UTC), self.context
+        torch.set_num_threads(context.threads)
+        self._held()
+        gpu = _gpu_model(context.engine.device)
+        begun = self.checkpoints.begin(
+            {"launch": context.token, "host": self.where["host"], "gpu": gpu}
+        )
+        self.search = SearchPack(
+            [run.setting for run in self.pack.runs],
+            [run.seeds for run in self.pack.runs],
+            ImageData.from_arrays(data),
+            context.engine,
+        )
+        found = self.checkpoints.restore(self.search.load_state_dict)
+        self.report({
+            **self.where,
+            "epoch": self.search.epoch,
+            "moment": list(found.moment or (0, 0)),
+            "attempt": len(begun),
+            "warnings": [f"{path}: {why}; passed over" for path, why in found.passed_over.items()],
+        })  # fmt: skip
+        if not self._train():
+            return {ENDED: PAUSED}
+        results = self.search.results()
+        tables = pack_tables(
+            self.pack,
+            results,
+            study=context.study,
+            device=context.engine.device,
+            backend=self.search.engine.backend_name,
+            gpu=gpu,
+            attempts=len(begun),
+            started=started,
+            lookup=context.lookup,
+            tune_trial=self.pack.tune_trial,
+        )
+        return self._written(tables) or {ENDED: COMPLETE, OBJECTIVE: objective(results)}
+
+    def _train(self) -> bool:
+        """Train to the end, with checkpoints; False where the pack was told to end before."""
+        search, every = self.search, self.context.checkpoint_epochs
+        search.pause = self._pauses
+        while not search.finished:
+            began, epoch = time.monotonic(), search.epoch
+            search.run_epoch()
+            ended = search.epoch > epoch
+            if ended:
+                self.report({"epoch": search.epoch, "epoch_seconds": time.monotonic() - began})
+            stops = self.listener.ends()
+            if not ended or stops or search.finished or search.epoch % every == 0:
+                self._save()
+            if stops and not search.finished:
+                return False
+        return True
+
+    def _pauses(self) -> bool:
+        due = time.monotonic() - self.saved >= self.context.checkpoint_minutes * 60
+        return due or self.listener.ends()
+
+    def _save(self) -> None:
+        """Write a checkpoint. Trouble with the storage is told and does not end the training."""
+        search = self.search
+        try:
+            self._held()
+            self.checkpoints.save((search.epoch, search.epoch_step), search.state_dict())
+        except OSError as error:
+            self.report({"warnings": [f"a checkpoint could not be written: {with_kind(error)}"]})
+        self.saved = time.monotonic()
+
+    def _written(self, tables: dict[str, Any]) -> dict[str, Any] | None:
+        """Write the shards, again after waits that grow; the last report where it is given up.
+
+        What was trained stays in this process meanwhile, whether its checkpoint could be written
+        or not.
+        """
+        context, pack_id = self.context, self.pack.pack_id
+        retries = Retries(context.max_failures, context.retry_seconds)
+        while True:
+            try:
+                self._held()
+                write_shards(context.folder, pack_id, tables)
+                break
+            except OSError as error:
+                failure = failure_of(error)
+                wait = retries.after(pack_id, failure)
+                if wait is None:
+                    return {ENDED: FAILED, "final": True, **failure.as_report()}
+                told = f"results could not be written: {failure.line}; again in {wait:g} s"
+                self.report({"warnings": [told]})
+                end = time.monotonic() + wait
+                while time.monotonic() < end:
+                    if self.listener.ends():
+                        return {ENDED: PAUSED}
+                    time.sleep(min(1.0, wait))
+        try:
+            self.checkpoints.clear()
+            context.folder.delete(error_log(pack_id))
+        except OSError:
+            pass  # the next launch removes what is of no use
+        return None
+
+    def _held(self) -> None:
+        if not holds(self.context.folder, self.context.token):
+            raise _LostError
+
+
+def error_log(pack_id: str) -> str:
+    """Where all that is known of a pack's failure stands."""
+    return f"logs/{pack_id}.error.txt"
+
+
+def _gpu_model(device: str) -> str | None:
+    """The model of the GPU that computes; None on a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
 
 
 def objective(results: Sequence[RunResult]) -> float:

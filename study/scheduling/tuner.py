@@ -1,137 +1,263 @@
-"""Packs through Ray Tune: a fresh Tuner each time, its events counted and shown.
+"""A `PackQueue` through Ray Tune: a trial for every time a pack begins.
 
-`Tuner.restore` re-ran finished trials and restarted others from nothing, so a relaunch never
-uses it: what is complete is known from the study's own folder.
+`Tuner.restore` re-ran finished trials and restarted others from nothing, so nothing is restored
+here: what is complete is known from the study's own folder, what was trained from its checkpoints.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
+import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
-from study.errors import StudyError, with_kind
+from study.errors import LaunchEnded, first_line
 from study.file.schema import Resources
-from study.scheduling.cluster import Interrupt
-from study.scheduling.progress import LiveLine, Progress
-from study.scheduling.trainable import FAILED, train_pack
-from study.store.lock import Heartbeat
+from study.scheduling.failures import Failure, Kind
+from study.scheduling.interrupt import Interrupt
+from study.scheduling.nodes import is_alive, leaving, usable
+from study.scheduling.orders import Orders
+from study.scheduling.progress import LiveLine
+from study.scheduling.queue import PackQueue
+from study.scheduling.trainable import COMPLETE, ENDED, FAILED, OBJECTIVE, PAUSED, UNFIT, train_pack
+from study.store.lock import Lock
 
-MEMORY_KILLS = 3
-"""fresh Tuners after Ray's memory monitor has ended a whole experiment"""
-MAX_FAILURES = 2
-"""restarts of a pack whose worker or node was lost"""
+DRAIN_SECONDS = 2.0
+"""between two looks for nodes that are being drained"""
+SCRATCH = "itnas-tune-"
+NODE_LABEL = "ray.io/node-id"
 
 
 @dataclass
-class Watch:
-    """Who looks on while Tune runs."""
+class Conductor:
+    """What goes on between Tune and the queue: every event of a trial, and all that may end it."""
 
-    progress: Progress
+    queue: PackQueue
+    resources: Resources
+    lock: Lock
     line: LiveLine
-    heartbeat: Heartbeat
     interrupt: Interrupt
-    identify: Callable[[dict[str, Any]], tuple[str, int]]
-    """a trial's configuration to a name for its pack and its number of runs"""
+    orders: Orders
+    stop_seconds: float
+    _looked: float = 0.0
+
+    def look(self) -> None:
+        """Called often, by Tune's loop."""
+        self.line.update()
+        self.interrupt.check()
+        if self.lock.lost:
+            raise LaunchEnded(f"{self.lock.folder}: another launch has taken it over")
+        asked = self.interrupt.asked
+        if (asked is not None or self.queue.stopping) and not self.orders.stopped:
+            self.queue.stopping = True
+            self.orders.stop()
+        if asked is not None:
+            waited = time.monotonic() - asked
+            if not self.queue.running or waited > self.stop_seconds:
+                raise KeyboardInterrupt
+        if time.monotonic() - self._looked > DRAIN_SECONDS:
+            self._looked = time.monotonic()
+            self.orders.leave(leaving())
+
+    def request(self) -> dict[str, Any] | None:
+        """The configuration of a trial for the next pack; None where there is none now."""
+        pack = self.queue.next()
+        if pack is None:
+            return None
+        seeds = [run.seeds for run in pack.runs]
+        return {
+            "pack": pack,
+            "setting": ", ".join(dict.fromkeys(run.name for run in pack.runs)),
+            "seeds": [list(vars(s).values()) for s in seeds],
+            "avoid": sorted(self.queue.excluded),
+        }
+
+    def heard(self, trial: Trial, report: dict[str, Any]) -> None:
+        """A trial's report."""
+        how, queue, name = report.get(ENDED), self.queue, trial.trial_id
+        if how is None:
+            queue.reported(name, report)
+        elif how == COMPLETE:
+            queue.completed(name, report[OBJECTIVE])
+        elif how == PAUSED:
+            queue.paused(name)
+        elif how == UNFIT:
+            queue.unfit(name, report["node_id"], report["host"], report["why"])
+            if not usable(self.resources, queue.excluded):
+                raise LaunchEnded("no node is left that can take part; see the lines above")
+        elif how == FAILED:
+            queue.failed(name, Failure.from_report(report), report["final"])
+
+    def broke(self, trial: Trial) -> None:
+        """A trial's worker is gone."""
+        if trial.trial_id not in self.queue.running:
+            return  # it had said how it ended
+        error = trial.get_pickled_error()
+        one = self.queue.running[trial.trial_id]
+        taken = getattr(error, "preempted", False)
+        taken = taken or bool(one.node_id and not is_alive(one.node_id))
+        told = f"its worker was lost ({first_line(error)})" if error else "its worker was lost"
+        self.queue.lost(trial.trial_id, told, str(error or trial.get_error()), taken)
+
+    def killed_for_memory(self, error: ray.exceptions.OutOfMemoryError) -> None:
+        """Ray's memory monitor ended one worker, and Tune with it the whole experiment."""
+        text = str(error)
+        process = re.search(r"pid[=: ]+(\d+)", text)
+        victims = {
+            trial
+            for trial, one in self.queue.running.items()
+            if process and one.process == int(process[1])
+        } or set(self.queue.running)
+        line = f"Ray's memory monitor ended its worker ({first_line(error)})"
+        for trial in list(self.queue.running):
+            if trial in victims:
+                self.queue.failed(trial, Failure(Kind.TROUBLE, line, text))
+
+
+class _Searcher(Searcher):
+    """Tune asks here for trials."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles it for `Tuner.restore`, which nobody calls."""
+        return {}
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """A configuration, None for none now, or FINISHED."""
+        self._conductor.look()
+        config = self._conductor.request()
+        if config is None and self._conductor.queue.exhausted:
+            return Searcher.FINISHED
+        return config
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """The callback below hears more."""
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError
 
 
 class _Events(Callback):
-    """Tune's events, told to the progress."""
+    """Tune tells here what its trials do."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks for `Tuner.restore`, which nobody calls."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self.watch.progress.started(*self.watch.identify(trial.config))
+        self._conductor.queue.started(trial.trial_id, trial.config["pack"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        name, _runs = self.watch.identify(trial.config)
-        if FAILED in result:
-            self.watch.progress.broke(name, result[FAILED])
-        elif "epoch" in result:
-            self.watch.progress.advanced(name, result["epoch"])
+        if trial.trial_id in self._conductor.queue.running:
+            self._conductor.heard(trial, result)
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
-    ) -> None:
-        self.watch.progress.completed(self.watch.identify(trial.config)[0])
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._conductor.queue.restarted(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        name, _runs = self.watch.identify(trial.config)
-        self.watch.progress.broke(name, _told(trial))
+        self._conductor.broke(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        self.watch.line.update()
-        self.watch.interrupt.check()
-        if self.watch.heartbeat.lost:
-            raise StudyError(f"{self.watch.heartbeat.folder}: another launch has taken it over")
+        self._conductor.look()
 
 
-def _told(trial: Trial) -> str:
-    with contextlib.suppress(Exception):  # only a message hangs on it
-        error = trial.get_error()
-        if error is not None:
-            return with_kind(error)
-    return "the worker was lost"
+def _request(resources: Resources, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
+    avoid = config.get("avoid")
+    if not avoid:
+        return tune.PlacementGroupFactory([bundle])
+    selector = [{NODE_LABEL: f"!in({','.join(avoid)})"}]
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=selector)
 
 
-def run_trials(
-    arguments: dict[str, Any],
-    resources: Resources,
-    watch: Watch,
-    next_round: Callable[[], tuple[dict[str, Any], dict[str, Any]] | None],
+def run_packs(
+    conductor: Conductor, arguments: dict[str, Any], max_concurrent: int | None = None
 ) -> None:
-    """Run trials of `train_pack` (given `arguments`) until `next_round` has nothing left.
+    """Run trials of `train_pack` (given `arguments`) until the queue is exhausted.
 
-    `next_round` gives the parameter space and the options of TuneConfig for what is still to be
-    done. It is asked again only when Ray's memory monitor ended an experiment as a whole.
+    Raises `KeyboardInterrupt` where the launch was interrupted, once packs have written their
+    checkpoints; `LaunchEnded` where it cannot go on.
     """
+    resources = conductor.resources
     trainable = tune.with_resources(
-        tune.with_parameters(train_pack, **arguments),
-        {"cpu": resources.cpu, "gpu": resources.gpu},
+        tune.with_parameters(train_pack, **arguments), lambda config: _request(resources, config)
     )
-    for attempt in range(MEMORY_KILLS + 1):
-        todo = next_round()
-        if todo is None:
-            return
-        space, options = todo
-        with tempfile.TemporaryDirectory(prefix="itnas-tune-", ignore_cleanup_errors=True) as own:
+    with scratch_folder() as own, conductor.interrupt.gently():
+        while not conductor.queue.exhausted:
             tuner = tune.Tuner(
                 trainable,
-                param_space=space,
-                tune_config=tune.TuneConfig(reuse_actors=True, **options),
+                tune_config=tune.TuneConfig(
+                    search_alg=_Searcher(conductor),
+                    num_samples=-1,
+                    max_concurrent_trials=max_concurrent,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: trial.trial_id,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
                 run_config=tune.RunConfig(
                     name="tune",
                     storage_path=own,  # its state is of no use to us and stays out of the study
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                    callbacks=[_Events(watch)],
+                    failure_config=tune.FailureConfig(max_failures=0),  # the queue decides
+                    callbacks=[_Events(conductor)],
                 ),
             )
             try:
                 tuner.fit()
-                return
             except RuntimeError as error:
-                if "memory" not in _chain(error).lower() or attempt == MEMORY_KILLS:
+                killed = _out_of_memory(error)
+                if killed is None:
                     raise
-                watch.progress.running.clear()
+                conductor.killed_for_memory(killed)
+            conductor.queue.recall()
+    if conductor.interrupt.asked is not None:
+        raise KeyboardInterrupt
 
 
-def _chain(error: BaseException | None) -> str:
-    texts = []
+def _out_of_memory(error: BaseException | None) -> ray.exceptions.OutOfMemoryError | None:
+    """The kill of Ray's memory monitor behind an error, which Tune does not know how to take."""
     while error is not None:
-        texts.append(f"{type(error).__name__} {error}")
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            return error
         error = error.__cause__ or error.__context__
-    return " ".join(texts)
+    return None
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Any:
+    """A folder for Tune's own state, under this process's name; those of dead ones are removed."""
+    base = Path(tempfile.gettempdir())
+    for left in base.glob(f"{SCRATCH}*"):
+        process = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    own = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,30 @@ class Storage:
         """Remove a file; nothing happens if there is none."""
         if self.exists(name):
             self.filesystem.delete_file(self.path(name))
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder with all it holds; nothing happens if there is none."""
+        if self.exists(name):
+            self.filesystem.delete_dir(self.path(name))
+
+    @contextlib.contextmanager
+    def footprint(self) -> Iterator[None]:
+        if not self.is_local:
+            yield
+            return
+        made = [p for p in (self.root, *map(str, Path(self.root).parents)) if not os.path.exists(p)]
+        inner = set(self.names())
+        try:
+            yield
+        except BaseException:
+            for name in ("logs", "runs", "edges", "links", "epochs", "checkpoints"):
+                if name not in inner:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(self.path(name))
+            for p in made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(p)
+            raise
 
     def _info(self, path: str) -> Any:
         return self.filesystem.get_file_info(path)

@@ -106,3 +106,7 @@ def _git_commit() -> str | None:
     command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=10)
     return result.stdout.strip() if result.returncode == 0 else None
+
+
+def clear_leftovers(folder: Storage) -> None:
+    pass

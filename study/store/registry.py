@@ -44,6 +44,8 @@ class Pack:
 
     pack_id: str
     runs: tuple[PackRun, ...]
+    tune_trial: int | None = None
+    """under `tune`, the number of its trial"""
 
 
 def pack_id_of(run_ids: list[str]) -> str:
@@ -84,6 +86,8 @@ class Registry:
         """by run_id: the name of its setting, and its seeds (weights, data, architecture)"""
         self.packs: dict[str, list[str]] = content.get("packs", {})
         """by pack_id: its run_ids"""
+        self.size: int | None = content.get("pack")
+        """runs in a new pack, as the last launch made them; None where that was not noted"""
 
     @classmethod
     def read(cls, storage: Storage) -> Registry:
@@ -96,7 +100,12 @@ class Registry:
 
     def write(self, storage: Storage) -> None:
         """Write it back as a whole."""
-        content = {"settings": self.settings, "runs": self.runs, "packs": self.packs}
+        content = {
+            "pack": self.size,
+            "settings": self.settings,
+            "runs": self.runs,
+            "packs": self.packs,
+        }
         storage.write(REGISTRY, json.dumps(content, indent=1) + "\n")
 
     def include(
@@ -107,6 +116,7 @@ class Registry:
         `complete` holds the run_ids that are in `runs/`; `size` is the number of runs in a new
         pack (see `pack_size`).
         """
+        self.size = size
         asked = {run.run_id: run for run in expansion.runs}
         self._forget(set(asked), complete)
         for one in expansion.settings:
@@ -121,6 +131,24 @@ class Registry:
             Pack(pack_id, tuple(pack_run(asked[r], self.name(asked[r].setting)) for r in run_ids))
             for pack_id, run_ids in self.packs.items()
             if not complete.issuperset(run_ids)
+        ]
+
+    def left_behind(self, expansion: Expansion, complete: set[str]) -> list[str]:
+        return []
+
+    def kept_packs(self, asked: list[str], complete: set[str], size: int) -> list[str]:
+        """A line where packs that were made with another `pack` are still to be trained."""
+        wanted = set(asked)
+        kept = [
+            len(run_ids)
+            for run_ids in self.packs.values()
+            if wanted.issuperset(run_ids) and not complete.issuperset(run_ids)
+        ]
+        if not kept or size == (self.size or max(kept)):
+            return []
+        return [
+            f"pack: {size} is for new runs; {len(kept)} packs that are not complete stay as they "
+            f"were made (of up to {max(kept)} runs)"
         ]
 
     def register(self, run: Run) -> None:
@@ -147,10 +175,22 @@ class Registry:
             for pack_id, run_ids in self.packs.items()
             if complete.issuperset(run_ids) or asked.issuperset(run_ids)
         }
+        self._forget_runs(complete)
+
+    def _forget_runs(self, complete: set[str]) -> None:
         kept = complete.union(*self.packs.values())
         self.runs = {run_id: run for run_id, run in self.runs.items() if run_id in kept}
         names = {run["setting"] for run in self.runs.values()}
         self.settings = {s: entry for s, entry in self.settings.items() if entry["name"] in names}
+
+    def forget_unfinished(self, complete: set[str], but: set[str]) -> None:
+        """Forget packs that are not complete, but for some that go on, and their runs."""
+        self.packs = {
+            pack_id: run_ids
+            for pack_id, run_ids in self.packs.items()
+            if pack_id in but or complete.issuperset(run_ids)
+        }
+        self._forget_runs(complete)
 
     @staticmethod
     def _grouped(runs: list[Run], file: StudyFile, size: int) -> list[list[str]]:

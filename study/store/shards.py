@@ -60,6 +60,8 @@ def pack_tables(
     study: str,
     device: str,
     backend: str,
+    gpu: str | None,
+    attempts: int,
     started: datetime,
     lookup: Lookup | None = None,
     tune_trial: int | None = None,
@@ -74,6 +76,8 @@ def pack_tables(
         "tune_trial": tune_trial,
         "device": device,
         "backend": backend,
+        "gpu": gpu,
+        "attempts": attempts,
         "host": socket.gethostname(),
         "started": started,
         "finished": datetime.now(UTC),
@@ -161,14 +165,20 @@ def link_rows(space: Space, record: EpochRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def read_runs(storage: Storage, columns: Sequence[str]) -> list[dict[str, Any]]:
+class Runs:
+    def __init__(self, rows, passed_over=None):
+        self.rows, self.passed_over = rows, passed_over or {}
+        self.run_ids = {r["run_id"] for r in rows}
+
+
+def read_runs(storage: Storage, columns: Sequence[str]) -> Runs:
     """Some columns of `runs`, a row per completed run, each run once.
 
     Raises `StudyError` with one line for a shard that cannot be read.
     """
     names = [name for name in storage.names("runs") if name.endswith(".parquet")]
     if not names:
-        return []
+        return Runs([])
     paths = [storage.path(f"runs/{name}") for name in names]
     wanted = list(dict.fromkeys(("run_id", *columns)))
     try:
@@ -181,13 +191,13 @@ def read_runs(storage: Storage, columns: Sequence[str]) -> list[dict[str, Any]]:
             f"{storage.path('runs')}: a shard cannot be read ({first}); "
             "remove it to train its pack again"
         ) from None
-    return list({row["run_id"]: row for row in table.to_pylist()}.values())
+    return Runs(list({row["run_id"]: row for row in table.to_pylist()}.values()))
 
 
 def fill_benchmark(storage: Storage, lookup: Lookup) -> int:
     """Fill benchmark columns that are null in completed shards; returns the runs filled."""
     filled = 0
-    for row in {r["pack_id"] for r in read_runs(storage, ["pack_id", "benchmark_test"])
+    for row in {r["pack_id"] for r in read_runs(storage, ["pack_id", "benchmark_test"]).rows
                 if r["benchmark_test"] is None}:  # fmt: skip
         name = shard_name("runs", row)
         content = storage.read(name)

@@ -13,17 +13,15 @@ import yaml
 
 from itnas.settings import Seeds
 from study.errors import StudyError
-from study.file.grid import Run, StudySetting, effectless, expand
+from study.file.grid import Run, StudySetting, effectless
 from study.file.schema import RATES, StudyFile, Tune, load_study
 from study.file.seeds import compact
-from study.launch import Notify, check_device, read_data, running
+from study.opening import Launching, open_study
 from study.scheduling.progress import Progress
-from study.store.benchmark import read_benchmark
+from study.store import checkpoints
 from study.store.door import Storage
-from study.store.folder import check_folder, study_folder, write_description
-from study.store.lock import Heartbeat, refuse_if_running
+from study.store.folder import clear_leftovers, study_folder, write_description
 from study.store.registry import Pack, Registry, pack_id_of, pack_run
-from study.store.shards import read_runs
 
 BEST = "tune/best.yaml"
 
@@ -46,98 +44,92 @@ class TuneOutcome:
 
 @dataclass(frozen=True)
 class Suggested:
-    """A trial's configuration (rates and `tune_trial`) to its pack."""
+    """The rates of a trial, and its number, to its pack."""
 
     base: StudySetting
     seeds: tuple[Seeds, ...]
 
-    def setting(self, config: dict[str, Any]) -> StudySetting:
-        """The base setting with the suggested rates."""
-        rates = {name: config[name] for name in RATES if name in config}
+    def runs(self, rates: dict[str, Any], number: int) -> list[Run]:
+        """The runs of the trial: the base setting with the suggested rates, all seeds."""
         search = replace(self.base.setting.search, **rates)
         normal = self.base.normal | {f"search.{name}": rate for name, rate in rates.items()}
-        name = f"{self.base.name} trial={config['tune_trial']}"
-        return StudySetting(replace(self.base.setting, search=search), normal, name)
-
-    def runs(self, config: dict[str, Any]) -> list[Run]:
-        """The runs of the trial."""
-        one = self.setting(config)
+        setting = replace(self.base.setting, search=search)
+        one = StudySetting(setting, normal, f"{self.base.name} trial={number}")
         return [Run(one.run_id(seeds), one, seeds) for seeds in self.seeds]
 
-    def __call__(self, config: dict[str, Any]) -> tuple[Pack, int]:
-        """The trial's pack and number."""
-        runs = self.runs(config)
-        pack_id = pack_id_of([run.run_id for run in runs])
+    def __call__(self, rates: dict[str, float], number: int) -> Pack:
+        """The trial's pack."""
+        runs = self.runs(rates, number)
         members = tuple(pack_run(run, run.setting.name) for run in runs)
-        return Pack(pack_id, members), config["tune_trial"]
+        return Pack(pack_id_of([run.run_id for run in runs]), members, number)
 
 
 def run_tuning(
-    file: StudyFile,
-    storage: str,
-    trials: int,
-    address: str | None = None,
-    notify: Notify = print,
+    file: StudyFile, storage: str, trials: int, how: Launching | None = None
 ) -> TuneOutcome:
     """Tune until `trials` trials are finished, earlier ones counted; then write `best.yaml`.
 
-    Raises `StudyError` for what can be refused before anything runs, `KeyboardInterrupt` on
-    SIGINT and SIGTERM.
+    Raises as `launch` does.
     """
-    folder = study_folder(storage, file.name)
-    if not folder.is_local:
+    if not study_folder(storage, file.name).is_local:
         raise StudyError(f"--storage {storage}: tune needs a local folder (for its SQLite file)")
-    check_folder(folder, "tune")
-    refuse_if_running(folder)
-    check_device(file, local=address is None)
     tuning = _ranges(file)
-    lookup = read_benchmark(file.benchmark) if file.benchmark else None
-    data = read_data(file)
-    settings = expand(file, data).settings
+    study = open_study(file, storage, "tune", how or Launching())
+    folder, settings = study.folder, study.expansion.settings
     if len(settings) != 1:
         raise StudyError(f"grid: {len(settings)} settings; tune searches rates for exactly one")
     _check_effect(settings[0], tuning)
     plan = Suggested(settings[0], tuple(file.seed_list()))
-    registry = Registry.read(folder)
-    _check_same(registry, plan, folder)
-    write_description(folder, file, "tune")
-    from study.tuning.suggest import Suggestions  # Optuna and Ray, once nothing is left to refuse
-
-    suggestions = Suggestions(folder, file.name, tuning, len(plan.seeds))
-    finished = suggestions.finished()
+    _check_same(Registry.read(folder), plan, folder)
+    finished = finished_trials(folder, file.name)
     outcome = TuneOutcome(folder, finished, 0)
     if finished < trials:
-        progress = Progress(
-            trials * len(plan.seeds),
-            finished * len(plan.seeds),
-            (trials - finished) * len(plan.seeds) * settings[0].setting.search.epochs,
-        )
+        progress = Progress(0, 0, 0)
+        with study.training(progress) as train:
+            from study.scheduling.nodes import slots
+            from study.tuning.suggest import Suggestions
 
-        def announce(config: dict[str, Any]) -> None:
-            runs = plan.runs(config)
-            registry.packs[pack_id_of([run.run_id for run in runs])] = [r.run_id for r in runs]
-            for run in runs:
-                registry.register(run)
+            registry = Registry.read(folder)
+            write_description(folder, file, "tune")
+            suggestions = Suggestions(folder, file.name, tuning)
+
+            def announce(pack: Pack) -> None:
+                assert pack.tune_trial is not None
+                rates = {name: getattr(pack.runs[0].setting.search, name) for name in tuning.ranges}
+                for run in plan.runs(rates, pack.tune_trial):
+                    registry.register(run)
+                registry.packs[pack.pack_id] = [run.run_id for run in pack.runs]
+                registry.write(folder)
+
+            suggestions.begin(trials, plan, announce)
+            going_on = {plan(t.params, t.number).pack_id for t in suggestions.unfinished()}
+            registry.forget_unfinished(study.complete().run_ids, going_on)
             registry.write(folder)
-
-        def next_round() -> tuple[dict[str, Any], dict[str, Any]] | None:
-            left = trials - suggestions.finished() - len(progress.failed)
-            return ({}, suggestions.options(left, announce, file.resources)) if left > 0 else None
-
-        with Heartbeat(folder, progress) as heartbeat:
-            _forget_unfinished(registry, folder)
-            registry.write(folder)
-            with running(file, folder, address, data, lookup, heartbeat, notify) as start:
-                start(plan, lambda c: (plan(c)[0].pack_id, len(plan.seeds)), next_round)
-        outcome.trials = suggestions.finished()
+            clear_leftovers(folder)
+            checkpoints.clear_all_but(folder, going_on)
+            done, each = suggestions.finished(), len(plan.seeds)
+            epochs = (trials - done) * each * settings[0].setting.search.epochs
+            progress.expect(trials * each, done * each, epochs)
+            # no more at once than fit, as TPE learns from finished ones
+            train(suggestions, max(slots(file.resources), 1))
+            outcome.trials = suggestions.finished()
         outcome.trials_new = outcome.trials - finished
         outcome.failed = progress.failed
         outcome.missing = trials - outcome.trials
     if outcome.trials:
-        number, objective, rates = suggestions.best()
+        from study.tuning.suggest import Suggestions
+
+        number, objective, rates = Suggestions(folder, file.name, tuning).best()
         outcome.best = {"number": number, "objective": objective, **rates}
         _write_best(folder, file, rates, plan.seeds)
     return outcome
+
+
+def finished_trials(folder: Storage, name: str) -> int:
+    """Trials with an objective so far; makes nothing."""
+    from study.tuning.suggest import DATABASE, count_finished
+
+    return count_finished(folder, name) if folder.exists(DATABASE) else 0
 
 
 def _ranges(file: StudyFile) -> Tune:
@@ -173,14 +165,6 @@ def _check_same(registry: Registry, plan: Suggested, folder: Storage) -> None:
             raise StudyError(
                 f"{folder}: earlier trials had other {what}; give the study file another name"
             )
-
-
-def _forget_unfinished(registry: Registry, folder: Storage) -> None:
-    complete = {row["run_id"] for row in read_runs(folder, [])}
-    registry.packs = {p: ids for p, ids in registry.packs.items() if complete.issuperset(ids)}
-    registry.runs = {r: run for r, run in registry.runs.items() if r in complete}
-    names = {run["setting"] for run in registry.runs.values()}
-    registry.settings = {s: e for s, e in registry.settings.items() if e["name"] in names}
 
 
 def _write_best(

@@ -43,7 +43,7 @@ SCHEMAS = {
     "inner_edges_kept:i train_loss:d valid_loss:d valid_accuracy:d derived_accuracy:d "
     "architecture_displacement:d transition_displacement:d dependence_strength:d "
     "benchmark_valid:d benchmark_test:d tune_trial:i seconds:d seconds_per_step:d device:s "
-    "backend:s host:s started:t finished:t",
+    "backend:s gpu:s attempts:i host:s started:t finished:t",
     "epochs": "run_id:s epoch:i train_loss:d train_accuracy:d valid_loss:d valid_accuracy:d "
     "derived_accuracy:d architecture_entropy:d architecture_displacement:d "
     "transition_displacement:d dependence_strength:d hessian_eigenvalue:d seconds:d",
