@@ -12,8 +12,8 @@ class StudyError(Exception):
     status = 2
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = tuple(_visible(line) for line in lines)
+        super().__init__("\n".join(self.lines))
 
 
 class LaunchEnded(StudyError):  # noqa: N818
@@ -31,6 +31,11 @@ def with_kind(error: Exception, line: int = 0) -> str:
     """An error's kind and one line of its message (-1: the last), such as `KeyError: 'a'`."""
     kind, text = type(error).__name__, _lines(error)[line]
     return kind if text == kind else f"{kind}: {text}"
+
+
+def _visible(line: str) -> str:
+    """What a user wrote may hold anything: a line stays one, and shows what is in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _lines(error: Exception) -> list[str]:

@@ -1,30 +1,24 @@
-"""From a study file to runs: settings in normal form, merged, with their hashes (design, 1 and 5).
+"""From a study file to runs: the grid crossed, equal settings merged, names given (design, 5).
 
-The normal form of a setting leaves out what has no effect under its model. Two settings of one
-normal form are one setting, whatever else was written in the file.
+Two settings of one normal form (see `identity`) are one, whatever else was written in the file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itnas.method.models import MODELS
 from itnas.method.parameters import check_dependence
 from itnas.method.search import resolve
 from itnas.method.spaces import get_space
-from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
+from itnas.settings import DependenceSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
+from study.file.identity import NormalForm, data_identity, effectless, normal_form, short_hash
 from study.file.schema import StudyFile
 
 if TYPE_CHECKING:
     from itnas.data import ImageData
-
-NormalForm = dict[str, Any]
-"""dotted names (`search.epochs`, `dependence.model`, `data.holdout`, ...) to plain values"""
 
 
 @dataclass(frozen=True)
@@ -70,12 +64,6 @@ class Expansion(NamedTuple):
         return len(self.merged) * (len(self.runs) // max(len(self.settings), 1))
 
 
-def short_hash(value: Any) -> str:
-    """12 hexadecimal digits of a canonical JSON text; equal values, equal hash."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
 def expand(file: StudyFile, data: ImageData) -> Expansion:
     """Cross the grid, resolve every setting on this data, and merge equal ones.
 
@@ -107,47 +95,6 @@ def expand(file: StudyFile, data: ImageData) -> Expansion:
     settings = list(found.values())
     runs = [Run(s.run_id(seed), s, seed) for s in settings for seed in seeds]
     return Expansion(settings, runs, merged)
-
-
-def data_identity(data: ImageData) -> dict[str, Any]:
-    """What of the data is part of a run's identity: content, split and augmentation."""
-    settings = data.settings
-    return {
-        "content": data.content_hash(),
-        "holdout": settings.holdout,
-        "crop": settings.crop,
-        "flip": settings.flips,
-        "cutout": settings.cutout,
-    }
-
-
-def effectless(dependence: DependenceSettings) -> set[str]:
-    """Dotted names of settings that change nothing under this model (design, 1)."""
-    names = set(MODELS[dependence.model].without_effect)
-    if dependence.init == "uniform":
-        names.add("dependence.init_strength")
-    if not dependence.trainable:
-        names.add("search.transition_lr")
-    if dependence.attention == "uniform":
-        names.add("search.attention_lr")
-    if names >= {"search.transition_lr", "search.attention_lr"}:
-        names.add("search.transition_weight_decay")
-    return names
-
-
-def normal_form(setting: Setting, data: Mapping[str, Any], engine: EngineSettings) -> NormalForm:
-    """A resolved setting as plain values under dotted names, without what has no effect."""
-    values: NormalForm = {"space": setting.space, "engine.precision": engine.precision}
-    values |= {f"data.{name}": value for name, value in data.items()}
-    for section in ("search", "dependence"):
-        part = getattr(setting, section)
-        for f in fields(part):
-            value = getattr(part, f.name)
-            is_real = "float" in str(f.type)  # 1 and 1.0 are one rate
-            values[f"{section}.{f.name}"] = float(value) if is_real else value
-    for name in effectless(setting.dependence):
-        del values[name]
-    return values
 
 
 def _without_effectless(setting: Setting) -> Setting:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticKnownError
 
 from itnas._checks import OneOf
 
-STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from itnas.data import DataSettings
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings
 from study.file.models import documented, registry_of
-from study.file.schema import Benchmark, Resources, StudyFile, Tune
+from study.file.schema import Benchmark, Resources, StudyFile, Tune, Waits
 
 
 def settings_reference() -> str:
@@ -22,6 +22,7 @@ def settings_reference() -> str:
         ("resources", Resources),
         ("engine", EngineSettings),
         ("benchmark", Benchmark),
+        ("waits", Waits),
         ("tune", Tune),
     ]
     lines = ["settings of a study file (design and documented examples: study/examples/)"]

@@ -45,6 +45,13 @@ class Resources(Strict):
     gpu_memory: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """GiB of one GPU, for `pack: auto`; auto: as this machine's, or 16 where it has none"""
 
+    @field_validator("gpu")
+    @classmethod
+    def _whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value:g} is not allowed; a share below 1 or a whole number")
+        return value
+
 
 class Benchmark(Strict):
     """Tabular accuracies of NAS-Bench-201 for derived genotypes."""
@@ -89,16 +96,16 @@ class Tune(Strict):
 
 
 class Waits(Strict):
-    """Seconds."""
+    """Seconds that a launch waits."""
 
     retry_seconds: float = Field(default=10, gt=0)
-    """before a pack is tried again"""
+    """before a pack is tried again after trouble; doubled each time"""
     stale_seconds: float = Field(default=60, gt=0)
-    """a driver whose beat has not changed for so long is dead"""
+    """until a driver elsewhere whose beat stands still counts as dead"""
     head_seconds: float = Field(default=30, gt=0)
-    """how long the head of the cluster may be silent"""
+    """until a silent head of the cluster ends the launch"""
     stop_seconds: float = Field(default=60, gt=0)
-    """how long an interrupted launch waits for checkpoints"""
+    """for the packs' checkpoints, after Ctrl-C or SIGTERM"""
 
 
 class StudyFile(Strict):
@@ -128,16 +135,16 @@ class StudyFile(Strict):
     """how a search is computed; device auto: cuda where resources.gpu > 0, else cpu"""
     benchmark: Benchmark | None = None
     """tabular accuracies, for nas-bench-201 only"""
-    checkpoint_epochs: int = Field(default=1, ge=1)
-    """x"""
-    checkpoint_minutes: float = Field(default=10, gt=0)
-    """x"""
-    max_failures: int = Field(default=3, ge=0)
-    """x"""
+    checkpoint_epochs: Annotated[int, Field(ge=1)] = 1
+    """a checkpoint at every that many epochs' end"""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
+    """and inside an epoch, at the first step after so many minutes"""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """how often a pack is tried again after trouble around it (storage, memory, a lost worker)"""
     fail_fast: bool = False
-    """x"""
+    """end the launch at the first pack that fails for good"""
     waits: Waits = Waits()
-    """x"""
+    """how long a launch waits for what"""
     tune: Tune | None = None
     """ranges for `tune`"""
 

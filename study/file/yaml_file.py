@@ -15,23 +15,44 @@ LARGEST_CONTENT = 200_000  # values, with every alias unfolded
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads `1e-3` as a text (YAML 1.1); this one reads it as the number it is."""
+    """PyYAML (YAML 1.1) reads `1e-3` as a text and `1:19` as 79; here they are what they look like.
+
+    A date is a text.
+    """
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in _Loader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+_NUMBERS = {
+    "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$",
+    "float": r"^[-+]?((\d[\d_]*)?\.\d+|\d[\d_]*\.?)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$"
+    r"|^\.(nan|NaN|NAN)$",
+}
+_REPLACED = {f"tag:yaml.org,2002:{name}" for name in (*_NUMBERS, "timestamp")}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list("-+.0123456789")
+    )
+
+
+def _load(text: str) -> Any:
+    """YAML's content. YAMLError with a line where there is one."""
+    node = yaml.compose(text, Loader=_Loader)
+    _check(node)
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UnicodeError):
+            raise
+        raise yaml.YAMLError(f"a value does not fit its tag ({error})") from None
 
 
 def parse_value(text: str) -> Any:
     """One value as it would stand in a file (`--set a.b=VALUE`); `ValueError` if it is no YAML."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        _check(node)
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+        return _load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError("no valid YAML value") from error
 
@@ -50,9 +71,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise StudyError(f"{path}: not a text file in UTF-8") from None
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        _check(node)
-        content = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        content = _load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
@@ -100,9 +119,12 @@ def _check(root: yaml.Node | None) -> None:
 def _refuse_doubled_keys(node: yaml.MappingNode) -> None:
     seen: set[str] = set()
     for key, _ in node.value:
-        if key.value in seen and key.value != "<<" and isinstance(key, yaml.ScalarNode):
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is a list or a mapping", key.start_mark
+            )
+        if key.value in seen and key.value != "<<":
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key.value} is given twice", key.start_mark
             )
-        if isinstance(key, yaml.ScalarNode):
-            seen.add(key.value)
+        seen.add(key.value)

@@ -25,6 +25,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our shards are the record
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also ends the study on SIGTERM
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",  # workers start side by side, new nodes are asked for
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed pack reports no objective
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # named by ours, with its last line
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

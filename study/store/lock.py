@@ -63,7 +63,7 @@ def is_alive(heartbeat: dict[str, Any]) -> bool:
     if heartbeat.get("state") != "running":
         return False
     here = _lives_here(heartbeat)
-    if here is not None:
+    if here is False or (here and "process_started" in heartbeat):
         return here
     try:
         age = datetime.now(UTC) - datetime.fromisoformat(heartbeat["beat"])
@@ -93,12 +93,19 @@ def _identity() -> dict[str, Any]:
 
 
 def _lives_here(content: dict[str, Any]) -> bool | None:
-    """Whether the process of a heartbeat or claim runs on this machine; None if it is elsewhere."""
-    if content.get("machine") != machine():
+    """Whether the process of a heartbeat or claim runs on this machine; None if it is elsewhere.
+
+    A process of that number that began at another time is another one.
+    """
+    if "machine" in content:
+        here = content["machine"] == machine()
+    else:  # of an earlier version
+        here = content.get("host") == socket.gethostname()
+    if not here:
         return None
     try:
         started = psutil.Process(int(content["pid"])).create_time()
-        return abs(started - float(content["process_started"])) < 1.0
+        return abs(started - float(content.get("process_started", started))) < 1.0
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 

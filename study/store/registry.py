@@ -133,9 +133,6 @@ class Registry:
             if not complete.issuperset(run_ids)
         ]
 
-    def left_behind(self, expansion: Expansion, complete: set[str]) -> list[str]:
-        return []
-
     def kept_packs(self, asked: list[str], complete: set[str], size: int) -> list[str]:
         """A line where packs that were made with another `pack` are still to be trained."""
         wanted = set(asked)

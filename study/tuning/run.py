@@ -13,7 +13,8 @@ import yaml
 
 from itnas.settings import Seeds
 from study.errors import StudyError
-from study.file.grid import Run, StudySetting, effectless
+from study.file.grid import Run, StudySetting
+from study.file.identity import effectless
 from study.file.schema import RATES, StudyFile, Tune, load_study
 from study.file.seeds import compact
 from study.opening import Launching, open_study

@@ -10,8 +10,9 @@ from itnas.engine.memory import peak_bytes
 from itnas.settings import DependenceSettings, Seeds
 from study.errors import StudyError
 from study.file import load_study
-from study.file.grid import effectless, expand
-from study.launch import read_data
+from study.file.grid import expand
+from study.file.identity import effectless
+from study.opening import read_data
 from study.store.registry import MEMORY_SHARE, Registry, pack_id_of, pack_size, setting_columns
 
 

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study.errors import StudyError
 from study.scheduling.progress import Progress
 from study.status import status_lines, study_status
 from study.store.door import Storage
-from study.store.lock import Heartbeat, is_alive
-from tests.study.cli import run, run_here
+from tests.study.cli import NOBODY, heartbeat, run, run_here
 
 
 def refused(*words, by=run_here):
@@ -167,48 +163,7 @@ def test_plan_counts_structurally(write_study, tmp_path):
     assert not list((tmp_path / "tiny").glob("*"))  # plan writes nothing
 
 
-# -- who holds a study --------------------------------------------------------------------
-
-
-def heartbeat(**changes):
-    now = datetime.now(UTC)
-    content = {"host": socket.gethostname(), "pid": os.getpid(), "state": "running",
-               "beat": now.isoformat()}  # fmt: skip
-    return content | changes
-
-
-def test_which_heartbeats_are_alive():
-    old = (datetime.now(UTC) - timedelta(seconds=90)).isoformat()
-    assert is_alive(heartbeat())
-    assert is_alive(heartbeat(host="elsewhere", pid=1))
-    assert not is_alive(heartbeat(pid=2**22 + 1))  # no such process here
-    assert not is_alive(heartbeat(host="elsewhere", beat=old))
-    assert not is_alive(heartbeat(beat=old))
-    assert not is_alive(heartbeat(state="finished"))
-    assert not is_alive({})
-    assert not is_alive({"state": "running", "beat": "yesterday", "pid": "x"})
-
-
-def test_a_running_study_is_refused_and_a_dead_one_taken_over(write_study, tmp_path):
-    folder = Storage.open(tmp_path / "out" / "tiny")
-    folder.write("study.yaml", "name: tiny\ncommand: launch\n")
-    folder.write("logs/launch.json", json.dumps(heartbeat()))
-    assert "is running elsewhere" in launch(write_study, tmp_path)
-    progress = Progress(4, 0, 4)
-    with pytest.raises(StudyError, match="is running elsewhere"), Heartbeat(folder, progress):
-        pass
-    folder.write("logs/launch.json", json.dumps(heartbeat(pid=2**22 + 1)))
-    with Heartbeat(folder, progress):
-        assert study_status(folder.root)["state"] == "running"
-    assert study_status(folder.root)["state"] == "finished"
-
-
-def test_a_heartbeat_says_how_it_ended(tmp_path):
-    folder = Storage.open(tmp_path / "s")
-    folder.write("study.yaml", "name: s\n")
-    with pytest.raises(KeyboardInterrupt), Heartbeat(folder, Progress(4, 0, 4)):
-        raise KeyboardInterrupt
-    assert study_status(folder.root)["state"] == "interrupted"
+# -- what is told ------------------------------------------------------------------------
 
 
 def test_status_names_what_failed(tmp_path):
@@ -231,20 +186,25 @@ def test_status_names_what_failed(tmp_path):
     text = "\n".join(status_lines(status))
     assert "transition, seed 0; transition, seeds 1/0/2" in text
     assert "RuntimeError: no" in text
-    folder.write("logs/launch.json", json.dumps(heartbeat(pid=2**22 + 1, runs_running=2)))
+    folder.write("logs/launch.json", json.dumps(heartbeat(pid=NOBODY, runs_running=2)))
     assert study_status(folder.root)["state"] == "interrupted"  # its driver was killed
     assert study_status(folder.root)["running"] == 0
 
 
-def test_time_left_is_extrapolated(monkeypatch):
-    clock = iter(float(n) for n in range(0, 1000, 10))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+def test_time_left_is_that_of_the_epochs_seen():
     progress = Progress(runs_total=6, runs_done=2, epochs_left=40)
     assert progress.seconds_left is None
-    progress.started("a", 2)  # at 0 s
-    progress.advanced("a", 5)  # 10 of 40 run-epochs
-    assert progress.seconds_left == 30.0  # at 10 s
-    progress.started("a", 2)  # its worker was lost: from the start
+    progress.started("a", 2)
+    progress.resumed("a", 3)  # 6 run-epochs are in its checkpoint
     assert progress.seconds_left is None
+    progress.advanced("a", 4, 5.0)  # 2 run-epochs in 5 s, 32 are left
+    assert progress.seconds_left == 32 * 2.5
+    progress.started("b", 2)
+    progress.advanced("b", 1, 5.0)
+    assert progress.seconds_left == 30 * 2.5 / 2  # two at once
+    progress.returned("a")  # its worker was lost
+    progress.started("a", 2)
+    progress.resumed("a", 2)  # from the checkpoint before
+    assert progress.seconds_left == 34 * 2.5 / 2
     progress.broke("a", "x")
-    assert progress.counts() == "runs 2/6 · running 0 · failed 2"
+    assert progress.counts() == "runs 2/6 · running 2 · failed 2"

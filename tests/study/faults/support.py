@@ -31,7 +31,7 @@ STUDY: dict[str, Any] = {
     "name": "tiny",
     "space": "nas-bench-201",
     "data": {"source": "digits", "resolution": 8, "subset": 400},
-    "search": {"epochs": 5, "batch_size": 32, "channels": 4, "cells": 1},
+    "search": {"epochs": 12, "batch_size": 32, "channels": 4, "cells": 1},
     "grid": {"dependence": [{"model": "independent"}, {"model": "transition"}]},
     "seeds": "0..1",
     "pack": 1,
