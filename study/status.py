@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from study.errors import StudyError
 from study.store.door import Storage
 from study.store.folder import require_study
 from study.store.lock import is_alive, read_heartbeat
@@ -18,14 +19,19 @@ def study_status(location: str) -> dict[str, Any]:
 
     `runs` is the number asked for, `done` those in `runs/` (diverged and stopped ones
     included), `running` and `failed` those of packs that are. `state` is running, finished,
-    failed, interrupted (also where the driver was killed), or not started. Raises `StudyError`
-    where the folder holds no study.
+    failed, interrupted (also where the driver was killed), or not started; `passed_over` names
+    files of `runs/` that cannot be read, and why. Raises `StudyError` where the folder holds no
+    study or cannot be read.
     """
     folder = Storage.open(location)
     description = require_study(folder)
-    heartbeat = read_heartbeat(folder)
-    registry = Registry.read(folder)
-    rows = {row["run_id"]: row for row in read_runs(folder, COLUMNS).rows}
+    try:
+        heartbeat = read_heartbeat(folder)
+        registry = Registry.read(folder)
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be read ({error})") from None
+    runs = read_runs(folder, COLUMNS)
+    rows = {row["run_id"]: row for row in runs.rows}
     alive = is_alive(heartbeat)
     state = heartbeat.get("state", "not started")
     failed = {
@@ -51,6 +57,7 @@ def study_status(location: str) -> dict[str, Any]:
              "error": line}
             for pack, line in failed.items()
         ],
+        "passed_over": runs.passed_over,
         "diverged_runs": [_spell(row) for row in rows.values() if row["status"] == "diverged"],
     }  # fmt: skip
 
@@ -89,5 +96,6 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"time left {duration(status['seconds_left'])}")
     for pack in status["failed_packs"]:
         lines.append(f"failed: pack {pack['pack_id']} ({'; '.join(pack['runs'])}): {pack['error']}")
+    lines += [f"{name}: passed over ({why})" for name, why in status["passed_over"].items()]
     lines += [f"diverged: {name}" for name in status["diverged_runs"]]
     return lines

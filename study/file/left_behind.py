@@ -36,13 +36,13 @@ def left_behind(
             by_name.setdefault(name, []).append(seeds)
     ids = {tuple(sorted(one.normal.items(), key=str)): one for one in expansion.settings}
     lines: Counter[str] = Counter()
-    for name, seeds in by_name.items():
+    for name, left in by_name.items():
         normal = known[name]
         if tuple(sorted(normal.items(), key=str)) in ids:
-            lines[_seeds_line(file, seeds)] += len(seeds)
+            lines[_seeds_line(left)] += len(left)
         else:
             nearest = min(expansion.settings, key=lambda one: len(_differing(normal, one.normal)))
-            lines[_setting_line(file, data, normal, nearest)] += len(seeds)
+            lines[_setting_line(file, data, normal, nearest)] += len(left)
     return [
         f"{count} complete runs are left behind: {text}" for text, count in lines.items() if count
     ]
@@ -52,7 +52,7 @@ def _differing(old: NormalForm, new: NormalForm) -> list[str]:
     return [k for k in sorted(old.keys() | new.keys()) if old.get(k, _GONE) != new.get(k, _GONE)]
 
 
-def _seeds_line(file: StudyFile, seeds: list[list[int]]) -> str:
+def _seeds_line(seeds: list[list[int]]) -> str:
     if all(len(set(one)) == 1 for one in seeds):
         numbers = sorted({one[0] for one in seeds})
         return f"they have seeds {compact(numbers)}; keep them by adding these to `seeds`"

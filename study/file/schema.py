@@ -64,8 +64,8 @@ class Benchmark(Strict):
     """Tabular accuracies of NAS-Bench-201 for derived genotypes."""
 
     table: str
-    """a Parquet or CSV file (columns architecture, cifar10_valid, cifar10_test, ...), or the
-    file or folder that the nats_bench package reads"""
+    """a Parquet or CSV file (columns architecture, cifar10_valid, cifar10_test, ...), local or a
+    URI, or the file or folder that the nats_bench package reads"""
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     """which accuracies are looked up"""
 
@@ -302,5 +302,7 @@ def _with_absolute_paths(file: StudyFile, folder: Path) -> StudyFile:
 
 
 def _absolute(place: str, folder: Path) -> str:
+    if "://" in place:
+        return place
     beside = folder / Path(place).expanduser()
     return str((beside if beside.exists() else Path(place).expanduser()).absolute())
