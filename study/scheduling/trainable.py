@@ -7,6 +7,7 @@ study's lock.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import statistics
@@ -74,7 +75,17 @@ def train_pack(config: dict[str, Any], *, context: TrialContext, data: dict[str,
         last = {ENDED: PAUSED}
     except Exception as error:
         last = {ENDED: FAILED, "final": False, **failure_of(error).as_report()}
+    _release(context.engine.device)
     tune.report(last)
+
+
+def _release(device: str) -> None:
+    """Give back what a pack held, before the next one comes to this process."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _unfit(context: TrialContext) -> str:
