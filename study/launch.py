@@ -68,7 +68,7 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
     registry = Registry.read(folder)
     for line in left_behind(study, registry):
         notify(line)
-    progress = Progress(0, 0, 0)
+    progress = Progress(len(asked), len(before.run_ids.intersection(asked)), 0)
     if before.run_ids.issuperset(asked):
         if study.lookup is not None or left_by_a_dead_launch(folder):
             with study.held(progress):
@@ -106,11 +106,11 @@ def left_behind(study: OpenStudy, registry: Registry) -> list[str]:
     return differences(study.file, study.data, study.expansion, known, runs)
 
 
-def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int]:
-    """Runs in all, runs complete, and epochs left."""
+def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int, int]:
+    """Runs in all, runs complete, and epochs and packs left."""
     done = len(complete.intersection(asked))
     epochs = sum(run.setting.search.epochs for pack in todo for run in pack.runs)
-    return done + sum(len(pack.runs) for pack in todo), done, epochs
+    return done + sum(len(pack.runs) for pack in todo), done, epochs, len(todo)
 
 
 def left_by_a_dead_launch(folder: Storage) -> bool:

@@ -259,6 +259,12 @@ class SearchPack:
         values = {n: [m[n] for m in latest if m.get(n) is not None] for n in names}
         return {n: math.fsum(v) / len(v) if v else math.nan for n, v in values.items()}  # type: ignore[arg-type]
 
+    @property
+    def best_valid_accuracy(self) -> float | None:
+        """Of the runs, at the end of their last sound epoch; None before the first."""
+        latest = [history[-1].metrics.get("valid_accuracy") for history in self.histories]
+        return max((value for value in latest if value is not None), default=None)
+
     def results(self) -> list[RunResult]:
         """What every run has come to so far, of its last sound epoch."""
         return [self._result(k) for k in range(len(self.settings))]
