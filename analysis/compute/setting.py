@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.compute import links, seeds_needed, trajectories, transfer, verdict
+from analysis.compute import seeds_needed, trajectories, transfer, verdict
 from analysis.compute.cell import Cell, of_cell
 from analysis.data import genotypes
 from analysis.data.benchmark import Accuracies
@@ -20,7 +22,7 @@ from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
 from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate, said
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN, Array
 
 Tables = dict[str, pd.DataFrame]
 Seeds = list[tuple[int, ...]]
@@ -28,6 +30,8 @@ Seeds = list[tuple[int, ...]]
 STABILITY = (
     "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
 )  # fmt: skip
+
+NODES = ("predecessor_source", "predecessor_target", "source", "target")
 
 MOST_COMPARED = 60
 """Runs of all settings whose similarity is shown; see `across.similarity`."""
@@ -97,8 +101,8 @@ def compute_setting(
         "stability": _rows(found.items()),
         "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
         "seed_values": _seed_values(found, members, collapsed, labels),
-        "links": links.links_table(cells),
-        "transition_matrices": links.matrices_table(last, start),
+        "links": _links(cells),
+        "transition_matrices": matrices_table(last, start),
         "seeds_needed": seeds_needed.for_widths(found),
         "operation_choices": _operation_choices(cells),
         "transfer": transfer.transfer_table(cells, benchmark),
@@ -202,3 +206,46 @@ def _operation_choices(cells: Iterable[Cell]) -> pd.DataFrame:
     ]
     columns = ["cell", "source", "target", "inner", "operation", "share", "seeds"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _links(cells: Iterable[Cell]) -> pd.DataFrame:
+    """One row per link; p-values Holm-corrected over the distinct matrices of its cell kind."""
+    rows = []
+    for cell in cells:
+        stabilities = {
+            "dependence_stability": cell.dependence[1],
+            "learned_dependence_stability": cell.learned_dependence[1],
+        }
+        for index, link in enumerate(cell.links):
+            row: dict[str, Any] = {
+                "cell": link.cell, **dict(zip(NODES, link.nodes, strict=True)), "seeds": cell.n,
+                "transition_divergence": cell.divergence[1][index],
+                "attention_weight": float(link.attention.mean()),
+            }  # fmt: skip
+            for name, found in stabilities.items():
+                q = found.intervals[index] if found else missing("")
+                row |= {name: q.estimate, f"{name}_low": q.low, f"{name}_high": q.high}
+                row[f"{name}_p"] = found.p_values[index] if found else NAN
+                row[f"{name}_p_holm"] = found.corrected[index] if found else NAN
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def matrices_table(last: Sample, start: Sample) -> pd.DataFrame:
+    """One row per link and matrix entry: mean and sd over n seeds, and the mean at epoch -1."""
+    before = {(k.cell, *k.nodes): k.matrices for k in start.links}
+    parts = []
+    for link in last.links:
+        rows, columns = link.predecessor.operations, link.edge.operations
+        begun = before.get((link.cell, *link.nodes))
+        known = begun is not None and begun.shape[1:] == link.matrices.shape[1:]
+        sd = link.matrices.std(axis=0, ddof=1) if last.n > 1 else link.matrices[0] * NAN
+        values = {
+            "cell": link.cell, **dict(zip(NODES, link.nodes, strict=True)),
+            "row": np.repeat(rows, len(columns)), "column": list(columns) * len(rows),
+            "mean": link.matrices.mean(axis=0).ravel(), "sd": sd.ravel(),
+            "start_mean": begun.mean(axis=0).ravel() if begun is not None and known else NAN,
+            "n": last.n, "attention_weight_mean": float(link.attention.mean()),
+        }  # fmt: skip
+        parts.append(pd.DataFrame(values))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

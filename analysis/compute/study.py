@@ -18,7 +18,6 @@ from analysis.compute import (
     seeds_needed,
     settings,
     trajectories,
-    tuning,
     variance,
     verdict,
 )
@@ -64,8 +63,8 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     trial, since a mean over different rates describes no setting.
     """
     runs = results.runs
-    trials = tuning.tuning_table(runs)
-    chosen = tuning.best_trial(trials) if len(trials) else None
+    trials = settings.tuning_table(runs)
+    chosen = settings.best_trial(trials) if len(trials) else None
     if len(trials):
         number = int(trials["trial"].iloc[-1]) if chosen is None else chosen
         runs = runs[runs["tune_trial"] == number]
