@@ -25,7 +25,6 @@ from analysis.statistics.inference import Quantity, interquartile, missing, of_r
 from analysis.statistics.metrics import NAN, Array
 
 Tables = dict[str, pd.DataFrame]
-Seeds = list[tuple[int, ...]]
 
 STABILITY = (
     "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
@@ -42,13 +41,14 @@ class SettingResult:
     """What is computed of one setting.
 
     quantities: by (cell kind, name); `all` in place of the kind for those of single runs.
-    seeds: cell kind to the seeds of each entry of its quantities' statistics, in order.
-    edges: of the first runs, for similarity. sample: of all runs, where seeds are crossed.
+    places: cell kind to three seeds to their place in its quantities' statistics. edges, first:
+    of the first runs, for similarity, and their labels. sample: of all runs, where seeds are
+    crossed.
     """
 
     setting: str
     quantities: Mapping[tuple[str, str], Quantity]
-    seeds: Mapping[str, Seeds]
+    places: Mapping[str, Mapping[tuple[int, ...], int]]
     tables: Tables
     edges: tuple[EdgeSample, ...]
     first: tuple[str, ...]
@@ -78,9 +78,9 @@ def compute_setting(
     shown = trajectories.thinned(final, trajectories.MOST_POINTS) if with_trajectories else [-1]
     every = range(-1, final + 1) if with_trajectories else shown
     samples = read_samples(results, runs if crossed else chosen, [*every, "last"], [*shown, "last"])
-    whole = samples["last"]
+    whole, ids = samples["last"], list(chosen["run_id"])
     if crossed:
-        samples = {at: s.of_runs(list(chosen["run_id"])) for at, s in samples.items()}
+        samples = {at: s.of_runs(ids) for at, s in samples.items()}
     last, start = samples["last"], samples[-1]
     by_epoch = {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
     cells = [Cell(chosen, last, start if start.n else None, kind) for kind in last.cells]
@@ -90,17 +90,16 @@ def compute_setting(
     for cell in cells:
         found |= {(cell.kind, name): q for name, q in of_cell(cell).items()}
     if last.left_out:
-        short = f"{len(last.left_out)} runs left out: rows missing or not finite"
-        note = said(note, short)
+        note = said(note, f"{len(last.left_out)} runs left out: rows missing or not finite")
     if note:
         found = {k: replace(q, note=said(q.note, note)) for k, q in found.items()}
-    collapsed = dict(zip(chosen["run_id"], _collapsed(chosen), strict=True))
-    members = {ALL: list(chosen["run_id"])} | {c.kind: list(last.run_ids) for c in cells}
-    labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
+    collapsed = dict(zip(ids, _collapsed(chosen), strict=True))
+    members = {ALL: ids} | {c.kind: list(last.run_ids) for c in cells}
+    seeds = dict(zip(ids, chosen[list(SEEDS)].itertuples(index=False, name=None), strict=True))
     tables: Tables = {
         "stability": _rows(found.items()),
         "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
-        "seed_values": _seed_values(found, members, collapsed, labels),
+        "seed_values": _seed_values(found, members, collapsed, seeds),
         "links": _links(cells),
         "transition_matrices": matrices_table(last, start),
         "seeds_needed": seeds_needed.for_widths(found),
@@ -111,18 +110,15 @@ def compute_setting(
     if with_trajectories:
         few = {e: by_epoch[e] for e in shown if e in by_epoch}
         tables["trajectories"] = trajectories.of_settings(chosen, few)
-        thin = trajectories.thinned(final)
-        of_edges = {e: s for e, s in by_epoch.items() if e in thin}
-        tables["operation_probabilities"] = trajectories.operation_probabilities(of_edges)
+        thin = {e: by_epoch[e] for e in trajectories.thinned(final) if e in by_epoch}
+        tables["operation_probabilities"] = trajectories.operation_probabilities(thin)
     for frame in tables.values():
         frame.insert(0, "setting", setting)
     first = last.of_runs(last.run_ids[:MOST_COMPARED])
-    return SettingResult(
-        setting, found,
-        {cell: [tuple(labels[r]) for r in ids] for cell, ids in members.items()}, tables,
-        first.edges, tuple(seed_label(labels[r]) for r in first.run_ids),
-        whole if crossed else None,
-    )  # fmt: skip
+    places = {k: {seeds[run]: i for i, run in enumerate(of)} for k, of in members.items()}
+    labels = tuple(seed_label(seeds[run]) for run in first.run_ids)
+    sample = whole if crossed else None
+    return SettingResult(setting, found, places, tables, first.edges, labels, sample)
 
 
 def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
@@ -133,14 +129,10 @@ def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str]
     for name in WITH_IQM:
         found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
     found["collapse_rate"] = rate(_collapsed(runs))
-    found["settling_epoch"] = (
-        missing("the epochs between were not read", len(runs))
-        if settling is None
-        else of_runs(settling)
-    )
-    return {
-        (ALL, name): q if q.known or q.n else missing("no run has it") for name, q in found.items()
-    }
+    not_read = missing("the epochs between were not read", len(runs))
+    found["settling_epoch"] = not_read if settling is None else of_runs(settling)
+    none = missing("no run has it")
+    return {(ALL, name): q if q.known or q.n else none for name, q in found.items()}
 
 
 def _collapsed(runs: pd.DataFrame) -> list[bool]:
@@ -182,11 +174,11 @@ def _seed_values(
     found: Mapping[tuple[str, str], Quantity],
     members: Mapping[str, list[str]],
     collapsed: Mapping[str, bool],
-    labels: Mapping[str, tuple[int, ...]],
+    seeds: Mapping[str, tuple[int, ...]],
 ) -> pd.DataFrame:
     """One row per quantity and seed: a run's own value, or the jackknife's pseudo-value."""
     rows = [
-        (cell, name, run_id, seed_label(labels[run_id]), value, collapsed[run_id])
+        (cell, name, run_id, seed_label(seeds[run_id]), value, collapsed[run_id])
         for (cell, name), q in found.items()
         if q.statistic is not None
         for run_id, value in zip(members[cell], q.statistic.pseudo_values(), strict=True)
