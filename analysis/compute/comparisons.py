@@ -9,13 +9,13 @@ nothing is compared. Whatever the quantity, it is the paired jackknife-t: of sin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.compute.setting import SettingResult
-from analysis.compute.transfer import from_least
 from analysis.quantities import ALL, DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, difference, holm, probability_of_improvement
 from analysis.statistics.projection import LEAST_SEEDS, for_difference
@@ -121,7 +121,9 @@ def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tupl
         common = [seed for seed in own if seed in other]
         a = first.statistic.take([own[seed] for seed in common])
         b = second.statistic.take([other[seed] for seed in common])
-        d = from_least(difference(a, b), definition.least)
+        d = difference(a, b)
+        if d.n < definition.least:
+            d = replace(d, low=NAN, high=NAN)
         better = NAN
         if definition.level == "run":
             better = probability_of_improvement(a.pseudo_values(), b.pseudo_values())
