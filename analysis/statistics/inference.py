@@ -14,6 +14,7 @@ in docs/coverage.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +68,12 @@ class Quantity:
 def missing(note: str, n: int = 0) -> Quantity:
     """A quantity that cannot be had, and why."""
     return Quantity(NAN, NAN, NAN, n, note=note)
+
+
+def too_few(arrays: Sequence[Sized], what: str) -> Quantity | None:
+    """Why nothing is told of arrays, seeds first: there are none (`what`), or not two seeds."""
+    n = len(arrays[0]) if arrays else 0
+    return missing("one seed only" if n else f"no {what}", n) if n < 2 else None
 
 
 def said(*remarks: str) -> str:
