@@ -62,7 +62,7 @@ def quantity_of(cell: Cell, name: str) -> Quantity:
     if name == "dependence_transfer_own":
         if cell.model != "placebo":
             return missing("a placebo's alone", cell.n)
-        return cell.transfer_own.share("dependence_transfer")
+        return cell.transfer_of(own=True).share("dependence_transfer")
     if name in SHARES:
         return cell.transfer.share(name)
     if name == "learned_effect":
