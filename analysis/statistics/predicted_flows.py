@@ -155,12 +155,6 @@ class Rows:
         self.coefficient = columns.coefficient[less, job][:, None].astype(kind)
         self.slope = columns.slope[less, job].astype(kind)
 
-    def orders(self, draws: int, rng: np.random.Generator) -> Ints:
-        """(draws, n, Q), rows permuted within every matrix of every seed."""
-        n, _, q = self.change.shape
-        keys = rng.random((draws, n, q), dtype=np.float32) + self.matrix.astype(np.float32)
-        return keys.argsort(axis=-1)
-
     def flows(self, order: Ints | None, steps: int) -> NDArray:
         """(draws, steps, H, C, E) with 1/4 of the residual rows, 1/2 ...; None: as they are."""
 
@@ -179,14 +173,18 @@ class Rows:
             out.append((table / table.sum(axis=-2, keepdims=True)) @ self.weights)
         return np.stack(out, axis=1)
 
-    def divergences(self, flows: NDArray) -> NDArray:
-        """(draws, steps, H) of `flows`, bits, summed over edges."""
+    def divergences(self, draws: int, rng: np.random.Generator) -> NDArray:
+        """(draws, H), bits, summed over edges, of a quarter of the rows, permuted; 0: as they are.
 
-        def plogp(p: NDArray) -> NDArray:
-            return np.asarray((p * np.log2(p)).sum(axis=(-1, -2)))
-
-        q = np.maximum(flows, TINY)
-        return (plogp(q) + plogp(self.real)) / 2 - plogp((q + self.real) / 2)
+        They are permuted within every matrix of every seed.
+        """
+        order, (n, _, size) = None, self.change.shape
+        if draws:
+            keys = rng.random((draws, n, size), dtype=np.float32) + self.matrix.astype(np.float32)
+            order = keys.argsort(axis=-1)
+        q = np.maximum(self.flows(order, 1)[:, 0], TINY)
+        each = [(p * np.log2(p)).sum(axis=(-1, -2)) for p in (q, self.real, (q + self.real) / 2)]
+        return np.asarray((each[0] + each[1]) / 2 - each[2])
 
 
 def of_forms(columns: Sequence[Columns]) -> tuple[Array, Ints]:
@@ -203,11 +201,9 @@ def permuted(columns: Sequence[Columns], draws: int, rng: np.random.Generator) -
     own, tables = columns[0].jobs.own, of_forms(columns)[1]
     rows = [Rows(c, own, tables, RESIDUAL, np.float32) for c in columns]
     step = max(1, _WORK // sum(r.table.size for r in rows))
-    out = [sum(r.divergences(r.flows(None, 1)) for r in rows)]
-    for begin in range(0, draws, step):
-        count = min(step, draws - begin)
-        out.append(sum(r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows))
-    return np.concatenate(out).mean(axis=(1, 2), dtype=float)
+    counts = [0, *(min(step, draws - begin) for begin in range(0, draws, step))]
+    out = [sum(r.divergences(count, rng) for r in rows) for count in counts]
+    return np.concatenate(out).mean(axis=1, dtype=float)
 
 
 def over_seeds(keep: NDArray, x: NDArray) -> NDArray:
