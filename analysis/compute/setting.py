@@ -21,8 +21,9 @@ from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
+from analysis.statistics.divergence import DRAWS
 from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate, said
-from analysis.statistics.metrics import NAN, Array
+from analysis.statistics.metrics import NAN
 
 Tables = dict[str, pd.DataFrame]
 
@@ -83,23 +84,27 @@ def compute_setting(
         samples = {at: s.of_runs(ids) for at, s in samples.items()}
     last, start = samples["last"], samples[-1]
     by_epoch = {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
-    cells = [Cell(chosen, last, start if start.n else None, kind) for kind in last.cells]
-
-    settling = trajectories.settling_epochs(chosen, by_epoch) if with_trajectories else None
-    found = _of_runs(chosen, settling)
-    for cell in cells:
-        found |= {(cell.kind, name): q for name, q in of_cell(cell).items()}
+    parsed = [genotypes.parse(text) for text in chosen["genotype"]]
+    chosen = chosen.assign(collapsed=[genotypes.is_collapsed(g) for g in parsed])
+    if with_trajectories:
+        chosen["settling_epoch"] = trajectories.settling_epochs(chosen, by_epoch)
+    cells = _cells(chosen, last, start)
+    found = _quantities(chosen, cells)
+    others, without = chosen[~chosen["collapsed"]], {}
+    if 0 < len(others) < len(chosen):  # collapsed seeds predict no others here
+        few = _cells(others, last.of_runs(list(others["run_id"])), start, draws=0)
+        without = {key: q for key, q in _quantities(others, few).items() if q.known}
     if last.left_out:
         note = said(note, f"{len(last.left_out)} runs left out: rows missing or not finite")
     if note:
         found = {k: replace(q, note=said(q.note, note)) for k, q in found.items()}
-    collapsed = dict(zip(ids, _collapsed(chosen), strict=True))
-    members = {ALL: ids} | {c.kind: list(last.run_ids) for c in cells}
     seeds = dict(zip(ids, chosen[list(SEEDS)].itertuples(index=False, name=None), strict=True))
+    members = {ALL: ids} | {c.kind: list(last.run_ids) for c in cells}
+    places = {k: {seeds[run]: i for i, run in enumerate(of)} for k, of in members.items()}
     tables: Tables = {
-        "stability": _rows(found.items()),
-        "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
-        "seed_values": _seed_values(found, members, collapsed, seeds),
+        "stability": _stability(found),
+        "without_collapsed": _stability(without),
+        "seed_values": _seed_values(found, members, chosen),
         "links": _links(cells),
         "transition_matrices": matrices_table(last, start),
         "seeds_needed": seeds_needed.for_widths(found),
@@ -108,77 +113,56 @@ def compute_setting(
         "verdict": verdict.evidence(cells),
     }
     if with_trajectories:
-        few = {e: by_epoch[e] for e in shown if e in by_epoch}
-        tables["trajectories"] = trajectories.of_settings(chosen, few)
+        traced = {e: by_epoch[e] for e in shown if e in by_epoch}
+        tables["trajectories"] = trajectories.of_settings(chosen, traced)
         thin = {e: by_epoch[e] for e in trajectories.thinned(final) if e in by_epoch}
         tables["operation_probabilities"] = trajectories.operation_probabilities(thin)
     for frame in tables.values():
         frame.insert(0, "setting", setting)
     first = last.of_runs(last.run_ids[:MOST_COMPARED])
-    places = {k: {seeds[run]: i for i, run in enumerate(of)} for k, of in members.items()}
     labels = tuple(seed_label(seeds[run]) for run in first.run_ids)
     sample = whole if crossed else None
     return SettingResult(setting, found, places, tables, first.edges, labels, sample)
 
 
-def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
+def _cells(runs: pd.DataFrame, last: Sample, start: Sample, draws: int = DRAWS) -> list[Cell]:
+    kinds = last.cells if last.n else ()
+    return [Cell(runs, last, start if start.n else None, kind, draws) for kind in kinds]
+
+
+def _quantities(runs: pd.DataFrame, cells: Iterable[Cell]) -> dict[tuple[str, str], Quantity]:
+    """Of single runs, and of each of the cells."""
     found: dict[str, Quantity] = {}
     for name in PER_RUN:
         of, values = DEFINITIONS[name], runs[name].to_numpy(float)
         found[name] = of_runs(values, limits=of.limits, unit=float(of.unit == "edges"))
     for name in WITH_IQM:
         found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
-    found["collapse_rate"] = rate(_collapsed(runs))
+    found["collapse_rate"] = rate(runs["collapsed"])
     not_read = missing("the epochs between were not read", len(runs))
+    settling = runs.get("settling_epoch")
     found["settling_epoch"] = not_read if settling is None else of_runs(settling)
     none = missing("no run has it")
-    return {(ALL, name): q if q.known or q.n else none for name, q in found.items()}
+    all_of = {(ALL, name): q if q.known or q.n else none for name, q in found.items()}
+    return all_of | {(c.kind, name): q for c in cells for name, q in of_cell(c).items()}
 
 
-def _collapsed(runs: pd.DataFrame) -> list[bool]:
-    return [genotypes.is_collapsed(genotypes.parse(text)) for text in runs["genotype"]]
-
-
-def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
+def _stability(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
     rows = [
         (cell, name, q.estimate, q.low, q.high, q.null_mean, q.p_value, q.n, q.note)
-        for (cell, name), q in items
+        for (cell, name), q in found.items()
     ]
     return pd.DataFrame(rows, columns=list(STABILITY))
 
 
-def _without_collapsed(
-    runs: pd.DataFrame,
-    settling: Array | None,
-    cells: Iterable[Cell],
-    collapsed: Mapping[str, bool],
-) -> pd.DataFrame:
-    """The quantities of the seeds that did not collapse by themselves, where only some did.
-
-    They are computed anew without permutations: collapsed seeds predict no others here.
-    """
-    kept = ~runs["run_id"].map(collapsed).to_numpy(bool)
-    if kept.all() or not kept.any():
-        return _rows([])
-    others = runs[kept].reset_index(drop=True)
-    found = _of_runs(others, None if settling is None else settling[kept])
-    for cell in cells:
-        last = cell.last.of_runs(list(others["run_id"]))
-        if last.n:
-            of = Cell(others, last, cell.start, cell.kind, draws=0)
-            found |= {(cell.kind, name): q for name, q in of_cell(of).items()}
-    return _rows((key, q) for key, q in found.items() if q.known)
-
-
 def _seed_values(
-    found: Mapping[tuple[str, str], Quantity],
-    members: Mapping[str, list[str]],
-    collapsed: Mapping[str, bool],
-    seeds: Mapping[str, tuple[int, ...]],
+    found: Mapping[tuple[str, str], Quantity], members: Mapping[str, list[str]], runs: pd.DataFrame
 ) -> pd.DataFrame:
     """One row per quantity and seed: a run's own value, or the jackknife's pseudo-value."""
+    labels = map(seed_label, runs[list(SEEDS)].itertuples(index=False))
+    told = dict(zip(runs["run_id"], zip(labels, runs["collapsed"], strict=True), strict=True))
     rows = [
-        (cell, name, run_id, seed_label(seeds[run_id]), value, collapsed[run_id])
+        (cell, name, run_id, told[run_id][0], value, told[run_id][1])
         for (cell, name), q in found.items()
         if q.statistic is not None
         for run_id, value in zip(members[cell], q.statistic.pseudo_values(), strict=True)

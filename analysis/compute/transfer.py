@@ -37,19 +37,14 @@ def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
     shared = cell.shared or list(range(len(cell.links)))
     starts = cell.starts or cell.matrices
     weight = cell.runs["own_weight"].iloc[0]
-    found = FlowCell(
-        tuple(FlowEdge(e.probabilities, e.operations) for e in inner),
-        tuple(
-            FlowLink(
-                place[link.nodes[2:]], start, link.matrices, link.predecessor.probabilities,
-                link.attention, number,
-            )
-            for link, start, number in zip(cell.links, starts, shared, strict=True)
-        ),
-        0.0 if pd.isna(weight) else float(weight),
-        cell.never_kept,
-        cell.runs["init"].iloc[0] == "random",
-    )  # fmt: skip
+    edges = tuple(FlowEdge(e.probabilities, e.operations) for e in inner)
+    links = tuple(
+        FlowLink(place[k.nodes[2:]], start, k.matrices, k.predecessor.probabilities, k.attention, i)
+        for k, start, i in zip(cell.links, starts, shared, strict=True)
+    )
+    own_weight = 0.0 if pd.isna(weight) else float(weight)
+    random_start = cell.runs["init"].iloc[0] == "random"
+    found = FlowCell(edges, links, own_weight, cell.never_kept, random_start)
     return found if own or cell.model != "placebo" else found.uniform()
 
 
@@ -105,19 +100,16 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
 
 def _accuracies(cell: Cell, found: Transfer, benchmark: Accuracies) -> dict[str, list[float]]:
     """Changes of tabular accuracy: (n,) by what the inner edges' choices are derived with."""
-    own = [benchmark.get(text, np.nan) for text in cell.runs["genotype"]]
-    inner = cell.part("inner")
-    changes = {}
+    changes: dict[str, list[float]] = {}
     for by in KNOWN_BY:
-        changed = []
-        for run, before in enumerate(own):
-            chosen = cell.choices[run].copy()
-            if by in found.chosen:
-                chosen[inner] = found.chosen[by][run]
-            known = by in found.chosen and (chosen != TIED).all()
-            after = benchmark.get(_architecture(cell, chosen), np.nan) if known else np.nan
-            changed.append(after - before)
-        changes[f"benchmark_by_{by}"] = changed
+        chosen = cell.choices.copy()
+        chosen[:, cell.part("inner")] = found.chosen.get(by, TIED)
+        changes[f"benchmark_by_{by}"] = [
+            benchmark.get(_architecture(cell, row), np.nan) - benchmark.get(genotype, np.nan)
+            if (row != TIED).all()
+            else np.nan
+            for row, genotype in zip(chosen, cell.genotypes, strict=True)
+        ]
     return changes
 
 

@@ -91,23 +91,20 @@ def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
     if row["p_holm"] < SIGNIFICANT and row["low"] > 0:
         return ROWS, ""
     # Where every seed is best told by the start alone, columns add 0 in all: no width, no doubt.
-    for end in ("column_low", "column_high"):
-        row[end] = row["column_transfer"] if np.isnan(row[end]) else row[end]
+    ends = (row["column_low"], row["column_high"])
+    low, high = (row["column_transfer"] if np.isnan(end) else end for end in ends)
     if row["found_if_planted"] >= POWER:
-        if row["p_holm"] >= SIGNIFICANT and row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
+        if row["p_holm"] >= SIGNIFICANT and low > 0 and row["high"] < NEGLIGIBLE:
             return COLUMNS, ""
-        bounds = (row["low"], row["high"], row["column_low"], row["column_high"])
-        if row["p_holm"] >= SIGNIFICANT and np.abs(bounds).max() <= NEGLIGIBLE:
+        widest = np.abs((row["low"], row["high"], low, high)).max()
+        if row["p_holm"] >= SIGNIFICANT and widest <= NEGLIGIBLE:
             return NOTHING, ""
         return UNKNOWN, "seeds: the intervals are too wide to rule rows in or out"
     seen = (
         "rows as strong as the seeds' noise would have been found in "
         f"{row['found_if_planted']:.0%} of studies like this one (asked: {POWER:.0%})"
     )
-    if row["entropy"] > 0.85 * row["entropy_most"]:
-        sharper = (
-            f"sharper predecessors' choices: their entropy is {row['entropy']:.1f} of at most "
-            f"{row['entropy_most']:.1f} bits; "
-        )
-        return UNKNOWN, sharper + seen
-    return UNKNOWN, f"seeds: {seen}"
+    if row["entropy"] <= 0.85 * row["entropy_most"]:
+        return UNKNOWN, f"seeds: {seen}"
+    least = f"their entropy is {row['entropy']:.1f} of at most {row['entropy_most']:.1f} bits"
+    return UNKNOWN, f"sharper predecessors' choices: {least}; {seen}"
