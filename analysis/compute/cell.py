@@ -1,7 +1,6 @@
 """One cell kind of one setting at one epoch, as the registry of quantities wants it.
 
-Everything that several quantities share (choices, matrices, what was learned, what transfers) is
-derived here once, when it is first asked for.
+What several quantities share is derived here once, when it is first asked for.
 """
 
 from __future__ import annotations

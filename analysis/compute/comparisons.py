@@ -1,9 +1,8 @@
 """Every setting against its controls, paired by seed.
 
 Three references: `independent` (DARTS: no dependence at all), `placebo` (the same capacity, but
-nothing flows) and `frozen` (matrices that cannot learn). A setting's placebo and frozen control
-must have its sharing, initialisation and rates; where there is none, the row's note says so and
-nothing is compared. Whatever the quantity, it is the paired jackknife-t: of single runs Student's.
+nothing flows) and `frozen` (matrices that cannot learn); the last two must have the setting's
+sharing, initialisation and rates. It is the paired jackknife-t: of single runs Student's.
 """
 
 from __future__ import annotations

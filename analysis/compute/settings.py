@@ -1,8 +1,7 @@
 """What every setting did over its seeds, as one row each; who replicates whom; tuning trials.
 
-A setting's runs are its replicates. Diverged runs are counted and named, and left out of every
-mean, since their numbers may be NaN. Reservations are attached to a setting so that no text can
-forget them: that it hardly moved (then no conclusion is drawn from it).
+Diverged runs are counted and named, and left out of every mean, since their numbers may be NaN.
+Reservations are attached to a setting so that no text can forget them: that it hardly moved.
 """
 
 from __future__ import annotations
@@ -134,8 +133,8 @@ def genotypes_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for part in ["whole", *kinds]:
             texts = [genotypes.describe_all(g, part) for g in parsed]
             for text, count in Counter(texts).most_common():
-                having = [i for i, other in enumerate(texts) if other == text]
-                code, runs = good["genotype"].iloc[having[0]], ", ".join(labels[i] for i in having)
+                runs = ", ".join(s for s, other in zip(labels, texts, strict=True) if other == text)
+                code = good["genotype"].iloc[texts.index(text)]
                 rows.append((setting, part, text, code, count, len(good), runs))
     columns = ["setting", "part", "genotype", "code", "count", "n", "runs"]
     return pd.DataFrame(rows, columns=columns)

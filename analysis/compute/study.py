@@ -1,8 +1,7 @@
 """A study's tables: everything that is computed for its report, before anything is drawn.
 
 Settings are computed one by one, in large studies on all cores: only a few settings' matrices
-have to be in memory as they were read. What is computed is tables, the same frames that a report
-writes: figures, sentences and pages are made of them alone.
+have to be in memory. Figures, sentences and pages are made of these tables alone.
 """
 
 from __future__ import annotations

@@ -63,12 +63,12 @@ def operation_probabilities(samples: Mapping[int, Sample]) -> pd.DataFrame:
     for epoch, sample in sorted(samples.items()):
         for e in sample.edges:
             p = e.probabilities
-            keys = {"cell": e.cell, "source": e.source, "target": e.target, "inner": e.inner}
             values = {
+                "cell": e.cell, "source": e.source, "target": e.target, "inner": e.inner,
                 "epoch": epoch, "operation": e.operations, "mean": p.mean(axis=0),
                 "sd": p.std(axis=0, ddof=1) if len(p) > 1 else np.nan, "n": len(p),
             }  # fmt: skip
-            parts.append(pd.DataFrame(keys | values))
+            parts.append(pd.DataFrame(values))
     if not parts:
         return pd.DataFrame()
     order = ["cell", "target", "source", "epoch"]

@@ -1,7 +1,6 @@
 """Where a study's variance comes from: the setting, each of the three seeds, and both together.
 
-It takes crossed seeds (`seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`); where they are
-always equal their shares cannot be told apart, and the report says so.
+It takes crossed seeds: `seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import pandas as pd
 from analysis.compute.cell import Cell
 from analysis.compute.transfer import flow_cell
 from analysis.statistics.inference import SIGNIFICANT, holm
-from analysis.statistics.transfer import LEAST_SEEDS, pooled, share_found
+from analysis.statistics.predicted_flows import share_found
+from analysis.statistics.transfer import LEAST_SEEDS, pooled
 
 NEGLIGIBLE = 0.05
 """A share of the learned effect that would not matter."""

@@ -2,15 +2,10 @@
 
 Seed i's flow into every inner edge (`flow`) is derived again from its own p_q and attention, but
 with matrices that it did not make: its *start* at epoch -1, tilted by what the other seeds learned.
-D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges.
-
-- *columns* knows all but what a particular predecessor operation leads to: the best of `FORMS`.
-- *full* is *columns*, or one of its forms and a multiple of the others' mean residual rows.
-
-Form and factor are those with the smallest mean D over the other seeds, each predicted without
-itself and without i; so that 'no rows' is exactly *columns*. The p-value permutes the residual rows
-within every seed, once a distinct matrix; its statistic is the mean D with a quarter of them added
-to the best form. What the forms are, and why: docs/transfer.md.
+D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges: by *columns*, the
+best of `FORMS`, and by *full*, which may add a multiple of the others' mean residual rows. Form and
+factor are those with the smallest mean D over the other seeds, each predicted without itself and
+without i. docs/transfer.md says why, and how the p-value and the interval come about.
 """
 
 from __future__ import annotations
@@ -20,33 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from analysis.statistics.divergence import DRAWS
-from analysis.statistics.flow import (
-    Block,
-    FlowCell,
-    blocks,
-    choices,
-    exchange_effect,
-    flow_divergence,
-)
+from analysis.statistics.flow import FlowCell, blocks, choices, exchange_effect, flow_divergence
 from analysis.statistics.inference import Quantity, missing
 from analysis.statistics.metrics import NAN, Array, Ints, t_quantile
 from analysis.statistics.predicted_flows import (
+    DRAWS_OF_MANY,
     FACTOR_OF,
     FACTORS,
     ONCE,
-    RESIDUAL,
     Columns,
     Jobs,
-    log,
     of_forms,
+    p_value,
     permuted,
 )
 from analysis.statistics.seeds import Ratio
 
-DRAWS_OF_MANY = 99
 SHARES = ("column_transfer", "dependence_transfer")
 LEAST_EFFECT = 0.002  # bits; of a smaller mean D(start) no share is told
 LEAST_SEEDS = 5  # seeds from which on a share has an interval
@@ -128,11 +114,6 @@ class Transfer:
         untied = real >= 0
         same, count = ((real == self.chosen[by]) & untied).sum(axis=1), untied.sum(axis=1)
         return np.divide(same, count, out=np.full(self.n, NAN), where=count > 0)
-
-
-def p_value(drawn: Array) -> float:
-    """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
-    return float((drawn <= drawn[0] + 1e-7).mean()) if len(drawn) > 1 else NAN
 
 
 def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:
@@ -220,53 +201,3 @@ def pooled(cells: Sequence[Transfer]) -> Transfer:
         left_out={name: mean([x[name] for x in of["left_out"]]) for name in SHARES},
         note="" if fine else next(filter(None, of["note"]), ""),
     )  # fmt: skip
-
-
-def share_found(cells: Sequence[FlowCell], strength: float = 1.0, studies: int = 60) -> float:
-    """Would rows as strong as the seeds' noise have been found? The power of the test, simulated.
-
-    A study that finds no rows says something only where it would have found them. So its seeds are
-    taken again, with their p_q, attention, starts and columns, but with residual rows that all have
-    in common, normal, and noise: how the residual rows differ between the seeds, permuted within
-    every seed, with signs drawn. Returns the share of such studies, cells pooled, with p < 0.05.
-
-    strength: of the rows, in standard deviations of that noise, matrix by matrix; 0 simulates the
-    test's size. Forms are chosen once a study, which changes little; of more than `ONCE` seeds the
-    first ones are taken, which find less than all would. NaN where n < 3.
-    """
-    n = min(cells[0].n, ONCE)
-    if n < 3:
-        return NAN
-    rng, jobs = np.random.default_rng(0), Jobs.of(n, pairs=False)
-    worlds = [[_World(block) for block in blocks(cell.of(range(n)))] for cell in cells]
-    found = 0
-    for _ in range(studies):
-        drawn = np.zeros(DRAWS_OF_MANY + 1)
-        for of_cell in worlds:
-            columns = [Columns(world.draw(strength, rng), jobs) for world in of_cell]
-            drawn += permuted(columns, DRAWS_OF_MANY, rng)
-        found += p_value(drawn / sum(len(cell.edges) for cell in cells)) < 0.05
-    return found / studies
-
-
-class _World:
-    """What one block's seeds have without their residual rows, and how these differ."""
-
-    def __init__(self, block: Block) -> None:
-        n = len(block.table)
-        fit = Columns(block, Jobs(np.arange(n), np.full((n, n), 1 / n), np.arange(n), False))
-        rest = fit.change - fit.coefficient[RESIDUAL, :, None] * fit.start
-        rest -= fit.slope[RESIDUAL] * block.visits[:, None]  # (n, C, Q)
-        self.block, self.logits = block, log(block.table) - rest
-        self.noise = (rest - rest.mean(axis=0)) * (n / (n - 1)) ** 0.5
-        self.spread = block.means((self.noise**2).mean(axis=(0, 1))) ** 0.5  # (Q,)
-
-    def draw(self, strength: float, rng: np.random.Generator) -> Block:
-        """The block with planted rows and noise drawn anew."""
-        rows = rng.normal(size=self.noise.shape[1:]) * self.spread * strength
-        rows -= self.block.means(rows)
-        n, _, q = self.noise.shape
-        order = (rng.random((n, 1, q)) + self.block.matrix).argsort(axis=-1)
-        signs = rng.choice([-1.0, 1.0], size=(n, 1, q))
-        noise = signs * np.take_along_axis(self.noise, order, axis=-1)
-        return self.block._replace(table=softmax(self.logits + rows + noise, axis=-2))

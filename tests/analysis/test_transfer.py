@@ -11,8 +11,8 @@ from scipy.spatial.distance import jensenshannon
 from analysis.statistics import flow
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
-from analysis.statistics.predicted_flows import FORMS, ONCE, Jobs
-from analysis.statistics.transfer import SHARES, Transfer, pooled, share_found, transfer
+from analysis.statistics.predicted_flows import FORMS, ONCE, Jobs, share_found
+from analysis.statistics.transfer import SHARES, Transfer, pooled, transfer
 from tests.analysis.studies import transfer_worlds as worlds
 from tests.analysis.studies.transfer_worlds import World, draw, softmax
 
