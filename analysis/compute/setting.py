@@ -135,7 +135,7 @@ def _quantities(runs: pd.DataFrame, cells: Iterable[Cell]) -> dict[tuple[str, st
     found: dict[str, Quantity] = {}
     for name in PER_RUN:
         of, values = DEFINITIONS[name], runs[name].to_numpy(float)
-        found[name] = of_runs(values, limits=of.limits, unit=float(of.unit == "edges"))
+        found[name] = of_runs(values, of.limits, float(of.unit == "edges"))
     for name in WITH_IQM:
         found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
     found["collapse_rate"] = rate(runs["collapsed"])

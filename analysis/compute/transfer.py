@@ -51,7 +51,7 @@ def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
 def quantity_of(cell: Cell, name: str) -> Quantity:
     """One of the registry's quantities of transfer."""
     if name == "flow_effect":
-        return of_runs(cell.transfer.flow_effect, limits=(0.0, 1.0))
+        return of_runs(cell.transfer.flow_effect, (0.0, 1.0))
     if cell.why_nothing_learned:
         return missing(cell.why_nothing_learned, cell.n)
     if name == "dependence_transfer_own":
@@ -61,8 +61,8 @@ def quantity_of(cell: Cell, name: str) -> Quantity:
     if name in SHARES:
         return cell.transfer.share(name)
     if name == "learned_effect":
-        return of_runs(cell.transfer.d_start, limits=(0.0, 1.0))
-    q = of_runs(cell.transfer.choice_transfer(), limits=(0.0, 1.0))
+        return of_runs(cell.transfer.d_start, (0.0, 1.0))
+    q = of_runs(cell.transfer.choice_transfer(), (0.0, 1.0))
     return q if q.known else missing(cell.transfer.note or "every inner edge is tied", cell.n)
 
 

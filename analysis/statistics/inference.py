@@ -113,11 +113,9 @@ def of_setting(
     return replace(found, null_mean=null_mean, p_value=p_value)
 
 
-def of_runs(
-    values: ArrayLike, note: str = "", limits: tuple[float, float] = ANY, unit: float = 0.0
-) -> Quantity:
+def of_runs(values: ArrayLike, limits: tuple[float, float] = ANY, unit: float = 0.0) -> Quantity:
     """The mean over seeds of a quantity of single runs; unit: see `Ratio`, 1 of what counts."""
-    return interval(Values(values, unit), limits, note)
+    return interval(Values(values, unit), limits)
 
 
 def standard_error(statistic: Statistic) -> float:
