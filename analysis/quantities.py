@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from analysis.compute.transfer import LEAST_SEEDS, quantity_of
+from analysis.compute.transfer import quantity_of
 from analysis.data.genotypes import function_of, parse
 from analysis.statistics import agreement, matrices
 from analysis.statistics.inference import missing
+from analysis.statistics.transfer import LEAST_SEEDS
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
