@@ -101,6 +101,8 @@ class Storage:
         path = self.path(name)
         with _one_line(path):
             try:
+                if self.is_local:
+                    return Path(path).read_bytes()
                 with self.filesystem.open_input_stream(path) as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
@@ -171,8 +173,8 @@ class Storage:
 
     def _infos(self, path: str, recursive: bool = False) -> list[Any]:
         """What lies in a folder; [] if it is not there."""
-        selector = arrow_fs.FileSelector(path, allow_not_found=True, recursive=recursive)
         with _one_line(path):
+            selector = arrow_fs.FileSelector(path, allow_not_found=True, recursive=recursive)
             return list(self.filesystem.get_file_info(selector))
 
     def _fill(self, path: str, data: bytes) -> None:

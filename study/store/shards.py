@@ -88,9 +88,9 @@ def pack_tables(
     study: str,
     device: str,
     backend: str,
+    gpu: str | None,
+    attempts: int,
     started: datetime,
-    gpu: str | None = None,
-    attempts: int = 1,
     lookup: Lookup | None = None,
     tune_trial: int | None = None,
 ) -> dict[str, list[pa.Table]]:
@@ -234,7 +234,7 @@ def fill_benchmark(storage: Storage, lookup: Lookup) -> int:
 def _rewrite(storage: Storage, name: str, pairs: list[tuple[float | None, float | None]]) -> None:
     """Write a shard of `runs` again, all of it as it was but for the benchmark columns."""
     try:
-        shard = pq.ParquetFile(pa.BufferReader(storage.read(name) or b"")).read()
+        shard = pq.ParquetFile(pa.BufferReader(storage.read(name) or b"")).read(use_threads=False)
         for column, values in zip(BENCHMARK, zip(*pairs, strict=True), strict=True):
             field = SCHEMAS["runs"].field(column)
             array, index = pa.array(values, field.type), shard.schema.get_field_index(column)
