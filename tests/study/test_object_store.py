@@ -1,6 +1,6 @@
 """A study in an object store: a server that speaks S3, started by the test.
 
-That a launch on it comes to the same tables is tried by the test that is marked slow.
+A launch that is killed on it belongs to the fault matrix.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from analysis.contract import SCHEMAS
+from analysis.contract import SCHEMAS, TABLES
 from study.errors import StudyError
 from study.file import Benchmark
 from study.store.benchmark import read_benchmark
 from study.store.door import Storage
 from study.store.folder import clear_leftovers
 from study.store.shards import fill_benchmark, read_runs
-from tests.study.cli import ROOT, environment, run, run_here
+from tests.study.cli import ROOT, environment, run_here
+from tests.study.faults import support as disturbed
 
 
 def inside(uri, name):
@@ -162,20 +162,33 @@ def test_status_reads_it_and_tells_trouble_in_a_line(s3):
     assert "is not a study" in missing.stderr
 
 
-@pytest.mark.slow
-def test_a_launch_comes_to_the_tables_of_a_local_one(s3, write_study, tmp_path):
-    study = str(write_study(benchmark=None))
-    uri = inside(s3, "results")
-    first = run("launch", study, "--storage", uri)
-    assert first.returncode == 0, first.stderr
-    assert f"python run_study.py analyze '{inside(s3, 'results/tiny')}'" in first.stdout
-    again = run("launch", study, "--storage", uri)
-    assert f"nothing to do: all 4 runs of {inside(s3, 'results/tiny')}" in again.stdout
-    local = run("launch", study, "--storage", str(tmp_path / "out"))
-    assert local.returncode == 0, local.stderr
-    columns = ["genotype", "train_loss", "valid_loss", "derived_accuracy", "setting"]
-    there = Storage.open(uri).folder("tiny")
-    here = Storage.open(tmp_path / "out" / "tiny")
-    assert read_runs(there, columns).rows == read_runs(here, columns).rows
-    assert yaml.safe_load(there.read("study.yaml"))["name"] == "tiny"
-    assert run("analyze", str(there)).returncode == 0
+@pytest.mark.faults
+def test_a_killed_study_goes_on_in_an_object_store(s3, tmp_path):
+    """Shards, checkpoints and lock lie there; tables are those of a study on a disk."""
+    changes = {"checkpoint_minutes": 0.005, "data": {**disturbed.STUDY["data"], "subset": 200}}
+    study = disturbed.write_study(tmp_path / "file", **changes)
+    folder = Storage.open(s3).folder("tiny")
+    launch = disturbed.Launch(study, s3)
+
+    def saved():
+        packs = folder.names("checkpoints")
+        return any("ckpt" in n for pack in packs for n in folder.names(f"checkpoints/{pack}"))
+
+    launch.until(saved)
+    assert run_here("launch", str(study), "--storage", s3).returncode == 2  # it is running
+    launch.kill()
+    launch = disturbed.Launch(study, s3)
+    assert launch.ends() == 0, launch.errors
+    assert "goes on after epoch" in launch.errors
+    status = json.loads(run_here("status", str(folder), "--json").stdout)
+    assert (status["state"], status["done"]) == ("finished", 4)
+    assert status["attempts"]["again"]
+    assert not folder.names("checkpoints")
+    for name in TABLES:
+        for shard in folder.names(name):
+            copy = tmp_path / "copy" / name / shard
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(folder.read(f"{name}/{shard}"))
+    launch = disturbed.Launch(study, tmp_path / "disk")
+    assert launch.ends() == 0, launch.errors
+    assert disturbed.lasting(tmp_path / "copy") == disturbed.lasting(tmp_path / "disk" / "tiny")
