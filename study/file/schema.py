@@ -26,7 +26,7 @@ from study.file.models import Strict, model_of, named, validated
 from study.file.seeds import parse_seeds
 from study.file.yaml_file import parse_value, read_mapping
 
-PROVENANCE = ("software", "git_commit", "command")
+PROVENANCE = ("software", "git_commit", "command", "launches")
 """keys of a written `study.yaml` that say where it comes from; ignored when it is read again"""
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")

@@ -6,7 +6,9 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal
 
 import yaml
@@ -84,18 +86,29 @@ def check_folder(folder: Storage, command: Command) -> None:
 
 
 def write_description(folder: Storage, file: StudyFile, command: Command) -> None:
-    """Write `study.yaml`: the resolved study file, and with what it is computed."""
+    """Write `study.yaml`: the resolved study file, and with what every launch computed it."""
+    own = {"git_commit": _git_commit(), "software": _software()}
+    now = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "host": gethostname()}
     content = {
         **file.resolved(),
         "command": command,
-        "git_commit": _git_commit(),
-        "software": _software(),
+        **own,
+        "launches": [*_launches(read_description(folder) or {}), now | own],
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     try:
         folder.write(STUDY, text)
     except OSError as error:
         raise StudyError(f"{folder}: cannot be written ({error})") from None
+
+
+def _launches(description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that `study.yaml` tells of; of an earlier version's the last one."""
+    known = description.get("launches")
+    if isinstance(known, list):
+        return known
+    last = {key: description[key] for key in ("git_commit", "software") if key in description}
+    return [last] if last else []
 
 
 def clear_leftovers(folder: Storage) -> None:
