@@ -107,7 +107,9 @@ def _launches(description: dict[str, Any]) -> list[dict[str, Any]]:
     known = description.get("launches")
     if isinstance(known, list):
         return known
-    last = {key: description[key] for key in ("git_commit", "software") if key in description}
+    last: dict[str, Any] = {
+        key: description[key] for key in ("git_commit", "software") if key in description
+    }
     return [last] if last else []
 
 
