@@ -26,20 +26,13 @@ if TYPE_CHECKING:
     from analysis.data.results import Results, load
     from analysis.data.samples import Sample, read_samples
     from analysis.figures import draw as figure
-    from analysis.report.write import read_tables, write_report
+    from analysis.report.output import read_tables
+    from analysis.report.write import write_report
 
 __all__ = [
-    "Results",
-    "ResultsError",
-    "Sample",
-    "Study",
-    "compute_study",
-    "figure",
-    "load",
-    "read_samples",
-    "read_tables",
-    "write_report",
-]
+    "Results", "ResultsError", "Sample", "Study", "compute_study", "figure", "load", "read_samples",
+    "read_tables", "write_report",
+]  # fmt: skip
 
 _HOMES = {
     "Results": ("analysis.data.results", "Results"),
@@ -49,7 +42,7 @@ _HOMES = {
     "figure": ("analysis.figures", "draw"),
     "load": ("analysis.data.results", "load"),
     "read_samples": ("analysis.data.samples", "read_samples"),
-    "read_tables": ("analysis.report.write", "read_tables"),
+    "read_tables": ("analysis.report.output", "read_tables"),
     "write_report": ("analysis.report.write", "write_report"),
 }
 

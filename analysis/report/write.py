@@ -16,7 +16,6 @@ import pandas as pd
 from analysis import figures
 from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
-from analysis.errors import ResultsError
 from analysis.figures.layout import png, svg
 from analysis.report.output import Output, Slugs, beside
 from analysis.report.page import Detail, Picture, render
@@ -51,18 +50,7 @@ def write_report(
         output.write_table(name, frame)
     pictures, drawn = _pictures(output, style, study, details)
     output.write("report.html", render(results, study, pictures, drawn).encode())
-    return output.path("report.html")
-
-
-def read_tables(path: str | Path) -> dict[str, pd.DataFrame]:
-    """The tables of a written report, by name; of which `analysis.figure` makes its figures.
-
-    path: the report's folder, local or URI. Raises ResultsError where it holds none.
-    """
-    found = Output(path).read_tables()
-    if not found:
-        raise ResultsError(f"{path}: holds no tables/*.parquet of a report")
-    return found
+    return beside(output.location, "report.html")
 
 
 def _pictures(
