@@ -322,7 +322,9 @@ def variance(frame: pd.DataFrame) -> list[str]:
 
 
 def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
-    """The best trial, and why its value is too good."""
+    """The best trial, and why its value is too good; nothing of a study that tunes nothing."""
+    if trials.empty:
+        return []
     n, failed = len(trials), int(trials["objective"].isna().sum())
     if best is None:
         return [f"None of {n} tuning trials has an objective: runs diverged."]

@@ -8,7 +8,7 @@ numbers behind every figure.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import load
 from analysis.figures.layout import png, svg
 from analysis.report.output import Output, Slugs, beside
-from analysis.report.page import Detail, Picture, render
+from analysis.report.page import Picture, render
 from analysis.workers import mapped
 
 IN_DETAIL = 24
@@ -48,42 +48,34 @@ def write_report(
     study = compute_study(results, trajectories)
     for name, frame in study.tables.items():
         output.write_table(name, frame)
-    pictures, drawn = _pictures(output, style, study, details)
+    slugs = Slugs()
+    drawn = {name: slugs(name) for name in in_detail(study.tables["settings"], details)}
+    pictures = _pictures(output, style, study, drawn)
     output.write("report.html", render(results, study, pictures, drawn).encode())
     return beside(output.location, "report.html")
 
 
 def _pictures(
-    output: Output, style: str, study: Study, details: int | None
-) -> tuple[dict[str, Picture], list[Detail]]:
-    """Draw and write every figure of a report: those of the study by name, those of settings."""
-    slugs, chosen = Slugs(), in_detail(study.tables["settings"], details)
-    asked = {
-        "-".join(filter(None, [name, setting and slugs(setting), cell])): (name, setting, cell)
-        for name, setting, cell in figures.names(study.tables)
-        if setting is None or setting in chosen
-    }
+    output: Output, style: str, study: Study, details: Mapping[str, str]
+) -> list[Picture]:
+    """Draw and write every figure of the study, and of the settings in `details` to file names."""
 
-    def take(file: str) -> Picture:
-        name, setting, cell = asked[file]
-        figure, known = figures.draw(study.tables, *asked[file], style), figures.FIGURES[name]
+    def take(of: tuple[str, str | None, str | None]) -> Picture:
+        name, setting, cell = of
+        file = "-".join(filter(None, [name, setting and details[setting], cell]))
+        figure, known = figures.draw(study.tables, *of, style), figures.FIGURES[name]
         content = png(figure)
         output.write(f"figures/{file}.png", content)
         output.write(f"figures/{file}.svg", svg(figure))
         uri = "data:image/png;base64," + base64.b64encode(content).decode()
-        of = {"setting": setting, "cell": cell}
-        options = "".join(f", {k}={v!r}" for k, v in of.items() if v is not None)
+        given = {"setting": setting, "cell": cell}
+        options = "".join(f", {k}={v!r}" for k, v in given.items() if v is not None)
         call = f'analysis.figure(analysis.read_tables("{output.location}"), "{name}"{options})'
         width = round(figure.get_figwidth() * 96)
-        return Picture(file, uri, width, known.title, known.tables, call)
+        return Picture(file, setting, uri, width, known.title, known.tables, call)
 
-    pictures = dict(zip(asked, mapped(take, asked, output.is_local), strict=True))
-    found = [
-        Detail(name, slugs(name), len(chosen) == 1,
-               [picture for file, picture in pictures.items() if asked[file][1] == name])
-        for name in chosen
-    ]  # fmt: skip
-    return {file: p for file, p in pictures.items() if asked[file][1] is None}, found
+    asked = [of for of in figures.names(study.tables) if of[1] is None or of[1] in details]
+    return mapped(take, asked, output.is_local)
 
 
 def in_detail(settings: pd.DataFrame, details: int | None) -> Sequence[str]:
