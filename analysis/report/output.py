@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 
 import pandas as pd
@@ -66,17 +68,11 @@ def beside(path: str | Path, name: str) -> Path | str:
     return f"{folder.rstrip('/')}/{name}{mark}{query}"
 
 
-class Slugs:
-    """File names from setting names: plain characters, unique whatever the names are."""
-
-    def __init__(self) -> None:
-        self._taken: dict[str, str] = {}
-
-    def __call__(self, name: str) -> str:
-        """The slug of a name; the same name gets the same slug again."""
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Names of settings to names of files: plain characters, unique whatever the names are."""
+    found: dict[str, str] = {}
+    for name in names:
         base = re.sub(r"[^a-z0-9]+", "-", name.lower())[:60].strip("-") or "setting"
-        slug, count = base, 1
-        while self._taken.setdefault(slug, name) != name:
-            count += 1
-            slug = f"{base}-{count}"
-        return slug
+        every = chain([base], (f"{base}-{k}" for k in count(2)))
+        found[name] = next(slug for slug in every if slug not in found.values())
+    return found

@@ -48,7 +48,7 @@ def share(x: float, low: float, high: float) -> str:
     return f"{x:.0%}{interval}" if np.isfinite(x) else DASH
 
 
-def collapsed(row: Mapping[str, Any]) -> str:
+def collapsed(row: Mapping[Any, Any]) -> str:
     """`3 of 12, 25% [9%, 53%]`, the collapsed runs in a row of `settings`."""
     n, count = row["n"], row["collapsed"]
     of = share(count / n, row["collapse_rate_low"], row["collapse_rate_high"]) if n else ""
