@@ -169,8 +169,7 @@ def check(name: str, table: pa.Table) -> None:
     for column in COLUMNS[name]:
         if column.name not in table.column_names:
             raise ValueError(f"{name}: no column {column.name}")
-        if table.schema.field(column.name).type != column.type:
-            got = table.schema.field(column.name).type
+        if (got := table.schema.field(column.name).type) != column.type:
             raise ValueError(f"{name}.{column.name} is {got}, not {column.type}")
         if not column.nullable and table.column(column.name).null_count:
             raise ValueError(f"{name}.{column.name} holds a null")

@@ -112,11 +112,9 @@ class Sample:
 
 
 def read_samples(
-    results: Results,
-    runs: pd.DataFrame,
-    at: Sequence[At] = ("last",),
+    results: Results, runs: pd.DataFrame, at: Sequence[At] = ("last",),
     links_at: Sequence[At] | None = None,
-) -> dict[At, Sample]:
+) -> dict[At, Sample]:  # fmt: skip
     """Samples of one setting's runs at several epochs, each table being read once.
 
     runs: rows of `results.runs`. at: epochs, -1 the initialisation, "last" each run's own last.

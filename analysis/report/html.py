@@ -10,15 +10,13 @@ from markupsafe import Markup, escape
 from analysis.compute.settings import CHARACTERISTICS
 from analysis.quantities import DEFINITIONS, HEADLINE, label_of, used
 from analysis.report import text
-from analysis.report.sentences import compared
+from analysis.report.sentences import Frames, compared
 from analysis.statistics.inference import SIGNIFICANT, holm
 
 MOST_ROWS = 60
 """Rows of a table on the page; the files beside it have all of them."""
 
 KEYS = ["setting", "cell"]
-
-Frames = Mapping[str, pd.DataFrame]
 
 SHOWN = sorted(used("page"), key=lambda quantity: not quantity.endswith("_transfer"))
 """Quantities of a setting that the page has columns of, the headline first."""

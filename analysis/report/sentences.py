@@ -69,8 +69,9 @@ def coverage(tables: Frames, here: int, planned: int | None, crossed: str = "") 
     """
     settings, missing = tables["settings"], here < (planned or 0)
     whole = ", all that were planned" if planned == here else ""
-    each = f"{len(settings)} settings, {text.span(settings['runs'])} runs each"
-    of = "1 setting" if len(settings) == 1 else each
+    span = " to ".join(map(str, sorted({settings["runs"].min(), settings["runs"].max()})))
+    several = f"{len(settings)} settings, {span} runs each"
+    of = several if len(settings) > 1 else "1 setting"
     left_out = []
     for column, word in (
         ("diverged", "diverged (counted, and left out of every mean and figure)"),
@@ -279,8 +280,8 @@ def seeds(needed: pd.DataFrame) -> list[str]:
         what = f"{label_of(row['quantity'], unit=False)} (“{row['setting']}”)"
         goal = f"An interval of width {row['target']:g} on {what}"
         if row["goal"] == "difference":
-            goal = f"To see the difference {row['note']} in {what}, {row['target']:.3g}, in 80% of"
-            goal += " studies"
+            size = f"{row['target']:.3g}, in 80% of studies"
+            goal = f"To see the difference {row['note']} in {what}, {size}"
         range_ = text.seed_range(row["seeds_low"], row["seeds_high"])
         sentences.append(f"{goal} takes roughly {range_} seeds; there are {row['seeds_here']}.")
     return sentences
@@ -299,12 +300,7 @@ def variance(frame: pd.DataFrame) -> list[str]:
             parts = text.listed(source + own["share"].map(" {:.0%}".format))
             what = f"{label_of(name, unit=False)} (n={own['runs'].iloc[0]} runs)"
             sentences.append(f"Of the variance of {what}: {parts}.")
-    return [
-        *sentences,
-        "A run is deterministic given its setting and its three seeds, so the residual is not "
-        "noise of measurement but what two or three seeds do together, alike in all settings or "
-        "not. The settings' variance is of those at hand and says nothing of others.",
-    ]
+    return sentences
 
 
 def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
@@ -359,17 +355,15 @@ def verdict(tables: Frames) -> list[dict[str, Any]]:
     """What is to be said first, setting by setting: primary, headline and sentence of each."""
     found = []
     for row in tables["verdict"].to_dict("records"):
-        told = []
-        if np.isfinite(row["dependence_transfer"]):
-            p = text.p_value(row["p_holm"])
-            corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
-            rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
-            columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
-            told.append(
-                f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
-                f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
-            )
-        told += _told((row["missing"], f"What is missing: {row['missing']}."))
+        corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
+        rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
+        columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
+        told = _told(
+            (np.isfinite(row["dependence_transfer"]), f"Dependence transfer {rows} "
+             f"({text.p_value(row['p_holm'])}{corrected}), column transfer {columns}, "
+             f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."),
+            (row["missing"], f"What is missing: {row['missing']}."),
+        )  # fmt: skip
         headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
         found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
     return found

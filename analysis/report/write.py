@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -107,10 +108,8 @@ def in_detail(settings: pd.DataFrame, details: int | None) -> Sequence[str]:
     if details is None:
         details = FEW_IN_DETAIL if usable["runs"].sum() >= MANY_RUNS else IN_DETAIL
     rank = usable["model"].map({"transition": 0, "placebo": 1, "independent": 2}).fillna(3)
-    again = usable.groupby("model").cumcount()
-    first = usable.assign(rank=rank, again=again).sort_values(["again", "rank"], kind="stable")
-    taken = set(first["setting"].head(max(0, details)))
-    return [name for name in usable["setting"] if name in taken]
+    first = np.lexsort((rank, usable.groupby("model").cumcount()))[: max(0, details)]
+    return usable["setting"].iloc[np.sort(first)].to_list()
 
 
 def render(
@@ -126,7 +125,7 @@ def render(
         loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    tables, file = study.tables, results.study or {}
+    tables, file, finished = study.tables, results.study or {}, results.runs["finished"].max()
     return environment.get_template("report.html.j2").render(
         html=html, say=sentences, tables=tables, results=results, study=study, details=details,
         runs=results.runs, moved=(ARCHITECTURE_MOVED, TRANSITION_MOVED),
@@ -135,7 +134,8 @@ def render(
         of_settings=[picture for picture in pictures if picture.setting is not None],
         excerpts={name: html.table(frame, name, 8) for name, frame in tables.items()},
         about={str(r["setting"]): r for r in tables["settings"].to_dict("records")},
-        design=_design(results), cite=_cite(results),
+        design=_design(results), spaces=text.each(results.runs["space"]),
+        year="" if pd.isna(finished) else f" ({finished:%Y})",
         software=text.plain(file.get("software") or {}), command=file.get("command", "launch"),
         file=json.dumps(file, indent=2, default=str, ensure_ascii=False) if file else None,
     )  # fmt: skip
@@ -143,7 +143,7 @@ def render(
 
 def _design(results: Results) -> list[tuple[str, str]]:
     """Facts of the study's design, from its study file where it has one, else from its runs."""
-    runs, study = results.runs, results.study or {}
+    runs, study, last = results.runs, results.study or {}, results.runs["finished"].max()
     facts = {
         "Search space": text.each(runs["space"]),
         "Data": study.get("data"),
@@ -155,23 +155,7 @@ def _design(results: Results) -> list[tuple[str, str]]:
         "Benchmark table": study.get("benchmark"),
         "Devices": text.each(runs["device"].dropna()),
         "Computing time": f"{runs['seconds'].sum() / 3600:.2f} h, all runs added up",
-        "Last run finished": _finished(runs, "%Y-%m-%d %H:%M UTC"),
+        "Last run finished": "" if pd.isna(last) else f"{last:%Y-%m-%d %H:%M UTC}",
         "Git commit": study.get("git_commit"),
     }
-    known = {name: value for name, value in facts.items() if value not in (None, "", {}, [])}
-    return [(name, text.plain(value)) for name, value in known.items()]
-
-
-def _finished(runs: pd.DataFrame, form: str) -> str:
-    last = runs["finished"].max()
-    return "" if pd.isna(last) else format(last, form)
-
-
-def _cite(results: Results) -> str:
-    runs = results.runs
-    tuning = "a tuning study of " if runs["tune_trial"].notna().any() else ""
-    return (
-        f"“{results.name}”{_finished(runs, ' (%Y)')}: {tuning}{len(runs)} searches, "
-        f"{runs['setting'].nunique()} settings, space {text.each(runs['space'])}; "
-        "analysed with itnas-study, a reconstruction of ITNAS."
-    )
+    return [(k, text.plain(value)) for k, value in facts.items() if value not in (None, "", {}, [])]
