@@ -29,6 +29,7 @@ Limits = tuple[float, float]
 SHARE: Limits = (0.0, 1.0)
 UP_TO_ONE: Limits = (-float("inf"), 1.0)
 POSITIVE: Limits = (0.0, float("inf"))
+PARTS = ("inner", "outer")
 
 
 class Definition(NamedTuple):
@@ -131,10 +132,8 @@ _ALL = (
     # of a setting: its edges
     _edges("operation_agreement", "operation agreement (Fleiss' kappa)", "", UP_TO_ONE, _KAPPA,
            "epochs page seeds told compared", _of(agreement.operation_agreement)),
-    _edges("operation_agreement_inner", "operation agreement of inner edges", "", UP_TO_ONE,
-           _KAPPA, compute=_of(agreement.operation_agreement, "inner")),
-    _edges("operation_agreement_outer", "operation agreement of outer edges", "", UP_TO_ONE,
-           _KAPPA, compute=_of(agreement.operation_agreement, "outer")),
+    *(_edges(f"operation_agreement_{part}", f"operation agreement of {part} edges", "", UP_TO_ONE,
+             _KAPPA, compute=_of(agreement.operation_agreement, part)) for part in PARTS),
     _edges("edge_agreement", "edge agreement (Jaccard)", "", SHARE,
            "mean Jaccard index of two seeds' kept (edge, operation) sets; its chance value keeps "
            "as many edges per node at random", "epochs page seeds compared",
@@ -148,10 +147,8 @@ _ALL = (
            compute=_function_agreement),
     _edges("probability_divergence", "probability divergence", "bits", SHARE, _BITS,
            "epochs page seeds", _of(agreement.probability_divergence)),
-    _edges("probability_divergence_inner", "probability divergence of inner edges", "bits",
-           SHARE, _BITS, compute=_of(agreement.probability_divergence, "inner")),
-    _edges("probability_divergence_outer", "probability divergence of outer edges", "bits",
-           SHARE, _BITS, compute=_of(agreement.probability_divergence, "outer")),
+    *(_edges(f"probability_divergence_{part}", f"probability divergence of {part} edges", "bits",
+             SHARE, _BITS, compute=_of(agreement.probability_divergence, part)) for part in PARTS),
     # of a setting: what other seeds know of this one's flows
     _transfer(HEADLINE, "dependence transfer", "", UP_TO_ONE,
               "(D(columns) - D(full)) / D(start): what the rows of other seeds' matrices add to "
@@ -231,9 +228,6 @@ def label_of(name: str, unit: bool = True) -> str:
 
 
 def of_cells(links: bool, traced: bool = False) -> list[Definition]:
-    """Quantities of a setting that are computed cell by cell: of `links` or of edges.
-
-    traced: those alone that are followed over epochs.
-    """
+    """Those computed cell by cell, of `links` or of edges; traced: if followed over epochs."""
     known = used("epochs") if traced else DEFINITIONS
     return [d for d in _ALL if d.compute and d.needs_links == links and d.name in known]

@@ -64,7 +64,7 @@ def _parse_nb201(text: str) -> dict[str, Cell]:
 
 
 def _parse_darts(text: str) -> dict[str, Cell]:
-    cells = {}
+    cells: dict[str, Cell] = {}
     try:
         call = ast.parse(text, mode="eval").body
         for field in call.keywords if isinstance(call, ast.Call) else ():
@@ -72,8 +72,8 @@ def _parse_darts(text: str) -> dict[str, Cell]:
             if field.arg in ("normal", "reduce") and (pairs := ast.literal_eval(field.value)):
                 edges = [Edge(str(o), int(s), 2 + i // 2) for i, (o, s) in enumerate(pairs)]
                 cells[field.arg] = _cell(edges, 2)
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise ResultsError(f"no genotype: {text!r}") from error
+    except (ValueError, TypeError, SyntaxError):
+        cells = {}
     if "normal" not in cells:
         raise ResultsError(f"no genotype: {text!r}")
     return cells

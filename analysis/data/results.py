@@ -70,10 +70,7 @@ class Folder:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def parquet(self, name: str) -> dict[str, str]:
-        """Names of the Parquet files in a folder within, sorted, to their paths.
-
-        Names with a leading dot are not ours.
-        """
+        """Names of the Parquet files in a folder within, sorted, to paths; dot-names are not ours."""
         selector = pafs.FileSelector(f"{self.root}/{name}", allow_not_found=True)
         files = sorted(self.filesystem.get_file_info(selector), key=lambda file: file.path)
         ours = [f for f in files if f.is_file and f.extension == "parquet"]
@@ -90,10 +87,9 @@ def load(path: str | Path) -> Results:
     location = results.location
     with results.one_line(": cannot be opened"):
         kind = results.filesystem.get_file_info(results.root).type
-    if kind == pafs.FileType.NotFound:
-        raise ResultsError(f"{location}: no such folder")
-    if kind == pafs.FileType.File:
-        raise ResultsError(f"{location}: a file, not a study folder")
+    if kind != pafs.FileType.Directory:
+        what = "no such folder" if kind == pafs.FileType.NotFound else "a file, not a study folder"
+        raise ResultsError(f"{location}: {what}")
     if not results.parquet("runs"):
         if results.study is None:
             raise ResultsError(f"{location}: not a study folder, it holds no runs/*.parquet")
@@ -166,16 +162,13 @@ class Results(Folder):
     @cached_property
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
-        columns = [*SCHEMAS["runs"].names, "__filename"]
-        frame = self._read("runs", columns).to_pandas()
+        frame = self._read("runs", [*SCHEMAS["runs"].names, "__filename"]).to_pandas()
         shards = frame.pop("__filename").str.rsplit("/", n=1).str[-1]
         self._homes = shards.groupby(frame["run_id"]).agg(set).to_dict()
         frame = frame.drop_duplicates("run_id", ignore_index=True)
-        for column in _NEEDED:
-            if frame[column].isna().any():
-                raise ResultsError(
-                    f"{self.location}/runs: column {column} is missing, or empty in some row"
-                )
+        if lacking := [column for column in _NEEDED if frame[column].isna().any()]:
+            why = f"column {lacking[0]} is missing, or empty in some row"
+            raise ResultsError(f"{self.location}/runs: {why}")
         order = ["setting", "seed_weights", "seed_data", "seed_architecture", "run_id"]
         return frame.sort_values(order, ignore_index=True)
 

@@ -136,7 +136,7 @@ def seed_label(seeds: Iterable[int]) -> str:
 
 
 class _Rows:
-    """A table's rows of several runs and epochs, by place (edge or link)."""
+    """A table's rows of several runs and epochs, by place (edge or link): `of[column][place]`."""
 
     def __init__(
         self, results: Results, name: str, runs: pd.DataFrame, at: Sequence[At],
@@ -165,7 +165,8 @@ class _Rows:
             bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False)))
             self._finite[pc.list_parent_indices(column).to_numpy()[bad] if is_list else bad] = False
         self._what = f"{runs['setting'].iloc[0]}: {name[:-1]} " if len(runs) else ""
-        self._known: dict[tuple[str, int], NDArray] = {}
+        places = range(len(self.places))
+        self.of = {c: [self._values(c, k) for k in places] for c in self._columns}
 
     def at(self, epoch: At) -> Ints:
         """(n, places): each run's row of each place at an epoch, counted within its place.
@@ -185,27 +186,22 @@ class _Rows:
         edges = [f"{s}→{t}" for t, s in zip(nodes[::2], nodes[1::2], strict=True)]
         return f"{self._what}{' to '.join(edges[::-1])} of {cell}"
 
-    def of(self, column: str, place: int) -> NDArray:
+    def _values(self, column: str, place: int) -> NDArray:
         """A column's values at all rows of one place; lists as (rows, size).
 
         Raises ResultsError where lists differ in length, or operations at all.
         """
-        if (column, place) not in self._known:
-            start, stop = self._ends[place : place + 2]
-            values = self._columns[column].slice(start, stop - start)
-            if pa.types.is_list(values.type):
-                sizes = pc.unique(pc.list_value_length(values)).to_pylist()
-                if len(sizes) != 1 or sizes[0] is None:
-                    why = f"{column} has {len(sizes)} different lengths"
-                    raise ResultsError(f"{self.where(place)}: {why}")
-                flat = values.flatten().to_numpy(zero_copy_only=False)
-                found = flat.reshape(len(values), -1)
-            else:
-                found = values.to_numpy(zero_copy_only=False)
-            if column == "operations" and (found != found[0]).any():
-                raise ResultsError(f"{self.where(place)} has several different lists of operations")
-            self._known[column, place] = found
-        return self._known[column, place]
+        start, stop = self._ends[place : place + 2]
+        values = self._columns[column].slice(start, stop - start)
+        if not pa.types.is_list(values.type):
+            return values.to_numpy(zero_copy_only=False)
+        sizes = pc.unique(pc.list_value_length(values)).to_pylist()
+        if len(sizes) != 1 or sizes[0] is None:
+            raise ResultsError(f"{self.where(place)}: {column} has {len(sizes)} different lengths")
+        found = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+        if column == "operations" and (found != found[0]).any():
+            raise ResultsError(f"{self.where(place)} has several different lists of operations")
+        return found
 
 
 def _sample(runs: pd.DataFrame, epoch: At, edges: _Rows, links: _Rows | None) -> Sample:
@@ -224,12 +220,12 @@ def _sample(runs: pd.DataFrame, epoch: At, edges: _Rows, links: _Rows | None) ->
 def _edges(edges: _Rows, rows: Ints) -> tuple[EdgeSample, ...]:
     found = []
     for index, (cell, target, source) in enumerate(edges.places):
-        operations = tuple(edges.of("operations", index)[0])
-        probabilities = edges.of("probabilities", index)
+        operations = tuple(edges.of["operations"][index][0])
+        probabilities = edges.of["probabilities"][index]
         if probabilities.shape[1] != len(operations):
             raise ResultsError(f"{edges.where(index)}: not as many probabilities as operations")
         here = rows[:, index]
-        inner, p = bool(edges.of("inner", index)[here[0]]), probabilities[here].astype(float)
+        inner, p = bool(edges.of["inner"][index][here[0]]), probabilities[here].astype(float)
         found.append(EdgeSample(cell, source, target, inner, operations, p))
     return tuple(found)
 
@@ -244,12 +240,12 @@ def _links(links: _Rows, rows: Ints, edges: Sequence[EdgeSample]) -> tuple[LinkS
         except KeyError:
             raise ResultsError(f"{where}: one of its edges is not in edges/") from None
         shape = len(predecessor.operations), len(edge.operations)
-        flat = links.of("matrix", index)
-        sizes = np.stack([links.of(c, index) for c in ("rows", "columns")], axis=1)
+        flat = links.of["matrix"][index]
+        sizes = np.stack([links.of[c][index] for c in ("rows", "columns")], axis=1)
         if (sizes != shape).any() or flat.shape[1] != shape[0] * shape[1]:
             raise ResultsError(f"{where}: its matrix is not {shape[0]} x {shape[1]}")
         here = rows[:, index]
         matrices = flat[here].astype(float).reshape(-1, *shape)
-        attention = links.of("attention_weight", index)[here].astype(float)
+        attention = links.of["attention_weight"][index][here].astype(float)
         found.append(LinkSample(cell, predecessor, edge, matrices, attention))
     return tuple(found)

@@ -13,19 +13,17 @@ from analysis.report import text
 from analysis.report.sentences import Frames, compared
 from analysis.statistics.inference import SIGNIFICANT, holm
 
-MOST_ROWS = 60
-"""Rows of a table on the page; the files beside it have all of them."""
-
 KEYS = ["setting", "cell"]
 
 SHOWN = sorted(used("page"), key=lambda quantity: not quantity.endswith("_transfer"))
 """Quantities of a setting that the page has columns of, the headline first."""
 
 
-def table(frame: pd.DataFrame, file: str = "", most: int = MOST_ROWS) -> Markup:
+def table(frame: pd.DataFrame, file: str = "", most: int = 60) -> Markup:
     """A frame as an HTML table, its first column as headings; numbers to four digits.
 
-    Columns that are quantities are explained on hover. file: the table that has all rows.
+    Columns that are quantities are explained on hover. file: the table that has all rows, of
+    which `most` are shown.
     """
     if frame.empty:
         return Markup("")
@@ -124,9 +122,8 @@ def controls(tables: Frames) -> Markup:
     chosen = frame[frame["quantity"].isin(wanted) & (frame["seeds"] > 0)]
     if chosen.empty:
         return Markup("")
-    chosen = chosen.sort_values(
-        "quantity", key=lambda names: names.map(wanted.index), kind="stable"
-    ).rename(columns={"difference": "estimate"})
+    order = chosen["quantity"].map(wanted.index).argsort(kind="stable")
+    chosen = chosen.iloc[order].rename(columns={"difference": "estimate"})
     shown = pd.DataFrame({
         "difference": chosen["setting"] + " − " + chosen["reference"],
         "quantity": chosen["quantity"].map(label_of), "cell": chosen["cell"],

@@ -20,10 +20,8 @@ from analysis.report import text
 from analysis.statistics.inference import SIGNIFICANT, SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
 
-MOST_TOLD = 6
-"""Settings or comparisons that are told one by one; the tables have all of them."""
-FEW = 10
-"""Seeds under which it is said what so few cannot show."""
+MOST_TOLD = 6  # settings or comparisons that are told one by one; the tables have all of them
+FEW = 10  # seeds under which it is said what so few cannot show
 
 Frames = Mapping[str, pd.DataFrame]
 
@@ -70,8 +68,7 @@ def coverage(tables: Frames, here: int, planned: int | None, crossed: str = "") 
     settings, missing = tables["settings"], here < (planned or 0)
     whole = ", all that were planned" if planned == here else ""
     span = " to ".join(map(str, sorted({settings["runs"].min(), settings["runs"].max()})))
-    several = f"{len(settings)} settings, {span} runs each"
-    of = several if len(settings) > 1 else "1 setting"
+    of = f"{len(settings)} settings, {span} runs each" if len(settings) > 1 else "1 setting"
     left_out = []
     for column, word in (
         ("diverged", "diverged (counted, and left out of every mean and figure)"),
@@ -93,10 +90,7 @@ def coverage(tables: Frames, here: int, planned: int | None, crossed: str = "") 
 
 
 def backends(names: pd.Series) -> list[str]:
-    """That runs were computed by unlike operations, where they were; `names` of all runs.
-
-    Runs of before the column was written name none, and nothing is said of them.
-    """
+    """That the runs' backends differ, where they do; nothing is said of older runs, of no name."""
     counts = names.value_counts().sort_index()
     told = text.listed(f"{name} ({text.runs(count)})" for name, count in counts.items())
     return _told(
@@ -109,13 +103,12 @@ def movement(tables: Frames) -> list[str]:
     """Whether the searches moved at all: without that, everything else is noise."""
     settings, moved = tables["settings"], _usable(tables)
     held, least = _held(tables), f"{ARCHITECTURE_MOVED:g}"
-    one = settings["distinct_genotypes"] == 1
-    same = settings.loc[(settings["n"] >= 2) & one, "setting"]
+    same = settings.loc[(settings["n"] > 1) & (settings["distinct_genotypes"] == 1), "setting"]
     single = settings.loc[settings["n"] == 1, "setting"]
     every = not held and single.empty
     more = ", and its seeds derived more than one genotype" * same.empty
-    many = f"{len(moved)} of {len(settings)} settings"
-    who = many if len(moved) > 3 else text.quoted(moved["setting"])
+    few_moved = text.quoted(moved["setting"])
+    who = few_moved if len(moved) < 4 else f"{len(moved)} of {len(settings)} settings"
     return _told(
         (every, f"Every setting moved: its mean architecture displacement is at least {least}"
          f"{more}."),
@@ -229,8 +222,7 @@ def genotypes(tables: Frames) -> list[str]:
     several = several[several["n"] > 1]
     rows, count = several.to_dict("records"), len(several)
     own = count > 0 and (several["distinct_genotypes"] == several["n"]).all()
-    every = count == len(tables["settings"])
-    where = "every setting" if every else text.quoted(several["setting"])
+    where = "every setting" if count == len(tables["settings"]) else text.quoted(several["setting"])
     counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in rows]
     rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in rows if s["collapsed"]]
     return _told(

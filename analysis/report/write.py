@@ -8,30 +8,61 @@ numbers behind every figure.
 from __future__ import annotations
 
 import base64
+import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pandas.api.types import infer_dtype
 
 from analysis import figures
 from analysis.compute.cell import TRANSITION_MOVED
 from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.study import MANY_RUNS, Study, compute_study
-from analysis.data.results import Results, load
+from analysis.data.results import Folder, Results, load
+from analysis.errors import ResultsError
 from analysis.figures.layout import png, svg
 from analysis.report import html, sentences, text
-from analysis.report.output import Output, beside, slugs
 from analysis.workers import mapped
 
-IN_DETAIL = 24
-"""Settings whose edges and matrices are drawn one by one; the tables hold all of them."""
+IN_DETAIL, FEW_IN_DETAIL = 24, 1
+"""Settings that are drawn one by one, and from MANY_RUNS runs on; the tables hold all of them."""
 
-FEW_IN_DETAIL = 1
-"""The same from MANY_RUNS runs on, unless more are asked for."""
+
+class Output(Folder):
+    """A folder to write into; parents are made as needed."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one file; ResultsError, one line, where the place cannot be written."""
+        place = f"{self.root}/{name}"
+        with self.one_line(f"/{name} cannot be written"):
+            self.filesystem.create_dir(place.rsplit("/", 1)[0], recursive=True)
+            with self.filesystem.open_output_stream(place) as file:
+                file.write(content)
+
+    def write_table(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a frame twice, without its index: tables/NAME.csv and tables/NAME.parquet.
+
+        The CSV has numbers in full float32 precision, the Parquet file as they are; columns of
+        mixed kinds, which Arrow has not, are texts there.
+        """
+        if not len(frame.columns):  # a file of nothing at all could not be read again
+            frame = pd.DataFrame({"note": pd.Series(dtype=str)})
+        text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+        self.write(f"tables/{name}.csv", text.encode())
+        mixed = [c for c in frame if infer_dtype(frame[c], skipna=True).startswith("mixed")]
+        texts = {str(c): frame[c].map(str, na_action="ignore") for c in mixed}
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pandas(frame.assign(**texts), preserve_index=False), buffer)
+        self.write(f"tables/{name}.parquet", buffer.getvalue())
 
 
 class Picture(NamedTuple):
@@ -74,6 +105,21 @@ def write_report(
     pictures = _pictures(output, style, study, drawn)
     output.write("report.html", render(results, study, pictures, drawn).encode())
     return beside(output.location, "report.html")
+
+
+def read_tables(path: str | Path) -> dict[str, pd.DataFrame]:
+    """The tables of a written report, by name; of which `analysis.figure` makes its figures.
+
+    path: the report's folder, local or URI. Raises ResultsError where it holds none.
+    """
+    folder = Folder(path)
+    files = folder.parquet("tables")
+    if not files:
+        raise ResultsError(f"{path}: holds no tables/*.parquet of a report")
+    return {
+        name.removesuffix(".parquet"): pq.read_table(file, filesystem=folder.filesystem).to_pandas()
+        for name, file in files.items()
+    }
 
 
 def _pictures(
@@ -159,3 +205,21 @@ def _design(results: Results) -> list[tuple[str, str]]:
         "Git commit": study.get("git_commit"),
     }
     return [(k, text.plain(value)) for k, value in facts.items() if value not in (None, "", {}, [])]
+
+
+def beside(path: str | Path, name: str) -> Path | str:
+    """A name within a folder: a Path, or a URI, which keeps its query."""
+    if "://" not in str(path):
+        return Path(path) / name
+    folder, mark, query = str(path).partition("?")
+    return f"{folder.rstrip('/')}/{name}{mark}{query}"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Names of settings to names of files: plain characters, unique whatever the names are."""
+    found: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^a-z0-9]+", "-", name.lower())[:60].strip("-") or "setting"
+        every = chain([base], (f"{base}-{k}" for k in count(2)))
+        found[name] = next(slug for slug in every if slug not in found.values())
+    return found

@@ -14,7 +14,7 @@ from PIL import Image
 
 import analysis
 from analysis import figures
-from analysis.report.output import slugs
+from analysis.report.write import slugs
 from tests.analysis.conftest import ODD
 from tests.analysis.synthetic import Setting, Study, write_study
 
