@@ -163,6 +163,7 @@ class Results(Folder):
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
         frame = self._read("runs", [*SCHEMAS["runs"].names, "__filename"]).to_pandas()
+        frame = frame[frame["run_id"].notna()]  # a file without the column is not ours
         shards = frame.pop("__filename").str.rsplit("/", n=1).str[-1]
         self._homes = shards.groupby(frame["run_id"]).agg(set).to_dict()
         frame = frame.drop_duplicates("run_id", ignore_index=True)
@@ -232,9 +233,15 @@ class Results(Folder):
             dataset = ds.dataset(paths, schema, "parquet", filesystem=self.filesystem)
             return dataset.to_table(columns=columns, filter=keep)
         except UNREADABLE as error:
+            foreign = set()
             for name, path in shards.items():
                 with self.one_line(f"/{table}/{name} cannot be read"):
-                    pq.read_table(path, filesystem=self.filesystem)
+                    found = pq.read_table(path, filesystem=self.filesystem).schema
+                if "run_id" not in found.names or found.field("run_id").type != pa.string():
+                    foreign.add(name)
+            if foreign:  # not ours, whatever it is doing there
+                self._shards[table] = {n: p for n, p in shards.items() if n not in foreign}
+                return self._read(table, columns, keep, run_ids)
             place = f"{self.location}/{table}"
             raise ResultsError(f"{place} cannot be read: {first_line(error)}") from error
 
