@@ -5,8 +5,9 @@ Two settings of one normal form (see `identity`) are one, whatever else was writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itnas.method.parameters import check_dependence
@@ -14,7 +15,14 @@ from itnas.method.search import resolve
 from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
-from study.file.identity import NormalForm, data_identity, effectless, normal_form, short_hash
+from study.file.identity import (
+    NormalForm,
+    data_identity,
+    effectless,
+    normal_form,
+    seeded_hashes,
+    short_hash,
+)
 from study.file.schema import StudyFile
 
 if TYPE_CHECKING:
@@ -39,7 +47,11 @@ class StudySetting:
 
     def run_id(self, seeds: Seeds) -> str:
         """Short hash of the normal form and the seeds (design, 5)."""
-        return short_hash({**self.normal, "seeds": list(vars(seeds).values())})
+        return self._seeded(seeds)
+
+    @cached_property
+    def _seeded(self) -> Callable[[Seeds], str]:
+        return seeded_hashes(self.normal)
 
 
 class Run(NamedTuple):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
 from itnas.method.models import MODELS
-from itnas.settings import DependenceSettings, EngineSettings, Setting
+from itnas.settings import DependenceSettings, EngineSettings, Seeds, Setting
 
 if TYPE_CHECKING:
     from itnas.data import ImageData
@@ -44,8 +44,27 @@ CONTENT = frozenset({"data.source", "data.resolution", "data.color", "data.subse
 
 def short_hash(value: Any) -> str:
     """12 hexadecimal digits of a canonical JSON text; equal values, equal hash."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _hash(_canonical(value))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def seeded_hashes(normal: NormalForm) -> Callable[[Seeds], str]:
+    """The `short_hash` of a normal form together with some `seeds`, for many of them."""
+    mark = '"seeds":['
+    first, _, last = _canonical({**normal, "seeds": []}).partition(mark)
+
+    def of(seeds: Seeds) -> str:
+        numbers = ",".join(map(str, vars(seeds).values()))
+        return _hash(f"{first}{mark}{numbers}{last}")
+
+    return of
 
 
 def before(setting: Field[Any]) -> Any:
