@@ -22,6 +22,7 @@ from study.file.identity import (
     normal_form,
     seeded_hashes,
     short_hash,
+    value_in,
 )
 from study.file.schema import StudyFile
 
@@ -159,14 +160,17 @@ def _assignment(key: str, value: Any) -> str:
 
 def distinguish(name: str, normal: NormalForm, others: Sequence[NormalForm]) -> str:
     """A taken name made unique by the keys in which this setting differs from the others."""
+    keys = dict.fromkeys((*normal, *(key for other in others for key in other)))
+    values = {key: value_in(normal, key) for key in keys}
     differing = [
         key
-        for key in normal
-        if _assignment(key, normal[key]) not in name.split()
-        and any(normal[key] != other.get(key) for other in others)
+        for key, value in values.items()
+        if value is not None
+        and _assignment(key, value) not in name.split()
+        and any(value != value_in(other, key) for other in others)
     ]
     extra = (
-        f"data={normal[key][:6]}" if key == "data.content" else _assignment(key, normal[key])
+        f"data={values[key][:6]}" if key == "data.content" else _assignment(key, values[key])
         for key in differing
     )
     return " ".join((name, *extra)) if differing else f"{name} {short_hash(normal)[:4]}"

@@ -13,13 +13,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from itnas.data import DataSettings, ImageData
 from itnas.method.models import MODELS
-from itnas.settings import DependenceSettings, EngineSettings, Seeds, Setting
-
-if TYPE_CHECKING:
-    from itnas.data import ImageData
+from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 
 NormalForm = dict[str, Any]
 """dotted names (`search.epochs`, `dependence.model`, `data.holdout`, ...) to plain values"""
@@ -37,6 +35,13 @@ FIRST = frozenset({
     "dependence.temperature", "dependence.stop_gradient",
 })  # fmt: skip
 """Settings of the first release: always part of the hash."""
+
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataSettings,
+    "search": SearchSettings,
+    "dependence": DependenceSettings,
+}
+"""Where settings of the hash stand, besides `space` and `engine.precision`."""
 
 CONTENT = frozenset({"data.source", "data.resolution", "data.color", "data.subset"})
 """Settings that decide which images there are: the hash has the images themselves."""
@@ -70,6 +75,17 @@ def seeded_hashes(normal: NormalForm) -> Callable[[Seeds], str]:
 def before(setting: Field[Any]) -> Any:
     """The value of a later setting that computes what was computed before it existed."""
     return setting.metadata.get("before", setting.default)
+
+
+def value_in(normal: NormalForm, key: str) -> Any:
+    """A setting's value in a normal form of any release.
+
+    None where it is without effect, or is a setting of another release.
+    """
+    section, _, name = key.partition(".")
+    if key in normal or key in FIRST | CONTENT or section not in SECTIONS:
+        return normal.get(key)
+    return next((before(f) for f in fields(SECTIONS[section]) if f.name == name), None)
 
 
 def data_identity(data: ImageData) -> dict[str, Any]:

@@ -70,6 +70,28 @@ def _range(item: Any) -> range:
     raise ValueError(f"{shown(item)} is not allowed; {ALLOWED}")
 
 
+def spell_seeds(triples: list[tuple[int, ...]]) -> str:
+    """`seeds:` as a file would hold it, for some seeds (weights, data, architecture).
+
+    Where a run's three seeds differ, they are crossed, which may be more than those given.
+    """
+    columns = [sorted(set(column)) for column in zip(*triples, strict=True)]
+    if all(len(set(triple)) == 1 for triple in triples):
+        return _ranges(columns[0])
+    parts = (f"{name}: {_ranges(column)}" for name, column in zip(PARTS, columns, strict=True))
+    return f"{{{', '.join(parts)}}}"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Sorted numbers: `3`, `0..19` or `[0..4, 7]`."""
+    texts: list[str] = []
+    for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        last = f"..{members[-1]}" if len(members) > 1 else ""
+        texts.append(f"{members[0]}{last}")
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
 def compact(numbers: list[int]) -> Any:
     """The shortest way to write some seeds: `3`, `0..19` or a list."""
     if len(numbers) == 1:
