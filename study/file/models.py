@@ -14,7 +14,14 @@ from dataclasses import fields
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    create_model,
+    field_validator,
+)
 from pydantic_core import PydanticKnownError
 
 from itnas._checks import OneOf
@@ -27,6 +34,14 @@ class Strict(BaseModel):
 
     model_config = STRICT
 
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: Any) -> Any:
+        """Whole numbers are stored in 32 bits (design, 5)."""
+        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+            raise ValueError("too large; below 2^31")
+        return value
+
 
 @cache
 def model_of(cls: type, **defaults: Any) -> type[BaseModel]:
@@ -35,7 +50,7 @@ def model_of(cls: type, **defaults: Any) -> type[BaseModel]:
     types: dict[str, Any] = {
         f.name: (named(hints[f.name]), defaults.get(f.name, f.default)) for f in fields(cls)
     }
-    return create_model(cls.__name__, __config__=STRICT, **types)
+    return create_model(cls.__name__, __base__=Strict, **types)
 
 
 def registry_of(annotation: Any) -> OneOf | None:

@@ -51,11 +51,18 @@ class Resources(Strict):
     gpu_memory: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """GiB of one GPU, for `pack: auto`; auto: as this machine's, or 16 where it has none"""
 
+    @field_validator("cpu")
+    @classmethod
+    def _share(cls, value: float) -> float:
+        if 0 < value < 0.01:
+            raise ValueError(f"{value:g} is not allowed; at least 0.01")
+        return value
+
     @field_validator("gpu")
     @classmethod
     def _whole(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError(f"{value:g} is not allowed; a share below 1 or a whole number")
+        if 0 < value < 0.01 or (value > 1 and value != int(value)):
+            raise ValueError(f"{value:g} is not allowed; 0, a share from 0.01, or a whole number")
         return value
 
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from study.errors import StudyError, first_line
 from study.file.schema import Resources
-from study.scheduling.nodes import check_nodes, lacking, usable
+from study.scheduling.nodes import REACH_SECONDS, check_nodes, lacking, usable
 from study.store.door import Storage
 
 QUIET = {
@@ -30,7 +30,6 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # named by ours, with its last line
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-REACH_SECONDS = 3.0
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import socket
 import uuid
 from typing import Any
 
@@ -12,6 +13,7 @@ from study.file.schema import Resources
 from study.store.door import Storage
 
 PROBE_SECONDS = 60.0
+REACH_SECONDS = 3.0
 COMPARED = ("torch", "numpy", "pyarrow")
 """packages whose versions all nodes share; what follows a + (cpu, cu128) may differ"""
 
@@ -24,8 +26,19 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def is_alive(node_id: str) -> bool:
-    """Whether a node is still part of the cluster."""
-    return any(node["NodeID"] == node_id for node in nodes())
+    """Whether a node is still part of the cluster and its raylet answers.
+
+    The head notices a raylet that is gone only after some seconds.
+    """
+    for node in nodes():
+        if node["NodeID"] == node_id:
+            try:
+                place = (node["NodeManagerAddress"], node["NodeManagerPort"])
+                socket.create_connection(place, timeout=REACH_SECONDS).close()
+            except OSError:
+                return False
+            return True
+    return False
 
 
 def leaving() -> set[str]:

@@ -7,6 +7,7 @@ here: what is complete is known from the study's own folder, what was trained fr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 
 import psutil
 import ray
+import ray.cloudpickle as cloudpickle
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -104,12 +106,12 @@ class Conductor:
         """A trial's worker is gone."""
         if trial.trial_id not in self.queue.running:
             return  # it had said how it ended
-        error = trial.get_pickled_error()
+        error = _error(trial)
         one = self.queue.running[trial.trial_id]
         taken = getattr(error, "preempted", False)
         taken = taken or bool(one.node_id and not is_alive(one.node_id))
         told = f"its worker was lost ({first_line(error)})" if error else "its worker was lost"
-        self.queue.lost(trial.trial_id, told, str(error or trial.get_error()), taken)
+        self.queue.lost(trial.trial_id, told, str(error or ""), taken)
 
     def killed_for_memory(self, error: ray.exceptions.OutOfMemoryError) -> None:
         """Ray's memory monitor ended one worker, and Tune with it the whole experiment."""
@@ -124,6 +126,15 @@ class Conductor:
         for trial in list(self.queue.running):
             if trial in victims:
                 self.queue.failed(trial, Failure(Kind.TROUBLE, line, text))
+
+
+def _error(trial: Trial) -> Exception | None:
+    """What Ray raised for a trial. Tune's own reader looks where it has not copied it to yet."""
+    with contextlib.suppress(Exception):  # only a message and a hint hang on it
+        with open(trial.pickled_error_file, "rb") as file:
+            error = cloudpickle.load(file)
+        return error if isinstance(error, Exception) else None
+    return None
 
 
 class _Searcher(Searcher):
@@ -204,6 +215,7 @@ def run_packs(
     checkpoints; `LaunchEnded` where it cannot go on.
     """
     resources = conductor.resources
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by the queue
     trainable = tune.with_resources(
         tune.with_parameters(train_pack, **arguments), lambda config: _request(resources, config)
     )
