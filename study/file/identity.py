@@ -119,15 +119,24 @@ def normal_form(setting: Setting, data: Mapping[str, Any], engine: EngineSetting
     """A resolved setting as plain values under dotted names, without what has no effect."""
     values: NormalForm = {"space": setting.space, "engine.precision": engine.precision}
     values |= {f"data.{name}": value for name, value in data.items()}
-    for section in ("search", "dependence"):
-        part = getattr(setting, section)
-        for f in fields(part):
-            if f"{section}.{f.name}" in FIRST:
-                values[f"{section}.{f.name}"] = _plain(f, getattr(part, f.name))
-        values |= {f"{section}.{name}": value for name, value in _later(section, part).items()}
-    for name in effectless(setting.dependence):
-        values.pop(name, None)
-    return values
+    values |= _section("search", setting.search) | _section("dependence", setting.dependence)
+    return {k: v for k, v in values.items() if k not in effectless(setting.dependence)}
+
+
+def dependence_form(dependence: DependenceSettings) -> NormalForm:
+    """The part of a normal form that is the dependence's."""
+    values = _section("dependence", dependence)
+    return {k: v for k, v in values.items() if k not in effectless(dependence)}
+
+
+def _section(section: str, part: Any) -> NormalForm:
+    """Settings of a section: those of the first release, and later ones that compute something."""
+    first = {
+        f.name: _plain(f, getattr(part, f.name))
+        for f in fields(part)
+        if f"{section}.{f.name}" in FIRST
+    }
+    return {f"{section}.{name}": v for name, v in (first | _later(section, part)).items()}
 
 
 def _later(section: str, part: Any) -> dict[str, Any]:
