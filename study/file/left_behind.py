@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from itnas.method.spaces import get_space
-from itnas.settings import DependenceSettings, EngineSettings, Setting
+from itnas.settings import DependenceSettings
 from study.file.grid import Expansion
-from study.file.identity import SECTIONS, NormalForm, data_identity, normal_form, value_in
+from study.file.identity import SECTIONS, NormalForm, data_identity, dependence_form, value_in
 from study.file.schema import RATES, StudyFile
 from study.file.seeds import spell_seeds
 
@@ -112,7 +112,8 @@ class _Comparison:
             return []
         if key in self.file.grid:
             return [_Difference("swept", key, _spell(had))]
-        return [_Difference("value", key, _spell(had), _spell(given[0]))]
+        auto = key.partition(".")[2] in RATES and self._is_auto(had, old)
+        return [_Difference("value", key, "auto" if auto else _spell(had), _spell(given[0]))]
 
     def _is(self, had: Any, value: Any, key: str, old: NormalForm) -> bool:
         """Whether a value of the file is an old one once all else is as it was."""
@@ -143,72 +144,79 @@ class _Comparison:
         return steps > 0 and steps % epochs == 0 and rate == 6.0 / steps
 
     def _dependence(self, old: NormalForm) -> list[_Difference]:
-        had = _dependence_of(old)
+        """Values that lists of the grid lack, and an entry that `grid.dependence` lacks."""
+        names = {f"dependence.{f.name}": f.name for f in fields(SECTIONS["dependence"])}
+        had = {key: value for key, value in old.items() if key in names}
+        found: list[_Difference] = []
         swept: NormalForm = {}
         for key in self.swept:
             value = value_in(old, key)
-            swept[key.partition(".")[2]] = self.file.grid[key][0] if value is None else value
+            if value is None:  # without effect
+                value = self.file.grid[key][0]
+            else:
+                found += self._judged(key, old, [])
+            swept[names[key]] = value
         for entry in self.file.grid.get("dependence", [{}]):
             try:
                 settings = DependenceSettings(**{**entry, **swept})
             except (TypeError, ValueError):
                 continue
-            normal = normal_form(Setting(dependence=settings), {}, EngineSettings())
-            if _dependence_of(normal) == had:
-                keys = [key for key in self.swept if value_in(old, key) is not None]
-                return [one for key in keys for one in self._judged(key, old, [])]
+            if dependence_form(settings) == had:
+                return found
+        return [*found, _Difference("entry", "dependence", self._entry(old))]
+
+    def _entry(self, old: NormalForm) -> str:
+        """The entry of `grid.dependence` that gives an old setting."""
+        default = DependenceSettings()
         values = {
             f.name: value_in(old, f"dependence.{f.name}")
-            for f in fields(DependenceSettings)
+            for f in fields(default)
             if f"dependence.{f.name}" not in self.swept
         }
-        default = DependenceSettings()
-        text = ", ".join(
+        words = [
             f"{name}: {_spell(value)}"
             for name, value in values.items()
             if name == "model" or value not in (None, getattr(default, name))
-        )
-        return [_Difference("entry", "", f"{{{text}}}")]
-
-
-def _dependence_of(normal: NormalForm) -> NormalForm:
-    names = {f"dependence.{f.name}" for f in fields(DependenceSettings)}
-    return {key: value for key, value in normal.items() if key in names}
+        ]
+        return f"{{{', '.join(words)}}}"
 
 
 def _line(group: _Group, seeds: list[Triple] | None) -> str:
     """`seeds` are those that the file asks for, where the runs have others."""
     had: list[str] = []
-    remedies: list[str] = []
+    options: list[str] = []
+    lists: list[tuple[str, list[str]]] = []
     values = [d for d in group.differences if d.kind == "value"]
     if values:
         told = _and([f"{d.key} {d.had}" for d in values])
         had.append(f"{told}, the file says {_and([d.says for d in values])}")
-        remedies += [f"--set {shlex.quote(f'{d.key}={d.had}')}" for d in values]
-    for key in dict.fromkeys(d.key for d in group.differences if d.kind == "swept"):
-        listed = _and([d.had for d in group.differences if d.kind == "swept" and d.key == key])
-        had.append(f"{key} {listed}, which grid.{key} no longer has")
-        remedies.append(f"{listed} in grid.{key}")
-    entries = [d.had for d in group.differences if d.kind == "entry"]
-    if entries:
-        had.append(f"{_and(entries)}, which grid.dependence no longer has")
-        remedies.append(f"{_and(entries)} in grid.dependence")
+        options += [f"{d.key}={d.had}" for d in values]
+    for key in dict.fromkeys(d.key for d in group.differences if d.kind in ("swept", "entry")):
+        lacking = [d.had for d in group.differences if d.key == key]
+        name = "" if key == "dependence" else f"{key} "
+        had.append(f"{name}{_and(lacking)}, which grid.{key} no longer has")
+        lists.append((key, lacking))
     if any(d.kind == "images" for d in group.differences):
         had.append("other images")
-        remedies.append("the former data.source, resolution, color and subset")
     if seeds is not None:
         old = list(dict.fromkeys(group.seeds))
         had.append(f"seeds {spell_seeds(old)}, the file says {spell_seeds(seeds)}")
-        remedies.append(f"--set {shlex.quote(f'seeds={_wanted(old, seeds)}')}")
+        options.append(f"seeds={_wanted(old, seeds)}")
     gone = [f"{d.key} {d.had}" for d in group.differences if d.kind == "gone"]
-    count = len(group.seeds)
-    runs = f"{count} complete runs are" if count > 1 else "1 complete run is"
     if gone:
         had.append(f"{_and(gone)}, which this release does not know")
-        end = "no setting brings them back"
-    else:
-        end = f"{_and(remedies)} {'keep' if len(remedies) > 1 else 'keeps'} them"
+    count = len(group.seeds)
+    runs = f"{count} complete runs are" if count > 1 else "1 complete run is"
+    end = "no setting brings them back" if gone else _remedy(options, lists, "other images" in had)
     return f"{runs} left behind: they had {', and '.join(had)}; {end}"
+
+
+def _remedy(options: list[str], lists: list[tuple[str, list[str]]], images: bool) -> str:
+    words = [" ".join(f"--set {shlex.quote(option)}" for option in options)] if options else []
+    words += [f"{_and(values)} in grid.{key}" for key, values in lists]
+    words += ["the former images (data.source, resolution, color, subset)"] * images
+    several = images or len(options) + sum(len(values) for _, values in lists) > 1
+    return f"{_and(words)} {'keep' if several else 'keeps'} them"
 
 
 def _wanted(old: list[Triple], seeds: list[Triple]) -> str:

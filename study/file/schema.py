@@ -315,6 +315,8 @@ def _with_absolute_paths(file: StudyFile, folder: Path) -> StudyFile:
 
 
 def _absolute(place: str, folder: Path) -> str:
+    if "://" in place:
+        return place
     there = os.path.expanduser(place)  # unlike Path's, this one and `exists` take any text
     beside = os.path.join(folder, there)
     return str(Path(beside if os.path.exists(beside) else there).absolute())

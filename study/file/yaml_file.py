@@ -18,7 +18,6 @@ from study.file.messages import shown
 LARGEST_FILE = 100_000  # bytes; a study file has a few thousand
 LARGEST_CONTENT = 50_000  # values, with every alias unfolded
 LARGEST_DEPTH = 100
-LARGEST_INTEGER = 2**31 - 1  # what the columns of the results hold
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,8 +42,6 @@ def _integer(loader: _Loader, node: Any) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if not re.fullmatch(r"[-+]?[0-9]+", text):
         raise ValueError
-    if len(text.lstrip("+-0")) > 10 or abs(int(text)) > LARGEST_INTEGER:
-        raise _problem(f"{shown(text)} is too large; at most {LARGEST_INTEGER}", node)
     return int(text)
 
 
