@@ -143,7 +143,8 @@ def parser() -> Parser:
         one.lists_settings = True
 
     status = command("status", run_status, "done, running, failed, diverged, time left")
-    status.add_argument("folder", metavar="DIR", help="STORAGE/NAME, local or URI")
+    status.add_argument("folder", metavar="DIR",
+                        help="STORAGE/NAME, local or URI; STORAGE: all its studies")  # fmt: skip
     status.add_argument("--json", action="store_true", help="for programs")
     analyze = command("analyze", run_analyze, "tables, figures and report.html")
     analyze.add_argument("folder", metavar="DIR", help="STORAGE/NAME, local or URI")
@@ -273,11 +274,16 @@ def run_tune(options: argparse.Namespace) -> int:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    """`status`."""
-    from study.status import status_lines, study_status
+    """`status` of a study, or of all studies of a storage."""
+    from study.status import is_study, status_lines, storage_lines, storage_status, study_status
 
-    status = study_status(options.folder)
-    print(json.dumps(status, indent=1) if options.json else "\n".join(status_lines(status)))
+    if is_study(options.folder):
+        status = study_status(options.folder)
+        lines = status_lines(status)
+    else:
+        studies = storage_status(options.folder)
+        status, lines = {"studies": studies}, storage_lines(studies)
+    print(json.dumps(status, indent=1) if options.json else "\n".join(lines))
     return DONE
 
 

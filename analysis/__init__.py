@@ -29,29 +29,17 @@ if TYPE_CHECKING:
     from analysis.report.write import read_tables, write_report
 
 __all__ = [
-    "Results",
-    "ResultsError",
-    "Sample",
-    "Study",
-    "compute_study",
-    "figure",
-    "load",
-    "read_samples",
-    "read_tables",
-    "write_report",
-]
+    "Results", "ResultsError", "Sample", "Study", "compute_study", "figure", "load", "read_samples",
+    "read_tables", "write_report",
+]  # fmt: skip
 
 _HOMES = {
-    "Results": ("analysis.data.results", "Results"),
-    "Sample": ("analysis.data.samples", "Sample"),
-    "Study": ("analysis.compute.study", "Study"),
-    "compute_study": ("analysis.compute.study", "compute_study"),
-    "figure": ("analysis.figures", "draw"),
-    "load": ("analysis.data.results", "load"),
-    "read_samples": ("analysis.data.samples", "read_samples"),
-    "read_tables": ("analysis.report.write", "read_tables"),
-    "write_report": ("analysis.report.write", "write_report"),
-}
+    "Results": ("data.results", "Results"), "load": ("data.results", "load"),
+    "Sample": ("data.samples", "Sample"), "read_samples": ("data.samples", "read_samples"),
+    "Study": ("compute.study", "Study"), "compute_study": ("compute.study", "compute_study"),
+    "figure": ("figures", "draw"), "read_tables": ("report.write", "read_tables"),
+    "write_report": ("report.write", "write_report"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -60,4 +48,4 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module, own = _HOMES[name]
-    return getattr(import_module(module), own)
+    return getattr(import_module(f"analysis.{module}"), own)

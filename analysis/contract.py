@@ -12,7 +12,7 @@ really hold nulls is in `Column.nullable`, and `check` holds a table to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -23,14 +23,9 @@ TABLES = ("runs", "epochs", "edges", "links")
 
 STATUSES = ("complete", "stopped_early", "diverged")
 
-STRING = pa.string()
-INT = pa.int32()
-FLOAT = pa.float32()
-DOUBLE = pa.float64()
-BOOL = pa.bool_()
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-STRINGS = pa.list_(pa.string())
-FLOATS = pa.list_(pa.float32())
+STRING, INT, FLOAT, DOUBLE = pa.string(), pa.int32(), pa.float32(), pa.float64()
+BOOL, TIMESTAMP = pa.bool_(), pa.timestamp("us", tz="UTC")
+STRINGS, FLOATS = pa.list_(STRING), pa.list_(FLOAT)
 
 
 class Column(NamedTuple):
@@ -152,13 +147,13 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns that identify one row of each table."""
 
-
-def _schema(columns: Sequence[Column]) -> pa.Schema:
-    fields = [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns]
-    return pa.schema(fields, metadata={b"schema_version": str(SCHEMA_VERSION).encode()})
-
-
-SCHEMAS: Mapping[str, pa.Schema] = {name: _schema(columns) for name, columns in COLUMNS.items()}
+SCHEMAS: Mapping[str, pa.Schema] = {
+    name: pa.schema(
+        [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns],
+        metadata={b"schema_version": str(SCHEMA_VERSION).encode()},
+    )
+    for name, columns in COLUMNS.items()
+}
 RUNS, EPOCHS, EDGES, LINKS = (SCHEMAS[name] for name in TABLES)
 
 
@@ -171,8 +166,7 @@ def check(name: str, table: pa.Table) -> None:
     for column in COLUMNS[name]:
         if column.name not in table.column_names:
             raise ValueError(f"{name}: no column {column.name}")
-        if table.schema.field(column.name).type != column.type:
-            got = table.schema.field(column.name).type
+        if (got := table.schema.field(column.name).type) != column.type:
             raise ValueError(f"{name}.{column.name} is {got}, not {column.type}")
         if not column.nullable and table.column(column.name).null_count:
             raise ValueError(f"{name}.{column.name} holds a null")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_function: Callable[[Any], Any] | None = None
+_function: Callable[[Any], Any]
 
 
 def cores() -> int:
@@ -44,9 +44,8 @@ def mapped(
         with ProcessPoolExecutor(min(cores(), len(items)), context) as pool:
             return list(pool.map(_call, items))
     finally:
-        _function = None
+        del _function
 
 
 def _call(item: Any) -> Any:
-    assert _function is not None
     return _function(item)

@@ -13,6 +13,7 @@ from study.scheduling.progress import Progress
 from study.store import checkpoints
 from study.store.door import Storage
 from study.store.folder import clear_leftovers, write_description
+from study.store.lock import read_heartbeat
 from study.store.registry import Pack, Registry, pack_size
 from study.store.shards import fill_benchmark, read_runs
 
@@ -67,11 +68,11 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
     registry = Registry.read(folder)
     for line in left_behind(study, registry):
         notify(line)
-    progress = Progress(0, 0, 0)
+    progress = Progress(len(asked), len(before.run_ids.intersection(asked)), 0)
     if before.run_ids.issuperset(asked):
-        if study.lookup is not None and before.rows:
+        if study.lookup is not None or left_by_a_dead_launch(folder):
             with study.held(progress):
-                _fill(study)
+                _tidy(study, set())
         return outcome
     size = pack_size(file, study.expansion, study.data)
     for line in registry.kept_packs(asked, before.run_ids, size):
@@ -83,10 +84,7 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
         progress.expect(*_expected(todo, asked, complete))
         write_description(folder, file, "launch")
         registry.write(folder)
-        clear_leftovers(folder)
-        checkpoints.clear_all_but(folder, {pack.pack_id for pack in todo})
-        if study.lookup is not None:
-            _fill(study)
+        _tidy(study, {pack.pack_id for pack in todo})
         train(PackList(todo), None)
         found = study.complete().run_ids
         left = [pack for pack in todo if not found.issuperset(r.run_id for r in pack.runs)]
@@ -108,16 +106,23 @@ def left_behind(study: OpenStudy, registry: Registry) -> list[str]:
     return differences(study.file, study.data, study.expansion, known, runs)
 
 
-def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int]:
-    """Runs in all, runs complete, and epochs left."""
+def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int, int]:
+    """Runs in all, runs complete, and epochs and packs left."""
     done = len(complete.intersection(asked))
     epochs = sum(run.setting.search.epochs for pack in todo for run in pack.runs)
-    return done + sum(len(pack.runs) for pack in todo), done, epochs
+    return done + sum(len(pack.runs) for pack in todo), done, epochs, len(todo)
 
 
-def _fill(study: OpenStudy) -> None:
-    assert study.lookup is not None
-    filled = fill_benchmark(study.folder, study.lookup)
+def left_by_a_dead_launch(folder: Storage) -> bool:
+    """Whether a launch ended after its last pack and before it could put things in order."""
+    return read_heartbeat(folder).get("state") == "running" or folder.exists(checkpoints.FOLDER)
+
+
+def _tidy(study: OpenStudy, packs: set[str]) -> None:
+    """Remove what dead launches left, but for these packs' checkpoints; fill in the benchmark."""
+    clear_leftovers(study.folder)
+    checkpoints.clear_all_but(study.folder, packs)
+    filled = fill_benchmark(study.folder, study.lookup) if study.lookup is not None else 0
     if filled:
         study.how.notify(f"benchmark accuracies filled in for {filled} complete runs")
 

@@ -1,7 +1,6 @@
 """One cell kind of one setting at one epoch, as the registry of quantities wants it.
 
-Everything that several quantities share (choices, matrices, what was learned, what transfers) is
-derived here once, when it is first asked for.
+What several quantities share is derived here once, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from analysis.data.samples import EdgeSample, LinkSample, Sample
 from analysis.errors import ResultsError
 from analysis.quantities import of_cells
 from analysis.statistics import matrices
-from analysis.statistics.agreement import chosen_operations
+from analysis.statistics.agreement import Candidates, chosen_operations
 from analysis.statistics.divergence import DRAWS
 from analysis.statistics.inference import Quantity, missing
 from analysis.statistics.matrices import LinkStability
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import Array, groups_of
 from analysis.statistics.transfer import Transfer, transfer
 
 TRANSITION_MOVED = 0.02
@@ -36,40 +35,34 @@ class Cell:
     """runs: the setting's rows of `runs`, of whom `last` and `start` (epoch -1) are samples.
 
     at_end: whether `last` is of the runs' last epochs, so that their genotypes are its own.
+    never_kept: operations that cannot be chosen. learns: whether the matrices could move.
     """
 
     def __init__(
         self, runs: pd.DataFrame, last: Sample, start: Sample | None, kind: str,
         draws: int = DRAWS, at_end: bool = True,
     ) -> None:  # fmt: skip
-        self.runs = runs.set_index("run_id").loc[list(last.run_ids)]
         if start is not None and start.run_ids != last.run_ids:
             start = start.of_runs(last.run_ids)
-        self.last, self.start, self.kind = last, start, kind
+        self.last, self.start, self.kind, self.n = last, start, kind, last.n
         self.draws: int = draws
         self.at_end = at_end
-        self.n = last.n
-
-    @cached_property
-    def edges(self) -> tuple[EdgeSample, ...]:
-        return self.last.edges_of(self.kind)
-
-    @cached_property
-    def links(self) -> tuple[LinkSample, ...]:
-        return self.last.links_of(self.kind)
-
-    @cached_property
-    def lists(self) -> list[tuple[str, ...]]:
-        return [e.operations for e in self.edges]
+        self.runs = runs.set_index("run_id").loc[list(last.run_ids)]
+        self.genotypes = [str(text) for text in self.runs["genotype"]]
+        self.never_kept = cannot_be_chosen(self.runs)
+        self.model = str(self.runs["model"].iloc[0])
+        trainable = self.runs["trainable"].iloc[0]
+        self.learns = bool(pd.isna(trainable) or trainable)
+        self.edges: tuple[EdgeSample, ...] = last.edges_of(kind)
+        self.lists = [e.operations for e in self.edges]
+        self.candidates: Candidates = {(e.source, e.target): e.operations for e in self.edges}
+        self.links: tuple[LinkSample, ...] = last.links_of(kind)
+        self.matrices: list[Array] = [link.matrices for link in self.links]
 
     def part(self, which: str) -> NDArray[np.int64]:
         """Indices of the `inner` edges, the `outer` ones, or of all."""
         inner = np.array([e.inner for e in self.edges])
         return np.flatnonzero({"inner": inner, "outer": ~inner}.get(which, inner | True))
-
-    @cached_property
-    def never_kept(self) -> tuple[str, ...]:
-        return cannot_be_chosen(self.runs)
 
     @cached_property
     def choices(self) -> NDArray[np.int64]:
@@ -85,54 +78,50 @@ class Cell:
         """
         if not self.at_end:
             return kept_at(self.edges, self.never_kept, self.n)
-        found = []
-        for text in self.genotypes:
-            parsed = genotypes.parse(text).get(self.kind)
-            edges = () if parsed is None else parsed.edges
-            found.append(frozenset((e.source, e.target, e.operation) for e in edges))
+        cells = [genotypes.parse(text).get(self.kind) for text in self.genotypes]
+        found = [
+            frozenset((e.source, e.target, e.operation) for e in (cell.edges if cell else ()))
+            for cell in cells
+        ]
         unknown = {item for items in found for item in items if item[:2] not in self.candidates}
         if unknown:
             raise ResultsError(f"genotypes keep an edge that is not in edges/: {min(unknown)}")
         return found
 
+    @cached_property
+    def shared(self) -> list[int] | None:
+        """A number per link, equal where links have one matrix; None where each has its own.
+
+        What `sharing` says is believed only where the numbers agree; where it says nothing, links
+        whose matrices are equal in every seed share one.
+        """
+        sharing = self.runs["sharing"].iloc[0]
+
+        def same(a: LinkSample, b: LinkSample) -> bool:
+            may = sharing != "edge" or a.nodes[2:] == b.nodes[2:]
+            return a is b or (may and np.array_equal(a.matrices, b.matrices))
+
+        if sharing == "link":
+            return None
+        numbers = [next(i for i, k in enumerate(self.links) if same(k, own)) for own in self.links]
+        return numbers if len(set(numbers)) < len(numbers) else None
+
     @property
-    def genotypes(self) -> list[str]:
-        return [str(text) for text in self.runs["genotype"]]
-
-    @cached_property
-    def candidates(self) -> dict[tuple[int, int], tuple[str, ...]]:
-        return {(e.source, e.target): e.operations for e in self.edges}
-
-    @cached_property
-    def matrices(self) -> list[Array]:
-        return [link.matrices for link in self.links]
-
-    @cached_property
-    def predecessors(self) -> list[Array]:
-        return [link.predecessor.probabilities for link in self.links]
-
-    @cached_property
     def link_lists(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         return [(link.predecessor.operations, link.edge.operations) for link in self.links]
 
     @cached_property
-    def shared(self) -> list[int] | None:
-        return shared_matrices(self.links, self.runs["sharing"].iloc[0])
-
-    @cached_property
     def attention(self) -> list[Array]:
         """(n, predecessors) of every inner edge."""
-        edges: dict[tuple[int, int], list[Array]] = {}
-        for link in self.links:
-            edges.setdefault(link.nodes[2:], []).append(link.attention)
-        return [np.stack(columns, axis=1) for columns in edges.values()]
+        edges = groups_of(link.nodes[2:] for link in self.links)
+        return [np.stack([self.links[i].attention for i in into], axis=1) for into in edges]
 
     @cached_property
     def starts(self) -> list[Array] | None:
         """Every link's matrices at epoch -1; None where they are not known."""
         known = {} if self.start is None else {k.nodes: k for k in self.start.links_of(self.kind)}
         found = [known[k.nodes].matrices for k in self.links if k.nodes in known]
-        alike = [s.shape == k.matrices.shape for s, k in zip(found, self.links, strict=False)]
+        alike = [s.shape == m.shape for s, m in zip(found, self.matrices, strict=False)]
         return found if len(found) == len(self.links) and all(alike) else None
 
     @cached_property
@@ -156,42 +145,23 @@ class Cell:
         known = self.model == "independent"
         return "no transition matrices under independent" if known else "no rows of links"
 
-    @cached_property
-    def learned(self) -> list[Array] | None:
-        """Each matrix divided by its own start; None where `why_nothing_learned` says why."""
-        if self.why_nothing_learned or self.starts is None:
-            return None
-        return matrices.learned(self.matrices, self.starts)
+    def transfer_of(self, own: bool = False) -> Transfer:
+        """What other seeds know of this one's flows; own: of a placebo's own p_q, the control.
 
-    @property
-    def learns(self) -> bool:
-        """Whether the matrices could move."""
-        trainable = self.runs["trainable"].iloc[0]
-        return bool(pd.isna(trainable) or trainable)
-
-    @property
-    def model(self) -> str:
-        return str(self.runs["model"].iloc[0])
-
-    @property
-    def _draw_seed(self) -> int:
-        """Permutations of a setting's cell kinds, which are pooled, are drawn apart."""
-        return list(self.last.cells).index(self.kind)
+        Permutations of a setting's cell kinds, which are pooled, are drawn apart.
+        """
+        seed = list(self.last.cells).index(self.kind)
+        return transfer(flow_cell(self, own), None if self.draws else 0, seed)
 
     @cached_property
     def transfer(self) -> Transfer:
-        """What other seeds know of this one's flows."""
-        return transfer(flow_cell(self), None if self.draws else 0, self._draw_seed)
-
-    @cached_property
-    def transfer_own(self) -> Transfer:
-        """The same of a placebo's own p_q, which nothing flowed from: the control."""
-        return transfer(flow_cell(self, own=True), None if self.draws else 0, self._draw_seed)
+        return self.transfer_of()
 
     @cached_property
     def divergence(self) -> tuple[Quantity, Array]:
         """Of the matrices, as they are, over all links and of each."""
-        return matrices.transition_divergence(self.matrices, self.predecessors)
+        predecessors = [link.predecessor.probabilities for link in self.links]
+        return matrices.transition_divergence(self.matrices, predecessors)
 
     @cached_property
     def dependence(self) -> tuple[Quantity, LinkStability | None]:
@@ -199,9 +169,11 @@ class Cell:
 
     @cached_property
     def learned_dependence(self) -> tuple[Quantity, LinkStability | None]:
-        if self.learned is None:
+        """The same of each matrix divided by its own start."""
+        if self.why_nothing_learned or self.starts is None:
             return missing(self.why_nothing_learned, self.n), None
-        return matrices.dependence_stability(self.learned, self.shared, self.draws)
+        learned = matrices.learned(self.matrices, self.starts)
+        return matrices.dependence_stability(learned, self.shared, self.draws)
 
 
 def of_cell(cell: Cell, traced: bool = False) -> dict[str, Quantity]:
@@ -233,45 +205,17 @@ def choices_of(sample: Sample, kind: str, exclude: tuple[str, ...]) -> NDArray[n
 
 
 def kept_at(edges: Sequence[EdgeSample], exclude: tuple[str, ...], n: int) -> list[Kept]:
-    """What each of n runs would keep by the published rules.
+    """What each of n runs would keep by the published rules; edges by target, then source.
 
     In cells of the DARTS family (where `none` is excluded) a node keeps the two in-edges whose
     best operation has the largest probability; else every edge is kept.
     """
-    best, weight = [], []
-    for e in edges:
-        p = np.where([o in exclude for o in e.operations], -1.0, e.probabilities)
-        best.append([e.operations[k] for k in p.argmax(axis=1)])
-        weight.append(p.max(axis=1))
-    kept = []
-    for run in range(n):
-        order = sorted(range(len(edges)), key=lambda i: (-weight[i][run], edges[i].source))
-        of_run: list[tuple[int, int, str]] = []
-        for i in order:
-            e = edges[i]
-            full = bool(exclude) and sum(target == e.target for _, target, _ in of_run) == 2
-            if not full:
-                of_run.append((e.source, e.target, best[i][run]))
-        kept.append(frozenset(of_run))
-    return kept
-
-
-def shared_matrices(links: tuple[LinkSample, ...], sharing: object) -> list[int] | None:
-    """A number per link, equal where links have one matrix; None where each has its own.
-
-    What `sharing` says is believed only where the numbers agree; where it says nothing, links
-    whose matrices are equal in every seed share one.
-    """
-    if sharing == "link" or not links:
-        return None
-    numbers: list[int] = []
-    for index, link in enumerate(links):
-        number = index
-        for earlier in range(index):
-            other = links[earlier]
-            may = sharing != "edge" or other.nodes[2:] == link.nodes[2:]
-            if may and np.array_equal(other.matrices, link.matrices):
-                number = numbers[earlier]
-                break
-        numbers.append(number)
-    return numbers if len(set(numbers)) < len(numbers) else None
+    kept: list[list[tuple[int, int, str]]] = [[] for _ in range(n)]
+    for places in groups_of(e.target for e in edges):
+        into = [edges[i] for i in places]
+        p = [np.where(np.isin(e.operations, exclude), -1.0, e.probabilities) for e in into]
+        order = np.argsort([-x.max(axis=1) for x in p], axis=0, kind="stable")  # (in-edges, n)
+        for run, best in enumerate(order[: 2 if exclude else None].T):
+            for e, of_edge in ((into[i], p[i]) for i in best):
+                kept[run].append((e.source, e.target, e.operations[of_edge[run].argmax()]))
+    return [frozenset(items) for items in kept]

@@ -1,21 +1,20 @@
 """Every setting against its controls, paired by seed.
 
 Three references: `independent` (DARTS: no dependence at all), `placebo` (the same capacity, but
-nothing flows) and `frozen` (matrices that cannot learn). A setting's placebo and frozen control
-must have its sharing, initialisation and rates; where there is none, the row's note says so and
-nothing is compared. Whatever the quantity, it is the paired jackknife-t: of single runs Student's.
+nothing flows) and `frozen` (matrices that cannot learn); the last two must have the setting's
+sharing, initialisation and rates. It is the paired jackknife-t: of single runs Student's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.compute.setting import SettingResult
-from analysis.compute.transfer import from_least
 from analysis.quantities import ALL, DEFINITIONS, HEADLINE
 from analysis.statistics.inference import NAN, difference, holm, probability_of_improvement
 from analysis.statistics.projection import LEAST_SEEDS, for_difference
@@ -24,20 +23,15 @@ from analysis.statistics.seeds import Paired
 _NOTHING_FLOWS = ("transition_displacement", "dependence_strength")
 """Quantities of single runs that say nothing of `independent`."""
 
-MATRIX_COLUMNS = ("sharing", "init", "init_strength", "architecture_lr", "transition_lr")
-"""A control of the matrices has these in common with the setting, else it is no control."""
+MATRIX_COLUMNS = ("sharing", "init", "init_strength", "architecture_lr")
+"""A control of the matrices has these in common with the setting, else it is no control.
 
-FROZEN_COLUMNS = ("sharing", "init", "init_strength", "architecture_lr")
-"""The rate of frozen matrices means nothing."""
+A placebo has transition_lr too; the rate of frozen matrices means nothing.
+"""
 
 OTHER_COLUMNS = (
-    "attention",
-    "attention_lr",
-    "own_weight",
-    "temperature",
-    "stop_gradient",
-    "architecture_lr",
-)
+    "attention", "attention_lr", "own_weight", "temperature", "stop_gradient", "architecture_lr",
+)  # fmt: skip
 """Among several controls, the one that has most of these in common is taken."""
 
 
@@ -48,39 +42,36 @@ def controls(settings: pd.DataFrame, setting: str) -> dict[str, str | None]:
     """
     own = settings[settings.index == setting].iloc[0]
     others = settings.drop(index=setting)
-    found: dict[str, str | None] = {}
-    frozen = others["trainable"].eq(False) & others["model"].eq("transition")
+    frozen, model = others["trainable"].eq(False), others["model"]
+    # What learns is compared with a placebo that could learn as well.
+    learns = pd.isna(own["trainable"]) or bool(own["trainable"])
+    alike = _common(others, own, MATRIX_COLUMNS) == len(MATRIX_COLUMNS)
+    same_rate = _common(others, own, ["transition_lr"]) == 1
     candidates = {
-        "independent": others[others["model"] == "independent"],
-        "placebo": _alike(others[others["model"] == "placebo"], own, MATRIX_COLUMNS),
-        "frozen": _alike(others[frozen], own, FROZEN_COLUMNS),
+        "independent": model.eq("independent"),
+        "placebo": model.eq("placebo") & alike & same_rate & ~(frozen & learns),
+        "frozen": model.eq("transition") & alike & frozen,
     }
     if own["model"] == "independent":
         candidates = {"independent": candidates["independent"]}
     elif own["model"] == "placebo":
         candidates.pop("placebo")
-    for kind, frame in candidates.items():
-        common = sum(
-            (frame[c].eq(own[c]) | (frame[c].isna() & pd.isna(own[c]))).astype(int)
-            for c in OTHER_COLUMNS
-        )
+    found: dict[str, str | None] = {}
+    for kind, fits in candidates.items():
         # Among equals the smallest run_id decides, not the name: renaming changes nothing.
-        best = frame.assign(common=common).sort_values(
-            ["common", "run_id"], ascending=[False, True]
+        best = (
+            others[fits]
+            .assign(common=_common(others[fits], own, OTHER_COLUMNS))
+            .sort_values(["common", "run_id"], ascending=[False, True])
         )
         found[kind] = str(best.index[0]) if len(best) else None
     return found
 
 
-def _alike(frame: pd.DataFrame, own: pd.Series, columns: Sequence[str]) -> pd.DataFrame:
-    keep = pd.Series(True, index=frame.index)
-    for column in columns:
-        keep &= frame[column].eq(own[column]) | (frame[column].isna() & pd.isna(own[column]))
-    # What learns is compared with a placebo that could learn as well.
-    learns = pd.isna(own["trainable"]) or bool(own["trainable"])
-    if not frame.empty and frame["model"].iloc[0] == "placebo" and learns:
-        keep &= ~frame["trainable"].eq(False)
-    return frame[keep]
+def _common(frame: pd.DataFrame, own: pd.Series, columns: Sequence[str]) -> pd.Series:
+    """How many of the columns are as `own` has them, both missing included, row by row."""
+    of = frame[list(columns)]
+    return (of.eq(own[of.columns]) | (of.isna() & own[of.columns].isna())).sum(axis=1)
 
 
 COLUMNS = (
@@ -125,19 +116,19 @@ def _pair(item: SettingResult, reference: SettingResult, kind: str) -> list[tupl
         definition = DEFINITIONS[name]
         if kind == "independent" and (definition.needs_links or name in _NOTHING_FLOWS):
             continue
-        places = [{seed: i for i, seed in enumerate(x.seeds[cell])} for x in (item, reference)]
-        common = [seed for seed in places[0] if seed in places[1]]
-        a, b = (
-            statistic.take([place[seed] for seed in common])
-            for statistic, place in zip((first.statistic, second.statistic), places, strict=True)
-        )
-        d = from_least(difference(a, b), definition.least)
+        own, other = item.places[cell], reference.places[cell]
+        common = [seed for seed in own if seed in other]
+        a = first.statistic.take([own[seed] for seed in common])
+        b = second.statistic.take([other[seed] for seed in common])
+        d = difference(a, b)
+        if d.n < definition.least:
+            d = replace(d, low=NAN, high=NAN)
         better = NAN
         if definition.level == "run":
             better = probability_of_improvement(a.pseudo_values(), b.pseudo_values())
-        note = "" if d.n else "no seed in common"
         enough = d.n >= LEAST_SEEDS and np.isfinite(d.low)
         needed = for_difference(Paired(a, b)) if enough else (None,) * 3
-        numbers = (d.estimate, d.low, d.high, d.p_value, NAN, better, d.n, *needed, note)
-        rows.append((item.setting, reference.setting, kind, cell, name, *numbers))
+        numbers = (d.estimate, d.low, d.high, d.p_value, NAN, better, d.n, *needed)
+        note = "" if d.n else "no seed in common"
+        rows.append((item.setting, reference.setting, kind, cell, name, *numbers, note))
     return rows

@@ -6,20 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis.quantities import DEFINITIONS, HEADLINE
+from analysis.quantities import DEFINITIONS, used
 from analysis.statistics.inference import NAN, NO_SPREAD, Quantity, standard_error
 from analysis.statistics.projection import LEAST_SEEDS, for_width
 
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
 
-PROJECTED = (
-    HEADLINE, "column_transfer", "operation_agreement", "edge_agreement",
-    "probability_divergence", "transition_divergence", "dependence_stability",
-    "learned_dependence_stability", "link_specificity", "attention_agreement",
-    "dependence_strength", "valid_accuracy", "derived_accuracy", "benchmark_test",
-)  # fmt: skip
+PROJECTED = used("seeds")
 
-TOLD = (HEADLINE, "operation_agreement", "derived_accuracy", "benchmark_test")
+TOLD = used("told")
 """What the page tells of them, each at its second width."""
 
 COLUMNS = (

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.compute import links, seeds_needed, trajectories, transfer, verdict
+from analysis.compute import seeds_needed, trajectories, transfer, verdict
 from analysis.compute.cell import Cell, of_cell
 from analysis.data import genotypes
 from analysis.data.benchmark import Accuracies
@@ -19,15 +21,17 @@ from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
 from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
 from analysis.statistics.agreement import TIED
+from analysis.statistics.divergence import DRAWS
 from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate, said
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import NAN
 
 Tables = dict[str, pd.DataFrame]
-Seeds = list[tuple[int, ...]]
 
 STABILITY = (
     "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
 )  # fmt: skip
+
+NODES = ("predecessor_source", "predecessor_target", "source", "target")
 
 MOST_COMPARED = 60
 """Runs of all settings whose similarity is shown; see `across.similarity`."""
@@ -38,13 +42,14 @@ class SettingResult:
     """What is computed of one setting.
 
     quantities: by (cell kind, name); `all` in place of the kind for those of single runs.
-    seeds: cell kind to the seeds of each entry of its quantities' statistics, in order.
-    edges: of the first runs, for similarity. sample: of all runs, where seeds are crossed.
+    places: cell kind to three seeds to their place in its quantities' statistics. edges, first:
+    of the first runs, for similarity, and their labels. sample: of all runs, where seeds are
+    crossed.
     """
 
     setting: str
     quantities: Mapping[tuple[str, str], Quantity]
-    seeds: Mapping[str, Seeds]
+    places: Mapping[str, Mapping[tuple[int, ...], int]]
     tables: Tables
     edges: tuple[EdgeSample, ...]
     first: tuple[str, ...]
@@ -74,115 +79,90 @@ def compute_setting(
     shown = trajectories.thinned(final, trajectories.MOST_POINTS) if with_trajectories else [-1]
     every = range(-1, final + 1) if with_trajectories else shown
     samples = read_samples(results, runs if crossed else chosen, [*every, "last"], [*shown, "last"])
-    whole = samples["last"]
+    whole, ids = samples["last"], list(chosen["run_id"])
     if crossed:
-        samples = {at: s.of_runs(list(chosen["run_id"])) for at, s in samples.items()}
+        samples = {at: s.of_runs(ids) for at, s in samples.items()}
     last, start = samples["last"], samples[-1]
     by_epoch = {e: s for e, s in samples.items() if isinstance(e, int) and s.n}
-    cells = [Cell(chosen, last, start if start.n else None, kind) for kind in last.cells]
-
-    settling = trajectories.settling_epochs(chosen, by_epoch) if with_trajectories else None
-    found = _of_runs(chosen, settling)
-    for cell in cells:
-        found |= {(cell.kind, name): q for name, q in of_cell(cell).items()}
+    parsed = [genotypes.parse(text) for text in chosen["genotype"]]
+    chosen = chosen.assign(collapsed=[genotypes.is_collapsed(g) for g in parsed])
+    if with_trajectories:
+        chosen["settling_epoch"] = trajectories.settling_epochs(chosen, by_epoch)
+    cells = _cells(chosen, last, start)
+    found = _quantities(chosen, cells)
+    others, without = chosen[~chosen["collapsed"]], {}
+    if 0 < len(others) < len(chosen):  # collapsed seeds predict no others here
+        few = _cells(others, last.of_runs(list(others["run_id"])), start, draws=0)
+        without = {key: q for key, q in _quantities(others, few).items() if q.known}
     if last.left_out:
-        short = f"{len(last.left_out)} runs left out: rows missing or not finite"
-        note = said(note, short)
+        note = said(note, f"{len(last.left_out)} runs left out: rows missing or not finite")
     if note:
         found = {k: replace(q, note=said(q.note, note)) for k, q in found.items()}
-    collapsed = dict(zip(chosen["run_id"], _collapsed(chosen), strict=True))
-    members = {ALL: list(chosen["run_id"])} | {c.kind: list(last.run_ids) for c in cells}
-    labels = dict(zip(chosen["run_id"], chosen[list(SEEDS)].itertuples(index=False), strict=True))
+    seeds = dict(zip(ids, chosen[list(SEEDS)].itertuples(index=False, name=None), strict=True))
+    members = {ALL: ids} | {c.kind: list(last.run_ids) for c in cells}
+    places = {k: {seeds[run]: i for i, run in enumerate(of)} for k, of in members.items()}
     tables: Tables = {
-        "stability": _rows(found.items()),
-        "without_collapsed": _without_collapsed(chosen, settling, cells, collapsed),
-        "seed_values": _seed_values(found, members, collapsed, labels),
-        "links": links.links_table(cells),
-        "transition_matrices": links.matrices_table(last, start),
+        "stability": _stability(found),
+        "without_collapsed": _stability(without),
+        "seed_values": _seed_values(found, members, chosen),
+        "links": _links(cells),
+        "transition_matrices": matrices_table(last, start),
         "seeds_needed": seeds_needed.for_widths(found),
         "operation_choices": _operation_choices(cells),
         "transfer": transfer.transfer_table(cells, benchmark),
         "verdict": verdict.evidence(cells),
     }
     if with_trajectories:
-        few = {e: by_epoch[e] for e in shown if e in by_epoch}
-        tables["trajectories"] = trajectories.of_settings(chosen, few)
-        thin = trajectories.thinned(final)
-        of_edges = {e: s for e, s in by_epoch.items() if e in thin}
-        tables["operation_probabilities"] = trajectories.operation_probabilities(of_edges)
+        traced = {e: by_epoch[e] for e in shown if e in by_epoch}
+        tables["trajectories"] = trajectories.of_settings(chosen, traced)
+        thin = {e: by_epoch[e] for e in trajectories.thinned(final) if e in by_epoch}
+        tables["operation_probabilities"] = trajectories.operation_probabilities(thin)
     for frame in tables.values():
         frame.insert(0, "setting", setting)
     first = last.of_runs(last.run_ids[:MOST_COMPARED])
-    return SettingResult(
-        setting, found,
-        {cell: [tuple(labels[r]) for r in ids] for cell, ids in members.items()}, tables,
-        first.edges, tuple(seed_label(labels[r]) for r in first.run_ids),
-        whole if crossed else None,
-    )  # fmt: skip
+    labels = tuple(seed_label(seeds[run]) for run in first.run_ids)
+    sample = whole if crossed else None
+    return SettingResult(setting, found, places, tables, first.edges, labels, sample)
 
 
-def _of_runs(runs: pd.DataFrame, settling: Array | None) -> dict[tuple[str, str], Quantity]:
+def _cells(runs: pd.DataFrame, last: Sample, start: Sample, draws: int = DRAWS) -> list[Cell]:
+    kinds = last.cells if last.n else ()
+    return [Cell(runs, last, start if start.n else None, kind, draws) for kind in kinds]
+
+
+def _quantities(runs: pd.DataFrame, cells: Iterable[Cell]) -> dict[tuple[str, str], Quantity]:
+    """Of single runs, and of each of the cells."""
     found: dict[str, Quantity] = {}
     for name in PER_RUN:
         of, values = DEFINITIONS[name], runs[name].to_numpy(float)
-        found[name] = of_runs(values, limits=of.limits, unit=float(of.unit == "edges"))
+        found[name] = of_runs(values, of.limits, float(of.unit == "edges"))
     for name in WITH_IQM:
         found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
-    found["collapse_rate"] = rate(_collapsed(runs))
-    found["settling_epoch"] = (
-        missing("the epochs between were not read", len(runs))
-        if settling is None
-        else of_runs(settling)
-    )
-    return {
-        (ALL, name): q if q.known or q.n else missing("no run has it") for name, q in found.items()
-    }
+    found["collapse_rate"] = rate(runs["collapsed"])
+    not_read = missing("the epochs between were not read", len(runs))
+    settling = runs.get("settling_epoch")
+    found["settling_epoch"] = not_read if settling is None else of_runs(settling)
+    none = missing("no run has it")
+    all_of = {(ALL, name): q if q.known or q.n else none for name, q in found.items()}
+    return all_of | {(c.kind, name): q for c in cells for name, q in of_cell(c).items()}
 
 
-def _collapsed(runs: pd.DataFrame) -> list[bool]:
-    return [genotypes.is_collapsed(genotypes.parse(text)) for text in runs["genotype"]]
-
-
-def _rows(items: Iterable[tuple[tuple[str, str], Quantity]]) -> pd.DataFrame:
+def _stability(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
     rows = [
         (cell, name, q.estimate, q.low, q.high, q.null_mean, q.p_value, q.n, q.note)
-        for (cell, name), q in items
+        for (cell, name), q in found.items()
     ]
     return pd.DataFrame(rows, columns=list(STABILITY))
 
 
-def _without_collapsed(
-    runs: pd.DataFrame,
-    settling: Array | None,
-    cells: Iterable[Cell],
-    collapsed: Mapping[str, bool],
-) -> pd.DataFrame:
-    """The quantities of the seeds that did not collapse by themselves, where only some did.
-
-    They are computed anew without permutations: collapsed seeds predict no others here.
-    """
-    kept = ~runs["run_id"].map(collapsed).to_numpy(bool)
-    if kept.all() or not kept.any():
-        return _rows([])
-    others = runs[kept].reset_index(drop=True)
-    found = _of_runs(others, None if settling is None else settling[kept])
-    for cell in cells:
-        last = cell.last.of_runs(list(others["run_id"]))
-        if last.n:
-            of = Cell(others, last, cell.start, cell.kind, draws=0)
-            found |= {(cell.kind, name): q for name, q in of_cell(of).items()}
-    return _rows((key, q) for key, q in found.items() if q.known)
-
-
 def _seed_values(
-    found: Mapping[tuple[str, str], Quantity],
-    members: Mapping[str, list[str]],
-    collapsed: Mapping[str, bool],
-    labels: Mapping[str, tuple[int, ...]],
+    found: Mapping[tuple[str, str], Quantity], members: Mapping[str, list[str]], runs: pd.DataFrame
 ) -> pd.DataFrame:
     """One row per quantity and seed: a run's own value, or the jackknife's pseudo-value."""
+    labels = map(seed_label, runs[list(SEEDS)].itertuples(index=False))
+    told = dict(zip(runs["run_id"], zip(labels, runs["collapsed"], strict=True), strict=True))
     rows = [
-        (cell, name, run_id, seed_label(labels[run_id]), value, collapsed[run_id])
+        (cell, name, run_id, told[run_id][0], value, told[run_id][1])
         for (cell, name), q in found.items()
         if q.statistic is not None
         for run_id, value in zip(members[cell], q.statistic.pseudo_values(), strict=True)
@@ -202,3 +182,46 @@ def _operation_choices(cells: Iterable[Cell]) -> pd.DataFrame:
     ]
     columns = ["cell", "source", "target", "inner", "operation", "share", "seeds"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _links(cells: Iterable[Cell]) -> pd.DataFrame:
+    """One row per link; p-values Holm-corrected over the distinct matrices of its cell kind."""
+    rows = []
+    for cell in cells:
+        stabilities = {
+            "dependence_stability": cell.dependence[1],
+            "learned_dependence_stability": cell.learned_dependence[1],
+        }
+        for index, link in enumerate(cell.links):
+            row: dict[str, Any] = {
+                "cell": link.cell, **dict(zip(NODES, link.nodes, strict=True)), "seeds": cell.n,
+                "transition_divergence": cell.divergence[1][index],
+                "attention_weight": float(link.attention.mean()),
+            }  # fmt: skip
+            for name, found in stabilities.items():
+                q = found.intervals[index] if found else missing("")
+                row |= {name: q.estimate, f"{name}_low": q.low, f"{name}_high": q.high}
+                row[f"{name}_p"] = found.p_values[index] if found else NAN
+                row[f"{name}_p_holm"] = found.corrected[index] if found else NAN
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def matrices_table(last: Sample, start: Sample) -> pd.DataFrame:
+    """One row per link and matrix entry: mean and sd over n seeds, and the mean at epoch -1."""
+    before = {(k.cell, *k.nodes): k.matrices for k in start.links}
+    parts = []
+    for link in last.links:
+        rows, columns = link.predecessor.operations, link.edge.operations
+        begun = before.get((link.cell, *link.nodes))
+        known = begun is not None and begun.shape[1:] == link.matrices.shape[1:]
+        sd = link.matrices.std(axis=0, ddof=1) if last.n > 1 else link.matrices[0] * NAN
+        values = {
+            "cell": link.cell, **dict(zip(NODES, link.nodes, strict=True)),
+            "row": np.repeat(rows, len(columns)), "column": list(columns) * len(rows),
+            "mean": link.matrices.mean(axis=0).ravel(), "sd": sd.ravel(),
+            "start_mean": begun.mean(axis=0).ravel() if begun is not None and known else NAN,
+            "n": last.n, "attention_weight_mean": float(link.attention.mean()),
+        }  # fmt: skip
+        parts.append(pd.DataFrame(values))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

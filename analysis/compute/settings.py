@@ -1,8 +1,7 @@
-"""What every setting did over its seeds, as one row each (design, sections 1 and 5).
+"""What every setting did over its seeds, as one row each; who replicates whom; tuning trials.
 
-A setting's runs are its replicates. Diverged runs are counted and named, and left out of every
-mean, since their numbers may be NaN. Reservations are attached to a setting so that no text can
-forget them: that it hardly moved (then no conclusion is drawn from it).
+Diverged runs are counted and named, and left out of every mean, since their numbers may be NaN.
+Reservations are attached to a setting so that no text can forget them: that it hardly moved.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.compute.cell import TRANSITION_MOVED
@@ -22,9 +22,11 @@ from analysis.statistics.inference import interquartile, of_runs, rate, said
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved."""
 
+RATES = ("architecture_lr", "transition_lr", "attention_lr")
+
 CHARACTERISTICS = (
     "sharing", "attention", "init", "init_strength", "own_weight", "temperature",
-    "stop_gradient", "architecture_lr", "transition_lr", "attention_lr",
+    "stop_gradient", *RATES,
 )  # fmt: skip
 """Columns of `runs` that make settings differ, beside model and trainable."""
 
@@ -72,50 +74,49 @@ def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     parsed = [genotypes.parse(text) for text in good["genotype"]]
     happened = [genotypes.is_collapsed(g) for g in parsed]
     collapsed = rate(happened)
-    trainable = None if pd.isna(first["trainable"]) else bool(first["trainable"])
-    row: dict[str, Any] = {"setting": setting, "model": first["model"], "trainable": trainable}
-    row |= {name: first[name] for name in CHARACTERISTICS}
-    row |= {"runs": len(group), "n": len(good), "diverged": len(group) - len(good)}
-    row["stopped_early"] = int((group["status"] == "stopped_early").sum())
-    row["crossed"] = bool(group[list(SEEDS)].nunique(axis=1).gt(1).any())
-    row["distinct_genotypes"] = len({str(g) for g in parsed})
-    row["collapsed"] = sum(happened)
-    row |= {"collapse_rate": collapsed.estimate, "collapse_rate_low": collapsed.low}
-    row["collapse_rate_high"] = collapsed.high
+    row: dict[str, Any] = {
+        "setting": setting, "model": first["model"],
+        "trainable": None if pd.isna(first["trainable"]) else bool(first["trainable"]),
+        **{name: first[name] for name in CHARACTERISTICS},
+        "runs": len(group), "n": len(good), "diverged": len(group) - len(good),
+        "stopped_early": int((group["status"] == "stopped_early").sum()),
+        "crossed": bool(group[list(SEEDS)].nunique(axis=1).gt(1).any()),
+        "distinct_genotypes": len({str(g) for g in parsed}), "collapsed": sum(happened),
+        "collapse_rate": collapsed.estimate, "collapse_rate_low": collapsed.low,
+        "collapse_rate_high": collapsed.high,
+    }  # fmt: skip
     for name in SUMMARISED:
         values = good[name].to_numpy(float)
         q = of_runs(values)
-        row |= {f"{name}_mean": q.estimate, f"{name}_low": q.low, f"{name}_high": q.high}
-        row |= {f"{name}_sd": pd.Series(values).std(), f"{name}_n": q.n}
-        row[f"{name}_iqm"] = interquartile(values).estimate
+        numbers = {
+            "mean": q.estimate, "low": q.low, "high": q.high, "sd": pd.Series(values).std(),
+            "n": q.n, "iqm": interquartile(values).estimate,
+        }  # fmt: skip
+        row |= {f"{name}_{of}": x for of, x in numbers.items()}
     for status in ("diverged", "stopped_early"):
         labels = group.loc[group["status"] == status, list(SEEDS)].itertuples(index=False)
         row[f"{status}_runs"] = ", ".join(map(seed_label, labels))
-    row["reservations"] = "; ".join(_reservations(row))
+    row["reservations"] = _reservations(row)
     one = row["n"] >= 2 and row["distinct_genotypes"] == 1
     remarks = [f"one genotype only over {row['n']} runs"] * one + ["one run only"] * (row["n"] == 1)
     row["remarks"] = said(row["reservations"], *remarks)
     return row
 
 
-def _reservations(row: Mapping[str, Any]) -> list[str]:
+def _reservations(row: Mapping[str, Any]) -> str:
     """Why no conclusion is to be drawn from a setting."""
     if not row["n"]:
-        return ["every run diverged"]
+        return "every run diverged"
     found = []
     moved = row["architecture_displacement_mean"]
     if not moved >= ARCHITECTURE_MOVED:
-        found.append(
-            f"hardly moved: mean architecture displacement {moved:.3f}, "
-            f"under {ARCHITECTURE_MOVED:g}"
-        )
+        what = f"mean architecture displacement {moved:.3f}, under {ARCHITECTURE_MOVED:g}"
+        found.append(f"hardly moved: {what}")
     moved = row["transition_displacement_mean"]
     if row["trainable"] and moved < TRANSITION_MOVED:
-        found.append(
-            f"transition matrices hardly moved: mean displacement {moved:.3f}, "
-            f"under {TRANSITION_MOVED:g}"
-        )
-    return found
+        what = f"mean displacement {moved:.3f}, under {TRANSITION_MOVED:g}"
+        found.append(f"transition matrices hardly moved: {what}")
+    return said(*found)
 
 
 def genotypes_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -132,8 +133,8 @@ def genotypes_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for part in ["whole", *kinds]:
             texts = [genotypes.describe_all(g, part) for g in parsed]
             for text, count in Counter(texts).most_common():
-                having = [i for i, other in enumerate(texts) if other == text]
-                code, runs = good["genotype"].iloc[having[0]], ", ".join(labels[i] for i in having)
+                runs = ", ".join(s for s, other in zip(labels, texts, strict=True) if other == text)
+                code = good["genotype"].iloc[texts.index(text)]
                 rows.append((setting, part, text, code, count, len(good), runs))
     columns = ["setting", "part", "genotype", "code", "count", "n", "runs"]
     return pd.DataFrame(rows, columns=columns)
@@ -145,3 +146,29 @@ def in_order(models: Mapping[str, str], known: Sequence[str]) -> list[str]:
     place = {name: index for index, name in enumerate(known)}
     end = len(place)
     return sorted(models, key=lambda s: (place.get(s, end), rank.get(models[s], 3), s))
+
+
+def tuning_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per tuning trial in the order of their numbers; none where no run belongs to one.
+
+    A trial is one suggestion of rates. objective: the mean derived_accuracy over its n runs, NaN
+    where a run diverged: a mean over the seeds that survived would favour rates that are nearly
+    too large. best_so_far is over this trial and those numbered before it.
+    """
+    rows = []
+    for _, group in runs.dropna(subset="tune_trial").groupby("tune_trial"):
+        number = int(group["tune_trial"].iloc[0])
+        diverged = int((group["status"] == "diverged").sum())
+        objective = np.nan if diverged else float(group["derived_accuracy"].mean())
+        row = {"trial": number, "objective": objective, "n": len(group), "diverged": diverged}
+        rows.append(row | {r: float(group[r].iloc[0]) for r in RATES if group[r].notna().any()})
+    found = pd.DataFrame(rows)
+    if len(found):
+        found.insert(2, "best_so_far", found["objective"].cummax().ffill())
+    return found
+
+
+def best_trial(trials: pd.DataFrame) -> int | None:
+    """The number of the trial with the largest objective, the first of equals."""
+    judged = trials.dropna(subset="objective")
+    return None if judged.empty else int(judged["trial"].iloc[judged["objective"].argmax()])

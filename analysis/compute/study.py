@@ -1,43 +1,37 @@
 """A study's tables: everything that is computed for its report, before anything is drawn.
 
 Settings are computed one by one, in large studies on all cores: only a few settings' matrices
-have to be in memory as they were read. What is computed is tables, the same frames that a report
-writes: figures, sentences and pages are made of them alone.
+have to be in memory. Figures, sentences and pages are made of these tables alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from analysis.compute import (
-    across,
-    comparisons,
-    seeds_needed,
-    settings,
-    trajectories,
-    tuning,
-    variance,
-    verdict,
-)
-from analysis.compute.setting import SettingResult, Tables, compute_setting
+from analysis.compute import comparisons, seeds_needed, settings, trajectories, variance, verdict
+from analysis.compute.setting import MOST_COMPARED, SettingResult, Tables, compute_setting
 from analysis.contract import COLUMNS
 from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
-from analysis.quantities import DEFINITIONS, OVER_EPOCHS
+from analysis.quantities import ALL, DEFINITIONS, OVER_EPOCHS
+from analysis.statistics.divergence import matched_divergences
+from analysis.statistics.inference import rate
+from analysis.statistics.metrics import Array
 from analysis.workers import mapped
 
 MANY_RUNS = 100
 """Runs from which on it pays to start processes for the settings."""
 
-
 OF_SETTINGS = (
-    "stability", "without_collapsed", "seed_values", "links", "transfer", "transition_matrices",
-    "seeds_needed", "operation_choices", "operation_probabilities",
+    "stability", "without_collapsed", "seed_values", "links", "transition_matrices",
+    "seeds_needed", "operation_choices", "transfer", "verdict", "trajectories",
+    "operation_probabilities",
 )  # fmt: skip
-"""Tables that a study without any usable run has no rows of."""
+"""Tables that have every setting's rows, one after another."""
 
 
 @dataclass(frozen=True)
@@ -64,68 +58,115 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     trial, since a mean over different rates describes no setting.
     """
     runs = results.runs
-    trials = tuning.tuning_table(runs)
-    chosen = tuning.best_trial(trials) if len(trials) else None
+    trials = settings.tuning_table(runs)
+    best = settings.best_trial(trials) if len(trials) else None
     if len(trials):
-        number = int(trials["trial"].iloc[-1]) if chosen is None else chosen
+        number = int(trials["trial"].iloc[-1]) if best is None else best
         runs = runs[runs["tune_trial"] == number]
     models = runs.groupby("setting")["model"].first()
     order = settings.in_order(dict(zip(models.index, models, strict=True)), results.settings)
     groups = {name: settings.replicates(runs[runs["setting"] == name]) for name in order}
     replicated = {name: group for name, (group, _) in groups.items()}
-    good = runs[runs["status"] != "diverged"]
     about = settings.settings_table(replicated)
-    names = about.loc[about["n"] > 0, "setting"].tolist()
-
+    good = runs[runs["status"] != "diverged"]
+    chosen = {name: group[group["status"] != "diverged"] for name, group in replicated.items()}
     benchmark = test_accuracies(results.study)
 
     def one(name: str) -> SettingResult:
-        group, note = groups[name]
-        of_setting = good[good["setting"] == name]
-        chosen = group[group["status"] != "diverged"]
-        return compute_setting(results, of_setting, chosen, note, with_trajectories, benchmark)
+        of_setting, note = good[good["setting"] == name], groups[name][1]
+        return compute_setting(
+            results, of_setting, chosen[name], note, with_trajectories, benchmark
+        )
 
-    parallel = results.is_local and len(good) >= MANY_RUNS
-    items = mapped(one, names, parallel)
-    tables: Tables = {"settings": about}
-    for name in dict.fromkeys(name for item in items for name in item.tables):
-        tables[name] = _joined(item.tables.get(name) for item in items)
-    replicates = pd.concat([g[g["status"] != "diverged"] for g in replicated.values()])
-    tables.setdefault("trajectories", pd.DataFrame(columns=["setting", *trajectories.COLUMNS]))
+    names = about.loc[about["n"] > 0, "setting"]
+    items = mapped(one, names, results.is_local and len(good) >= MANY_RUNS)
+    tables: Tables = {"settings": about} | {
+        name: _joined(i.tables[name] for i in items if name in i.tables) for name in OF_SETTINGS
+    }
+    replicates = pd.concat(chosen.values())
     if with_trajectories:
         epochs = results.epochs(OVER_EPOCHS, run_ids=replicates["run_id"])
         epochs["setting"] = epochs["run_id"].map(replicates.set_index("run_id")["setting"])
         of_runs = trajectories.of_runs(epochs, order)
         tables["trajectories"] = _joined([of_runs, tables["trajectories"]])
-    has_benchmark = (about["benchmark_test_n"] > 0).any()
+    else:
+        tables["trajectories"] = pd.DataFrame(columns=["setting", *trajectories.COLUMNS])
     compared = comparisons.comparisons_table(items, replicates)
     needed = seeds_needed.for_differences(compared)
-    tables["seeds_needed"] = _joined([tables.get("seeds_needed"), needed])
+    has_benchmark = (about["benchmark_test_n"] > 0).any()
     tables |= {
-        "verdict": verdict.verdict_table(tables.get("verdict", pd.DataFrame()), about),
+        "seeds_needed": _joined([tables["seeds_needed"], needed]),
+        "verdict": verdict.verdict_table(tables["verdict"], about),
         "comparisons": compared,
         "variance": variance.variance_table(good, {i.setting: i.sample for i in items}),
         "genotypes": settings.genotypes_table(replicated),
-        "similarity": across.similarity(items),
-        "profiles": across.profiles(
-            items, "benchmark_test" if has_benchmark else "derived_accuracy"
-        ),
+        "similarity": similarity(items),
+        "profiles": profiles(items, "benchmark_test" if has_benchmark else "derived_accuracy"),
         "tuning": trials,
         "data_dictionary": _data_dictionary(),
     }
-    for name in OF_SETTINGS:
-        tables.setdefault(name, pd.DataFrame())
     crossed = "; ".join(sorted({note for _, note in groups.values() if note}))
-    return Study(tables, crossed, chosen)
+    return Study(tables, crossed, best)
 
 
-def _joined(frames: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
+def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The frames one after another; without any row, the columns that they would have."""
-    every = [f for f in frames if f is not None]
-    known = [f for f in every if len(f)]
-    if known:
-        return pd.concat(known, ignore_index=True)
-    return every[0] if every else pd.DataFrame()
+    every = [f for f in frames if len(f.columns)]
+    known = [f for f in every if len(f)] or every[:1]
+    return pd.concat(known, ignore_index=True) if known else pd.DataFrame()
+
+
+def similarity(items: Sequence[SettingResult], most: int = MOST_COMPARED) -> pd.DataFrame:
+    """Similarity of every two of at most `most` runs, the first seeds of every setting.
+
+    1 minus the mean over edges of the divergence (bits) of their probabilities, each pair once.
+    Every setting gives the same number of runs, as far as it has them; of more than `most`
+    settings only the first ones give any, and settings whose edges differ from the first's none.
+    """
+    columns = ["setting", "seed", "other_setting", "other_seed", "similarity"]
+    shapes = [[(e.cell, e.source, e.target, e.operations) for e in item.edges] for item in items]
+    shape = next(filter(None, shapes), None)
+    items = [item for item, own in zip(items, shapes, strict=True) if own == shape][:most]
+    sizes = [len(item.first) for item in items]
+    fits = (k for k in range(max(sizes, default=0), 1, -1) if sum(min(k, n) for n in sizes) <= most)
+    each = next(fits, 1)
+    runs = [(item.setting, seed) for item in items for seed in item.first[:each]]
+    if len(runs) < 3:
+        return pd.DataFrame(columns=columns)
+    edges = range(len(items[0].edges))
+    found: Array = np.zeros((len(runs), len(runs)))
+    for index in edges:
+        p = np.concatenate([item.edges[index].probabilities[:each] for item in items])
+        found += matched_divergences(p) / len(edges)
+    pairs = zip(*np.triu_indices(len(runs), 1), strict=True)
+    rows = [(*runs[a], *runs[b], 1 - found[a, b]) for a, b in pairs]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def profiles(items: Sequence[SettingResult], quantity: str) -> pd.DataFrame:
+    """Performance profiles of all settings that have the quantity, on one grid of thresholds.
+
+    After Agarwal et al. (2021): the share of runs above each score, with Clopper and Pearson's
+    exact 95% interval at each threshold by itself, not of the whole curve at once.
+    """
+    known = {}
+    for item in items:
+        statistic = item.get(ALL, quantity).statistic
+        x = np.zeros(0) if statistic is None else statistic.pseudo_values()
+        if np.isfinite(x).any():
+            known[item.setting] = x[np.isfinite(x)]
+    if not known:
+        return pd.DataFrame()
+    every = np.concatenate(list(known.values()))
+    margin = 0.02 * float(np.ptp(every)) or 0.01
+    rows = []
+    for setting, x in known.items():
+        rates = [rate(np.arange(x.size) < above) for above in range(x.size + 1)]
+        for at in np.linspace(every.min() - margin, every.max() + margin, 101):
+            q = rates[(x > at).sum()]
+            rows.append((setting, quantity, at, q.estimate, q.low, q.high, q.n))
+    columns = ["setting", "quantity", "threshold", "share", "low", "high", "runs"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _data_dictionary() -> pd.DataFrame:

@@ -25,20 +25,17 @@ def of_runs(epochs: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     last epoch, as `seeds` shows.
     """
     long = epochs.melt(["setting", "epoch"], list(OVER_EPOCHS), "quantity", "value").dropna()
-    keys = ["setting", "quantity", "epoch"]
-    found = long.groupby(keys)["value"].agg(["mean", "std", "count"]).reset_index()
-    half = t_halfwidth(found["std"], found["count"])
-    found["estimate"], found["seeds"] = found["mean"], found["count"]
-    least, most = (
-        found["quantity"].map({q: DEFINITIONS[q].limits[k] for q in OVER_EPOCHS}) for k in (0, 1)
-    )
-    found["low"] = np.clip(found["mean"] - half, least, most)
-    found["high"] = np.clip(found["mean"] + half, least, most)
+    values = long.groupby(["setting", "quantity", "epoch"])["value"]
+    found = values.agg(["mean", "std", "count"]).reset_index()
+    found = found.rename(columns={"mean": "estimate", "count": "seeds"})
+    half = t_halfwidth(found["std"], found["seeds"])
+    least, most = np.reshape([DEFINITIONS[q].limits for q in found["quantity"]], (-1, 2)).T
+    found["low"] = np.clip(found["estimate"] - half, least, most)
+    found["high"] = np.clip(found["estimate"] + half, least, most)
     found["cell"], found["null_mean"] = ALL, np.nan
-    order = {name: place for place, name in enumerate(settings)}
-    return found.sort_values("setting", key=lambda s: s.map(order), kind="stable")[
-        ["setting", *COLUMNS]
-    ]
+    place = {name: i for i, name in enumerate(settings)}
+    found = found.sort_values("setting", key=lambda s: s.map(place), kind="stable")
+    return found[["setting", *COLUMNS]]
 
 
 def of_settings(runs: pd.DataFrame, samples: Mapping[int, Sample]) -> pd.DataFrame:
@@ -66,12 +63,12 @@ def operation_probabilities(samples: Mapping[int, Sample]) -> pd.DataFrame:
     for epoch, sample in sorted(samples.items()):
         for e in sample.edges:
             p = e.probabilities
-            keys = {"cell": e.cell, "source": e.source, "target": e.target, "inner": e.inner}
             values = {
+                "cell": e.cell, "source": e.source, "target": e.target, "inner": e.inner,
                 "epoch": epoch, "operation": e.operations, "mean": p.mean(axis=0),
                 "sd": p.std(axis=0, ddof=1) if len(p) > 1 else np.nan, "n": len(p),
             }  # fmt: skip
-            parts.append(pd.DataFrame(keys | values))
+            parts.append(pd.DataFrame(values))
     if not parts:
         return pd.DataFrame()
     order = ["cell", "target", "source", "epoch"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,21 +12,18 @@ from analysis.data.benchmark import Accuracies
 from analysis.data.samples import SEEDS, seed_label
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
-from analysis.statistics.inference import Quantity, interval, missing, said
+from analysis.statistics.inference import Quantity, missing, of_runs
 from analysis.statistics.predicted_flows import FORMS
-from analysis.statistics.seeds import Ratio, Values
-from analysis.statistics.transfer import Transfer
+from analysis.statistics.transfer import SHARES, Transfer
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
 
-LEAST_SEEDS = 5
-"""Seeds from which on a share has an interval."""
-
 KNOWN_BY = ("full", "columns", "start", "row_means")
 """With what the inner edges' choices are derived again."""
 
-SHARES = ("dependence_transfer", "column_transfer")
+ALWAYS = ("cell", "run_id", "seed_weights", "seed", "flow_effect", "exchange_effect")
+"""Columns of the table that say something where nothing was learned, too."""
 
 
 def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
@@ -41,56 +37,32 @@ def flow_cell(cell: Cell, own: bool = False) -> FlowCell:
     shared = cell.shared or list(range(len(cell.links)))
     starts = cell.starts or cell.matrices
     weight = cell.runs["own_weight"].iloc[0]
-    found = FlowCell(
-        tuple(FlowEdge(e.probabilities, e.operations) for e in inner),
-        tuple(
-            FlowLink(
-                place[link.nodes[2:]], start, link.matrices, link.predecessor.probabilities,
-                link.attention, number,
-            )
-            for link, start, number in zip(cell.links, starts, shared, strict=True)
-        ),
-        0.0 if pd.isna(weight) else float(weight),
-        cell.never_kept,
-        cell.runs["init"].iloc[0] == "random",
-    )  # fmt: skip
+    edges = tuple(FlowEdge(e.probabilities, e.operations) for e in inner)
+    links = tuple(
+        FlowLink(place[k.nodes[2:]], start, k.matrices, k.predecessor.probabilities, k.attention, i)
+        for k, start, i in zip(cell.links, starts, shared, strict=True)
+    )
+    own_weight = 0.0 if pd.isna(weight) else float(weight)
+    random_start = cell.runs["init"].iloc[0] == "random"
+    found = FlowCell(edges, links, own_weight, cell.never_kept, random_start)
     return found if own or cell.model != "placebo" else found.uniform()
-
-
-def share_of(found: Transfer, name: str) -> Quantity:
-    """`dependence_transfer` or `column_transfer` with its interval, for a study of this n."""
-    if found.note:
-        return missing(found.note, found.n)
-    q = found.interval(name)
-    q = replace(q, high=min(q.high, 1.0), null_mean=0.0, statistic=Ratio(*found.parts(name)))
-    if name == "dependence_transfer":
-        q = replace(q, p_value=found.p_value)
-    return from_least(q, LEAST_SEEDS)
-
-
-def from_least(q: Quantity, least: int) -> Quantity:
-    """The quantity, without its interval where it has fewer seeds than `least`."""
-    if q.n >= least:
-        return q
-    note = said(q.note, f"fewer than {least} seeds leave no interval")
-    return replace(q, low=np.nan, high=np.nan, note=note)
 
 
 def quantity_of(cell: Cell, name: str) -> Quantity:
     """One of the registry's quantities of transfer."""
     if name == "flow_effect":
-        return interval(Values(cell.transfer.flow_effect), (0.0, 1.0))
+        return of_runs(cell.transfer.flow_effect, (0.0, 1.0))
     if cell.why_nothing_learned:
         return missing(cell.why_nothing_learned, cell.n)
     if name == "dependence_transfer_own":
         if cell.model != "placebo":
             return missing("a placebo's alone", cell.n)
-        return share_of(cell.transfer_own, "dependence_transfer")
+        return cell.transfer_of(own=True).share("dependence_transfer")
     if name in SHARES:
-        return share_of(cell.transfer, name)
+        return cell.transfer.share(name)
     if name == "learned_effect":
-        return interval(Values(cell.transfer.d_start), (0.0, 1.0))
-    q = interval(Values(cell.transfer.choice_transfer()), (0.0, 1.0))
+        return of_runs(cell.transfer.d_start, (0.0, 1.0))
+    q = of_runs(cell.transfer.choice_transfer(), (0.0, 1.0))
     return q if q.known else missing(cell.transfer.note or "every inner edge is tied", cell.n)
 
 
@@ -104,24 +76,22 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
     for cell in cells:
         if not cell.links:
             continue
-        t, known = cell.transfer, not cell.why_nothing_learned
-        seeds = cell.runs[list(SEEDS)]
+        t = cell.transfer
         values: dict[str, Any] = {
             "cell": cell.kind, "run_id": list(cell.last.run_ids),
-            "seed_weights": seeds["seed_weights"].to_numpy(),
-            "seed": [seed_label(s) for s in seeds.itertuples(index=False)],
+            "seed_weights": cell.runs["seed_weights"].to_numpy(),
+            "seed": [seed_label(s) for s in cell.runs[list(SEEDS)].itertuples(index=False)],
+            "d_start": t.d_start, "d_columns": t.d_columns, "d_full": t.d_full,
+            "flow_effect": t.flow_effect, "choice_transfer": t.choice_transfer(),
+            "flow_effect_start": t.flow_effect_start, "exchange_effect": t.exchange_effect,
+            "choice_columns": t.choice_transfer("columns"),
+            "choice_start": t.choice_transfer("start"),
+            "form": [FORMS[i] if i >= 0 else "" for i in t.forms[:, 0]],
+            "factor": t.factors[:, 0],
         }  # fmt: skip
-        values |= {
-            n: getattr(t, n) if known else np.nan for n in ("d_start", "d_columns", "d_full")
-        }
-        values["flow_effect"] = t.flow_effect
-        values["choice_transfer"] = t.choice_transfer() if known else np.nan
-        values["flow_effect_start"] = t.flow_effect_start if known else np.nan
-        values["exchange_effect"] = t.exchange_effect
-        for by in ("columns", "start"):
-            values[f"choice_{by}"] = t.choice_transfer(by) if known else np.nan
-        values["form"] = [FORMS[i] if i >= 0 else "" for i in t.forms[:, 0]] if known else ""
-        values["factor"] = t.factors[:, 0] if known else np.nan
+        if cell.why_nothing_learned:
+            of_learning = [name for name in values if name not in ALWAYS]
+            values |= dict.fromkeys(of_learning, np.nan) | {"form": ""}
         if benchmark:
             values |= _accuracies(cell, t, benchmark)
         parts.append(pd.DataFrame(values))
@@ -130,19 +100,16 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
 
 def _accuracies(cell: Cell, found: Transfer, benchmark: Accuracies) -> dict[str, list[float]]:
     """Changes of tabular accuracy: (n,) by what the inner edges' choices are derived with."""
-    own = [benchmark.get(text, np.nan) for text in cell.runs["genotype"]]
-    inner = cell.part("inner")
-    changes = {}
+    changes: dict[str, list[float]] = {}
     for by in KNOWN_BY:
-        changed = []
-        for run, before in enumerate(own):
-            chosen = cell.choices[run].copy()
-            if by in found.chosen:
-                chosen[inner] = found.chosen[by][run]
-            known = by in found.chosen and (chosen != TIED).all()
-            after = benchmark.get(_architecture(cell, chosen), np.nan) if known else np.nan
-            changed.append(after - before)
-        changes[f"benchmark_by_{by}"] = changed
+        chosen = cell.choices.copy()
+        chosen[:, cell.part("inner")] = found.chosen.get(by, TIED)
+        changes[f"benchmark_by_{by}"] = [
+            benchmark.get(_architecture(cell, row), np.nan) - benchmark.get(genotype, np.nan)
+            if (row != TIED).all()
+            else np.nan
+            for row, genotype in zip(chosen, cell.genotypes, strict=True)
+        ]
     return changes
 
 

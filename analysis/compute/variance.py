@@ -1,7 +1,6 @@
 """Where a study's variance comes from: the setting, each of the three seeds, and both together.
 
-It takes crossed seeds (`seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`); where they are
-always equal their shares cannot be told apart, and the report says so.
+It takes crossed seeds: `seeds: {weights: 0..4, data: 0..4, architecture: 0..3}`.
 """
 
 from __future__ import annotations
@@ -19,15 +18,9 @@ from analysis.statistics.metrics import Array
 from analysis.statistics.variance import Components
 
 SCALARS = (
-    "valid_accuracy",
-    "derived_accuracy",
-    "benchmark_test",
-    "architecture_displacement",
-    "transition_displacement",
-    "dependence_strength",
-    "skip_connections",
-    "inner_edges_kept",
-)
+    "valid_accuracy", "derived_accuracy", "benchmark_test", "architecture_displacement",
+    "transition_displacement", "dependence_strength", "skip_connections", "inner_edges_kept",
+)  # fmt: skip
 FACTORS = ("setting", *SEEDS)
 
 MOST_RUNS = 500
@@ -62,19 +55,11 @@ def variance_table(runs: pd.DataFrame, samples: Mapping[str, Sample | None]) -> 
         name: sample.of_runs(chosen[name])
         for name, sample in samples.items() if sample is not None and name in chosen
     })  # fmt: skip
-    rows = [
-        (
-            *key,
-            source,
-            value,
-            c.shares[source],
-            *c.intervals[source],
-            c.n,
-            said(note, NEGATIVE * (source in c.below)),
-        )
-        for key, c in found.items()
-        for source, value in c.variances.items()
-    ]
+    rows = []
+    for key, c in found.items():
+        for source, value in c.variances.items():
+            told = said(note, NEGATIVE * (source in c.below))
+            rows.append((*key, source, value, c.shares[source], *c.intervals[source], c.n, told))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -94,11 +79,13 @@ def _fewer(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _objects(samples: Mapping[str, Sample]) -> Found:
+    """Decompositions by the mean divergence of two runs, which is the square of a distance."""
     found: Found = {}
     for cell in sorted({c for s in samples.values() for c in s.cells}):
-        for what in ("edge_probabilities", "transition_matrices"):
-            arrays = {name: _arrays(sample, cell, what) for name, sample in samples.items()}
-            arrays = {name: a for name, a in arrays.items() if a}
+        edges = {k: [e.probabilities for e in s.edges_of(cell)] for k, s in samples.items()}
+        links = {k: [e.matrices for e in s.links_of(cell)] for k, s in samples.items()}
+        for what, every in (("edge_probabilities", edges), ("transition_matrices", links)):
+            arrays = {name: a for name, a in every.items() if a}
             if len({tuple(x.shape[1:] for x in a) for a in arrays.values()}) != 1:
                 continue  # no setting has any, or they are of different spaces
             factors = {"setting": np.repeat(list(arrays), [samples[n].n for n in arrays])}
@@ -107,17 +94,7 @@ def _objects(samples: Mapping[str, Sample]) -> Found:
             if variance.why_not_crossed(factors):
                 continue
             joined = [np.concatenate(parts) for parts in zip(*arrays.values(), strict=True)]
-            distances = sum(_mean_divergence(x) for x in joined) / len(joined)
-            found[cell, what] = variance.components(distances, factors)
+            n = len(seeds)
+            each = (matched_divergences(x).reshape(n, n, -1).mean(axis=-1) for x in joined)
+            found[cell, what] = variance.components(sum(each) / len(joined), factors)
     return found
-
-
-def _arrays(sample: Sample, cell: str, what: str) -> list[Array]:
-    if what == "edge_probabilities":
-        return [e.probabilities for e in sample.edges_of(cell)]
-    return [link.matrices for link in sample.links_of(cell)]
-
-
-def _mean_divergence(x: Array) -> Array:
-    """(n, ...) to (n, n): the mean divergence of two runs, the square of a distance."""
-    return matched_divergences(x).reshape(len(x), len(x), -1).mean(axis=-1)

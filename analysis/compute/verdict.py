@@ -2,14 +2,7 @@
 
 One row per setting that learns transition matrices, its cell kinds pooled. The first in the study
 file's order is the primary endpoint and stands at 5% by itself; the others' p-values are
-Holm-corrected.
-
-- *rows come out again*: p < 0.05, and the interval of `dependence_transfer` is above 0.
-- *only columns do*: p at least 0.05, the interval of `column_transfer` is above 0, that of
-  `dependence_transfer` below `NEGLIGIBLE`, and rows planted as strong as the seeds' noise, at these
-  very p_q, would have been found in `POWER` of studies.
-- *nothing does*: p at least 0.05, both intervals within +-`NEGLIGIBLE`, under the same condition.
-- *cannot tell*: else, with what is missing.
+Holm-corrected. What each verdict takes is in docs/analysis.md.
 """
 
 from __future__ import annotations
@@ -21,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.compute.cell import Cell
-from analysis.compute.transfer import LEAST_SEEDS, flow_cell, share_of
+from analysis.compute.transfer import flow_cell
 from analysis.statistics.inference import SIGNIFICANT, holm
-from analysis.statistics.planted_rows import share_found
-from analysis.statistics.transfer import pooled
+from analysis.statistics.predicted_flows import share_found
+from analysis.statistics.transfer import LEAST_SEEDS, pooled
 
 NEGLIGIBLE = 0.05
 """A share of the learned effect that would not matter."""
@@ -45,7 +38,7 @@ ROWS, COLUMNS, NOTHING, UNKNOWN = (
 def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
     """What the verdict on one setting is made of, one row; none where it learns no matrices.
 
-    found_if_planted: see `planted_rows`. entropy: of the predecessors' choices, mean, and the
+    found_if_planted: see `share_found`. entropy: of the predecessors' choices, mean, and the
     most it could be (bits): rows cannot be told apart where every operation is as likely.
     """
     learning = [c for c in cells if c.links and c.model == "transition"]
@@ -55,13 +48,14 @@ def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
     why = next((c.why_nothing_learned for c in learning if c.why_nothing_learned), "")
     if not why:
         found = pooled([c.transfer for c in learning])
-        row |= {"d_start": found.d_start.mean(), "d_columns": found.d_columns.mean()}
-        row["d_full"] = found.d_full.mean()
-        rows, columns = share_of(found, "dependence_transfer"), share_of(found, "column_transfer")
-        row |= {"dependence_transfer": rows.estimate, "low": rows.low, "high": rows.high}
-        row |= {"column_transfer": columns.estimate, "column_low": columns.low}
-        row |= {"column_high": columns.high, "p_value": rows.p_value}
-        row["found_if_planted"] = share_found([flow_cell(c) for c in learning])
+        rows, columns = found.share("dependence_transfer"), found.share("column_transfer")
+        row |= {
+            "d_start": found.d_start.mean(), "d_columns": found.d_columns.mean(),
+            "d_full": found.d_full.mean(), "dependence_transfer": rows.estimate,
+            "low": rows.low, "high": rows.high, "column_transfer": columns.estimate,
+            "column_low": columns.low, "column_high": columns.high, "p_value": rows.p_value,
+            "found_if_planted": share_found([flow_cell(c) for c in learning]),
+        }  # fmt: skip
         why = found.note
     p = [link.predecessor.probabilities for c in learning for link in c.links]
     row["entropy"] = np.mean([-(x * np.log2(np.maximum(x, 1e-30))).sum(1).mean() for x in p])
@@ -81,13 +75,9 @@ def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
     unknown = [name for name in NUMBERS if name not in found]
     found = found.reindex(columns=[*found.columns, *unknown])
     found["primary"] = found.index == 0
-    found["p_holm"] = np.where(found["primary"], found["p_value"], np.nan)
-    found.loc[~found["primary"], "p_holm"] = holm(found.loc[~found["primary"], "p_value"])
-    held = settings.set_index("setting")["reservations"]
-    found["missing"] = [
-        held[setting] or why
-        for setting, why in zip(found["setting"], found["missing"], strict=True)
-    ]
+    found["p_holm"] = [*found["p_value"][:1], *holm(found["p_value"][1:])]
+    held = found["setting"].map(settings.set_index("setting")["reservations"])
+    found["missing"] = held.where(held != "", found["missing"])
     both = [_verdict(row) for row in found.to_dict("records")]
     found["verdict"], found["missing"] = zip(*both, strict=True)
     return found
@@ -102,23 +92,20 @@ def _verdict(row: dict[Any, Any]) -> tuple[str, str]:
     if row["p_holm"] < SIGNIFICANT and row["low"] > 0:
         return ROWS, ""
     # Where every seed is best told by the start alone, columns add 0 in all: no width, no doubt.
-    for end in ("column_low", "column_high"):
-        row[end] = row["column_transfer"] if np.isnan(row[end]) else row[end]
+    ends = (row["column_low"], row["column_high"])
+    low, high = (row["column_transfer"] if np.isnan(end) else end for end in ends)
     if row["found_if_planted"] >= POWER:
-        if row["p_holm"] >= SIGNIFICANT and row["column_low"] > 0 and row["high"] < NEGLIGIBLE:
+        if row["p_holm"] >= SIGNIFICANT and low > 0 and row["high"] < NEGLIGIBLE:
             return COLUMNS, ""
-        bounds = (row["low"], row["high"], row["column_low"], row["column_high"])
-        if row["p_holm"] >= SIGNIFICANT and np.abs(bounds).max() <= NEGLIGIBLE:
+        widest = np.abs((row["low"], row["high"], low, high)).max()
+        if row["p_holm"] >= SIGNIFICANT and widest <= NEGLIGIBLE:
             return NOTHING, ""
         return UNKNOWN, "seeds: the intervals are too wide to rule rows in or out"
     seen = (
         "rows as strong as the seeds' noise would have been found in "
         f"{row['found_if_planted']:.0%} of studies like this one (asked: {POWER:.0%})"
     )
-    if row["entropy"] > 0.85 * row["entropy_most"]:
-        sharper = (
-            f"sharper predecessors' choices: their entropy is {row['entropy']:.1f} of at most "
-            f"{row['entropy_most']:.1f} bits; "
-        )
-        return UNKNOWN, sharper + seen
-    return UNKNOWN, f"seeds: {seen}"
+    if row["entropy"] <= 0.85 * row["entropy_most"]:
+        return UNKNOWN, f"seeds: {seen}"
+    least = f"their entropy is {row['entropy']:.1f} of at most {row['entropy_most']:.1f} bits"
+    return UNKNOWN, f"sharper predecessors' choices: {least}; {seen}"

@@ -41,16 +41,13 @@ Genotype = Mapping[str, Cell]
 """Cell kind (`normal`, `reduce`) to its cell; one-cell spaces have only `normal`."""
 
 
+@lru_cache(maxsize=1 << 16)  # every stage asks for the same runs' genotypes again
 def parse(text: str) -> Genotype:
     """Read a genotype of either format; the order of a DARTS node's edges is free.
 
     Raises ResultsError where the text is neither.
     """
-    return _parse(str(text).strip())
-
-
-@lru_cache(maxsize=1 << 16)  # every stage asks for the same runs' genotypes again
-def _parse(text: str) -> Genotype:
+    text = str(text).strip()
     cells = _parse_nb201(text) if text.startswith("|") else _parse_darts(text)
     return {kind: cells[kind] for kind in ("normal", "reduce") if kind in cells}
 
@@ -67,23 +64,16 @@ def _parse_nb201(text: str) -> dict[str, Cell]:
 
 
 def _parse_darts(text: str) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
     try:
         call = ast.parse(text, mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise ValueError
-        fields = {
-            k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in ("normal", "reduce")
-        }
-        # The literal lists two edges per node, node after node, and nodes 0 and 1 are inputs.
-        cells = {
-            str(kind): _cell(
-                [Edge(str(op), int(source), 2 + i // 2) for i, (op, source) in enumerate(pairs)], 2
-            )
-            for kind, pairs in fields.items()
-            if pairs
-        }
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise ResultsError(f"no genotype: {text!r}") from error
+        for field in call.keywords if isinstance(call, ast.Call) else ():
+            # Two edges per node, node after node, and nodes 0 and 1 are inputs.
+            if field.arg in ("normal", "reduce") and (pairs := ast.literal_eval(field.value)):
+                edges = [Edge(str(o), int(s), 2 + i // 2) for i, (o, s) in enumerate(pairs)]
+                cells[field.arg] = _cell(edges, 2)
+    except (ValueError, TypeError, SyntaxError):
+        cells = {}
     if "normal" not in cells:
         raise ResultsError(f"no genotype: {text!r}")
     return cells
@@ -120,14 +110,15 @@ def function_of(cell: Cell) -> str:
     return " + ".join(nodes[max(nodes)]) or "0"
 
 
-def describe(cell: Cell) -> str:
-    """One line: `0→2 sep_conv_3x3, 1→2 skip_connect, ...`."""
-    return ", ".join(f"{e.source}→{e.target} {e.operation}" for e in cell.edges)
-
-
 def describe_all(genotype: Genotype, part: str = "whole") -> str:
-    """One line of a whole genotype, or of one cell kind; empty where it has none."""
-    cells = {kind: cell for kind, cell in genotype.items() if part in ("whole", kind)}
-    if len(cells) == 1:
-        return describe(next(iter(cells.values())))
-    return "; ".join(f"{kind}: {describe(cell)}" for kind, cell in cells.items())
+    """A genotype, or one of its cell kinds, in one line: `0→2 sep_conv_3x3, 1→2 skip_connect, ...`.
+
+    Kinds are named where there are several; empty where it has no such kind.
+    """
+    lines = {
+        kind: ", ".join(f"{e.source}→{e.target} {e.operation}" for e in cell.edges)
+        for kind, cell in genotype.items()
+        if part in ("whole", kind)
+    }
+    one = len(lines) == 1
+    return "; ".join(line if one else f"{kind}: {line}" for kind, line in lines.items())

@@ -9,10 +9,11 @@ is not in `runs/` are ignored, a doubled row counts once, and one explicit schem
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,10 @@ from analysis.errors import ResultsError, first_line
 Epoch = int | Sequence[int] | Literal["first", "last"] | None
 Columns = Sequence[str] | None
 Runs = Iterable[str] | None
+Frame = pd.DataFrame
+Known = TypeVar("Known")
+
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
 # Without these a run cannot be placed; every other missing value is shown as missing.
 _NEEDED = (
@@ -35,27 +40,57 @@ _NEEDED = (
 )  # fmt: skip
 
 
+class Folder:
+    """A folder to read from or write into, local or of any URI that pyarrow.fs opens.
+
+    Raises ResultsError, one line, where it cannot be opened.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location)
+        with self.one_line(": cannot be opened"):
+            if "://" in self.location:
+                self.filesystem, root = pafs.FileSystem.from_uri(self.location)
+            else:
+                self.filesystem = pafs.LocalFileSystem()
+                root = Path(location).absolute().as_posix()
+        self.root = root.rstrip("/")
+
+    @contextmanager
+    def one_line(self, what: str) -> Iterator[None]:
+        """Errors of files within become ResultsErrors of one line: the place, `what`, and why."""
+        try:
+            yield
+        except UNREADABLE as error:
+            raise ResultsError(f"{self.location}{what}: {first_line(error)}") from error
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies in a local file system."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def parquet(self, name: str) -> dict[str, str]:
+        """Names of the Parquet files in a folder within, sorted, to paths; dot-names are not ours."""
+        selector = pafs.FileSelector(f"{self.root}/{name}", allow_not_found=True)
+        files = sorted(self.filesystem.get_file_info(selector), key=lambda file: file.path)
+        ours = [f for f in files if f.is_file and f.extension == "parquet"]
+        return {f.base_name: f.path for f in ours if not f.base_name.startswith(".")}
+
+
 def load(path: str | Path) -> Results:
     """Open a study folder, a local path or any URI that pyarrow.fs opens.
 
     Raises ResultsError, one line, where there is no such folder, where it is no study, or
     where no run of it is complete yet.
     """
-    location = str(path)
-    try:
-        if "://" in location:
-            filesystem, root = pafs.FileSystem.from_uri(location)
-        else:
-            filesystem, root = pafs.LocalFileSystem(), Path(location).absolute().as_posix()
-        kind = filesystem.get_file_info(root).type
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ResultsError(f"{location}: cannot be opened: {first_line(error)}") from error
-    if kind == pafs.FileType.NotFound:
-        raise ResultsError(f"{location}: no such folder")
-    if kind == pafs.FileType.File:
-        raise ResultsError(f"{location}: a file, not a study folder")
-    results = Results(location, filesystem, root.rstrip("/"))
-    if not results.shards("runs"):
+    results = Results(path)
+    location = results.location
+    with results.one_line(": cannot be opened"):
+        kind = results.filesystem.get_file_info(results.root).type
+    if kind != pafs.FileType.Directory:
+        what = "no such folder" if kind == pafs.FileType.NotFound else "a file, not a study folder"
+        raise ResultsError(f"{location}: {what}")
+    if not results.parquet("runs"):
         if results.study is None:
             raise ResultsError(f"{location}: not a study folder, it holds no runs/*.parquet")
         of = "" if results.planned_runs is None else f" of {results.planned_runs}"
@@ -63,7 +98,7 @@ def load(path: str | Path) -> Results:
     return results
 
 
-class Results:
+class Results(Folder):
     """A study folder. Get one from `load`.
 
     `runs` is the table of complete runs, one row each; `epochs`, `edges` and `links` are
@@ -71,35 +106,15 @@ class Results:
     column names, sorted by the contract's keys.
     """
 
-    def __init__(self, location: str, filesystem: pafs.FileSystem, root: str) -> None:
-        self.location = location
-        self._filesystem = filesystem
-        self._root = root
-        self._homes: dict[str, set[str]] = {}  # run_id to the shards of `runs` that hold it
+    _homes: dict[str, set[str]]  # run_id to the shards of `runs` that hold it, known with `runs`
 
     def __repr__(self) -> str:
         return f"Results({self.location!r})"
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the folder lies in a local file system."""
-        return isinstance(self._filesystem, pafs.LocalFileSystem)
-
-    def shards(self, table: str) -> list[str]:
-        """Paths of a table's Parquet shards, sorted; names with a leading dot are not ours."""
-        selector = pafs.FileSelector(f"{self._root}/{table}", allow_not_found=True)
-        return sorted(
-            info.path
-            for info in self._filesystem.get_file_info(selector)
-            if info.type == pafs.FileType.File
-            and info.base_name.endswith(".parquet")
-            and not info.base_name.startswith(".")
-        )
-
     @cached_property
     def _shards(self) -> dict[str, dict[str, str]]:
         """Table to its shards, name to path: listed once, since listing a store takes time."""
-        return {t: {p.rsplit("/", 1)[-1]: p for p in self.shards(t)} for t in SCHEMAS}
+        return {table: self.parquet(table) for table in SCHEMAS}
 
     @cached_property
     def study(self) -> dict[str, Any] | None:
@@ -124,52 +139,44 @@ class Results:
         if self.study and self.study.get("name"):
             return str(self.study["name"])
         names = self.runs["study"].dropna()
-        return str(names.iloc[0]) if len(names) else self._root.rsplit("/", 1)[-1]
+        return str(names.iloc[0]) if len(names) else self.root.rsplit("/", 1)[-1]
 
     @cached_property
     def planned_runs(self) -> int | None:
         """How many runs the study was launched with, or None where nothing says so."""
-        text = self._text("packs.json")
-        try:
-            runs = json.loads(text or "null")["runs"]
-            return len(runs)
-        except (ValueError, TypeError, KeyError):
-            return None
+        return self._plan(lambda plan: len(plan["runs"]))
 
     @cached_property
     def settings(self) -> list[str]:
         """Names of settings in the study file's order, as far as packs.json tells it."""
+        return self._plan(lambda plan: [str(s["name"]) for s in plan["settings"].values()]) or []
+
+    def _plan(self, part: Callable[[Any], Known]) -> Known | None:
+        """A part of packs.json, or None where it has none."""
+        text = self._text("packs.json")
         try:
-            settings = json.loads(self._text("packs.json") or "null")["settings"]
-            return [str(setting["name"]) for setting in settings.values()]
-        except (ValueError, TypeError, KeyError):
-            return []
+            return part(json.loads(text or "null"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
-        columns = [*SCHEMAS["runs"].names, "__filename"]
-        frame = self._read("runs", columns, None, None).to_pandas()
-        for run_id, path in zip(frame["run_id"], frame.pop("__filename"), strict=True):
-            self._homes.setdefault(run_id, set()).add(path.rsplit("/", 1)[-1])
+        frame = self._read("runs", [*SCHEMAS["runs"].names, "__filename"]).to_pandas()
+        shards = frame.pop("__filename").str.rsplit("/", n=1).str[-1]
+        self._homes = shards.groupby(frame["run_id"]).agg(set).to_dict()
         frame = frame.drop_duplicates("run_id", ignore_index=True)
-        for column in _NEEDED:
-            if frame[column].isna().any():
-                raise ResultsError(
-                    f"{self.location}/runs: column {column} is missing, or empty in some row"
-                )
+        if lacking := [column for column in _NEEDED if frame[column].isna().any()]:
+            why = f"column {lacking[0]} is missing, or empty in some row"
+            raise ResultsError(f"{self.location}/runs: {why}")
         order = ["setting", "seed_weights", "seed_data", "seed_architecture", "run_id"]
         return frame.sort_values(order, ignore_index=True)
 
-    def epochs(
-        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
-    ) -> pd.DataFrame:
+    def epochs(self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None) -> Frame:
         """Rows of `epochs`: metrics of each run and epoch. See `edges` for the arguments."""
         return self.table("epochs", columns, epoch, run_ids).to_pandas()
 
-    def edges(
-        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
-    ) -> pd.DataFrame:
+    def edges(self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None) -> Frame:
         """Rows of `edges`: operation probabilities of each run, epoch, cell and edge.
 
         columns: those wanted besides the keys (all where None). epoch: one, several,
@@ -178,9 +185,7 @@ class Results:
         """
         return self.table("edges", columns, epoch, run_ids).to_pandas()
 
-    def links(
-        self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None
-    ) -> pd.DataFrame:
+    def links(self, columns: Columns = None, epoch: Epoch = None, run_ids: Runs = None) -> Frame:
         """Rows of `links`: transition matrices, row-major. See `edges` for the arguments."""
         return self.table("links", columns, epoch, run_ids).to_pandas()
 
@@ -192,78 +197,52 @@ class Results:
         For those to whom lists of numbers as Python objects are too slow. Only the shards that
         hold the runs are opened, and of them only the columns and row groups asked for.
         """
-        runs = self.runs
+        runs, keys = self.runs, list(KEYS[name])
         if run_ids is not None:
             runs = runs[runs["run_id"].isin(list(run_ids))]
         keep = ds.field("run_id").isin(pa.array(runs["run_id"], pa.string()))
         last = runs.set_index("run_id")["epochs_completed"] - 1
         if epoch is not None:
-            keep &= ds.field("epoch").isin(_epochs(epoch, last))
+            wanted = -1 if epoch == "first" else last.unique() if epoch == "last" else epoch
+            keep &= ds.field("epoch").isin(np.atleast_1d(np.asarray(wanted, int)).tolist())
         if columns is not None:
-            columns = [*KEYS[name], *(c for c in columns if c not in KEYS[name])]
+            columns = [*keys, *(c for c in columns if c not in keys)]
         rows = self._read(name, columns, keep, runs["run_id"])
-        keys = rows.select(list(KEYS[name])).to_pandas()
-        keys = keys.drop_duplicates()
+        known = rows.select(keys).to_pandas().drop_duplicates()
         if epoch == "last":
-            keys = keys[keys["epoch"] == keys["run_id"].map(last)]
-        return rows.take(pa.array(keys.sort_values(list(KEYS[name])).index))
+            known = known[known["epoch"] == known["run_id"].map(last)]
+        return rows.take(pa.array(known.sort_values(keys).index))
 
     def _read(
-        self,
-        table: str,
-        columns: Sequence[str] | None,
-        keep: ds.Expression | None,
-        run_ids: Iterable[str] | None,
+        self, table: str, columns: Columns, keep: ds.Expression | None = None, run_ids: Runs = None
     ) -> pa.Table:
-        schema = SCHEMAS[table]
-        if columns is not None and (unknown := {*columns} - {*schema.names, "__filename"}):
-            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
-        try:
-            paths = self._paths(table, run_ids)
-            dataset = ds.dataset(paths, schema, "parquet", filesystem=self._filesystem)
-            return dataset.to_table(columns=columns, filter=keep)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ResultsError(self._blame(table, error)) from error
-
-    def _paths(self, table: str, run_ids: Iterable[str] | None) -> list[str]:
-        """The shards of a table that can hold the runs.
+        """Rows of the shards that can hold the runs; the shard that cannot be read is named.
 
         A pack's shards have one name in all tables. Where a folder's do not (its shards were
         joined, say), all of them are read.
         """
-        shards = self._shards[table]
-        if run_ids is None or not shards.keys() <= self._shards["runs"].keys():
-            return list(shards.values())
-        homes = set().union(*(self._homes[r] for r in run_ids))
-        return [shards[name] for name in sorted(homes) if name in shards]
-
-    def _blame(self, table: str, error: Exception) -> str:
-        """One line that names the shard that cannot be read."""
-        for shard in self.shards(table):
-            try:
-                with self._filesystem.open_input_file(shard) as file:
-                    pq.read_table(file)
-            except (pa.ArrowException, OSError, ValueError) as cause:
-                name = shard.rsplit("/", 1)[-1]
-                return f"{self.location}/{table}/{name} cannot be read: {first_line(cause)}"
-        return f"{self.location}/{table} cannot be read: {first_line(error)}"
+        schema, shards = SCHEMAS[table], self._shards[table]
+        if columns is not None and (unknown := {*columns} - {*schema.names, "__filename"}):
+            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
+        paths = list(shards.values())
+        if run_ids is not None and shards.keys() <= self._shards["runs"].keys():
+            homes = set().union(*(self._homes[r] for r in run_ids))
+            paths = [shards[name] for name in sorted(homes) if name in shards]
+        try:
+            dataset = ds.dataset(paths, schema, "parquet", filesystem=self.filesystem)
+            return dataset.to_table(columns=columns, filter=keep)
+        except UNREADABLE as error:
+            for name, path in shards.items():
+                with self.one_line(f"/{table}/{name} cannot be read"):
+                    pq.read_table(path, filesystem=self.filesystem)
+            place = f"{self.location}/{table}"
+            raise ResultsError(f"{place} cannot be read: {first_line(error)}") from error
 
     def _text(self, name: str) -> str | None:
-        try:
-            with self._filesystem.open_input_stream(f"{self._root}/{name}") as file:
-                return file.read().decode("utf-8", errors="replace")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise ResultsError(
-                f"{self.location}/{name} cannot be read: {first_line(error)}"
-            ) from error
-
-
-def _epochs(epoch: Epoch, last: pd.Series) -> list[int]:
-    """The epochs that must be read for runs with these last epochs."""
-    if epoch == "first":
-        return [-1]
-    if epoch == "last":
-        return np.unique(last).tolist()
-    return np.atleast_1d(np.asarray(epoch, dtype=int)).tolist()
+        path = f"{self.root}/{name}"
+        with self.one_line(f"/{name} cannot be read"):
+            try:
+                with self.filesystem.open_input_stream(path) as file:
+                    return file.read().decode("utf-8", errors="replace")
+            except FileNotFoundError:
+                return None

@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 
 from analysis.data.results import Results
 from analysis.errors import ResultsError
-from analysis.statistics.metrics import Array
+from analysis.statistics.metrics import Array, Ints
 
 At = int | Literal["last"]
 
 SEEDS = ("seed_weights", "seed_data", "seed_architecture")
-CELL_ORDER = {"normal": 0, "reduce": 1}
-_EDGE = ["cell", "source", "target"]
-_LINK = ["cell", "predecessor_source", "predecessor_target", "source", "target"]
+
+# What is read: the columns that tell places, in the order of samples, and numbers and the rest.
+_EDGES = ["cell", "target", "source"], ["probabilities"], ["inner", "operations"]
+_LINKS = (
+    ["cell", "target", "source", "predecessor_target", "predecessor_source"],
+    ["matrix", "attention_weight"], ["rows", "columns"],
+)  # fmt: skip
+_MISSING, _NOT_FINITE = -1, -2
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Sample:
     """
 
     run_ids: tuple[str, ...]
-    seeds: NDArray[np.int64]
+    seeds: Ints
     edges: tuple[EdgeSample, ...]
     links: tuple[LinkSample, ...]
     left_out: tuple[str, ...]
@@ -82,8 +87,7 @@ class Sample:
     @property
     def cells(self) -> tuple[str, ...]:
         """Cell kinds, normal first."""
-        kinds = {edge.cell for edge in self.edges}
-        return tuple(sorted(kinds, key=lambda kind: (CELL_ORDER.get(kind, 2), kind)))
+        return tuple(sorted({edge.cell for edge in self.edges}))
 
     def of_runs(self, run_ids: Sequence[str]) -> Sample:
         """The same of some of its runs, in their order; those that it does not have stay out."""
@@ -108,11 +112,9 @@ class Sample:
 
 
 def read_samples(
-    results: Results,
-    runs: pd.DataFrame,
-    at: Sequence[At] = ("last",),
+    results: Results, runs: pd.DataFrame, at: Sequence[At] = ("last",),
     links_at: Sequence[At] | None = None,
-) -> dict[At, Sample]:
+) -> dict[At, Sample]:  # fmt: skip
     """Samples of one setting's runs at several epochs, each table being read once.
 
     runs: rows of `results.runs`. at: epochs, -1 the initialisation, "last" each run's own last.
@@ -120,25 +122,11 @@ def read_samples(
     operations or matrices of one edge or link differ in shape.
     """
     runs = runs.sort_values([*SEEDS, "run_id"], ignore_index=True)
-    last = runs["epochs_completed"].to_numpy(int) - 1
     with_links = [e for e in at if links_at is None or e in links_at]
-
-    def rows(name: str, columns: list[str], at: Sequence[At], place: list[str]) -> _Rows:
-        epochs = {int(e) for e in at if e != "last"} | ({*last.tolist()} if "last" in at else set())
-        table = results.table(name, columns, sorted(epochs), runs["run_id"])
-        return _Rows(table, runs, place)
-
-    edges = rows("edges", ["inner", "operations", "probabilities"], at, _EDGE)
-    links = None
+    edges, links = _Rows(results, "edges", runs, at, *_EDGES), None
     if with_links and (runs["model"] != "independent").any():
-        links = rows("links", ["attention_weight", "matrix", "rows", "columns"], with_links, _LINK)
-    where = str(runs["setting"].iloc[0]) if len(runs) else ""
-    return {
-        e: _sample(
-            runs, last if e == "last" else e, edges, links if e in with_links else None, where
-        )
-        for e in at
-    }
+        links = _Rows(results, "links", runs, with_links, *_LINKS)
+    return {e: _sample(runs, e, edges, links if e in with_links else None) for e in at}
 
 
 def seed_label(seeds: Iterable[int]) -> str:
@@ -148,136 +136,116 @@ def seed_label(seeds: Iterable[int]) -> str:
 
 
 class _Rows:
-    """A table's rows of several runs and epochs, by place (edge or link)."""
+    """A table's rows of several runs and epochs, by place (edge or link): `of[column][place]`."""
 
-    def __init__(self, table: pa.Table, runs: pd.DataFrame, place: list[str]) -> None:
+    def __init__(
+        self, results: Results, name: str, runs: pd.DataFrame, at: Sequence[At],
+        place: list[str], numbers: list[str], others: list[str],
+    ) -> None:  # fmt: skip
+        last = runs["epochs_completed"].to_numpy(int) - 1
+        self._epochs = {e: last if e == "last" else np.full(len(runs), e) for e in at}
+        epochs = np.unique([*self._epochs.values()]).tolist()
+        table = results.table(name, numbers + others, epochs, runs["run_id"])
         keys = table.select(["run_id", "epoch", *place]).to_pandas()
         grouped = keys.groupby(place, sort=True)
         self.places = [tuple(p) for p in grouped.size().index]
         of_row = grouped.ngroup().to_numpy(int)
         order = np.argsort(of_row, kind="stable")  # rows of one place lie together
-        self.table = table.take(pa.array(order)).combine_chunks()
-        self._ends = np.searchsorted(of_row[order], np.arange(len(self.places) + 1))
+        self._place = of_row[order]
+        self._ends = np.searchsorted(self._place, np.arange(len(self.places) + 1))
         number = pd.Series(np.arange(len(runs)), index=runs["run_id"].to_numpy())
         self._run = number.reindex(keys["run_id"].to_numpy()[order]).to_numpy(int)
         self._epoch = keys["epoch"].to_numpy(int)[order]
-        self._of_row = of_row[order]
-        self._known: dict[tuple[str, int], NDArray] = {}
+        table = table.take(pa.array(order))
+        self._columns = {c: table.column(c).combine_chunks() for c in numbers + others}
+        self._finite = np.ones(len(order), bool)
+        for column in (self._columns[c] for c in numbers):
+            is_list = pa.types.is_list(column.type)
+            flat = column.flatten() if is_list else column
+            bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False)))
+            self._finite[pc.list_parent_indices(column).to_numpy()[bad] if is_list else bad] = False
+        self._what = f"{runs['setting'].iloc[0]}: {name[:-1]} " if len(runs) else ""
+        places = range(len(self.places))
+        self.of = {c: [self._values(c, k) for k in places] for c in self._columns}
 
-    def at(self, epoch: NDArray[np.int64] | int, n: int) -> NDArray[np.int64]:
-        """(n, places): each place's row at an epoch, one per run or one for all; -1: missing.
+    def at(self, epoch: At) -> Ints:
+        """(n, places): each run's row of each place at an epoch, counted within its place.
 
-        Rows are counted within their place, as those of `of`.
+        Negative where there is none, or one whose numbers are not finite.
         """
-        wanted = np.broadcast_to(np.asarray(epoch), n)
-        rows = np.flatnonzero(self._epoch == wanted[self._run])
-        found = np.full((n, len(self.places)), -1)
-        places = self._of_row[rows]
-        found[self._run[rows], places] = rows - self._ends[places]
+        rows = np.flatnonzero(self._epoch == self._epochs[epoch][self._run])
+        places = self._place[rows]
+        found = np.full((len(self._epochs[epoch]), len(self.places)), _MISSING)
+        known = np.where(self._finite[rows], rows - self._ends[places], _NOT_FINITE)
+        found[self._run[rows], places] = known
         return found
 
-    def of(self, column: str, place: int, where: str) -> NDArray:
+    def where(self, place: int) -> str:
+        """The setting, cell and nodes of a place, for messages."""
+        cell, *nodes = self.places[place]
+        edges = [f"{s}→{t}" for t, s in zip(nodes[::2], nodes[1::2], strict=True)]
+        return f"{self._what}{' to '.join(edges[::-1])} of {cell}"
+
+    def _values(self, column: str, place: int) -> NDArray:
         """A column's values at all rows of one place; lists as (rows, size).
 
-        Raises ResultsError where lists differ in length.
+        Raises ResultsError where lists differ in length, or operations at all.
         """
-        if (column, place) not in self._known:
-            start, stop = self._ends[place : place + 2]
-            values = self.table.column(column).slice(start, stop - start).combine_chunks()
-            if isinstance(values, pa.ChunkedArray):
-                values = values.chunk(0)
-            if pa.types.is_list(values.type):
-                sizes = np.unique(pc.list_value_length(values).to_numpy(zero_copy_only=False))
-                if sizes.size != 1 or not np.isfinite(sizes.astype(float)).all():
-                    raise ResultsError(f"{where}: {column} has {sizes.size} different lengths")
-                flat = values.flatten().to_numpy(zero_copy_only=False)
-                self._known[column, place] = flat.reshape(len(values), -1)
-            else:
-                self._known[column, place] = values.to_numpy(zero_copy_only=False)
-        return self._known[column, place]
-
-    def operations(self, place: int, where: str) -> tuple[str, ...]:
-        """The one list of operations of an edge; ResultsError where there are several."""
-        if ("names", place) not in self._known:
-            names = self.of("operations", place, where)
-            if (names != names[0]).any():
-                raise ResultsError(f"{where} has several different lists of operations")
-            self._known["names", place] = names[0]
-        return tuple(self._known["names", place])
+        start, stop = self._ends[place : place + 2]
+        values = self._columns[column].slice(start, stop - start)
+        if not pa.types.is_list(values.type):
+            return values.to_numpy(zero_copy_only=False)
+        sizes = pc.unique(pc.list_value_length(values)).to_pylist()
+        if len(sizes) != 1 or sizes[0] is None:
+            raise ResultsError(f"{self.where(place)}: {column} has {len(sizes)} different lengths")
+        found = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+        if column == "operations" and (found != found[0]).any():
+            raise ResultsError(f"{self.where(place)} has several different lists of operations")
+        return found
 
 
-def _sample(
-    runs: pd.DataFrame,
-    epoch: NDArray[np.int64] | int,
-    edges: _Rows,
-    links: _Rows | None,
-    setting: str,
-) -> Sample:
+def _sample(runs: pd.DataFrame, epoch: At, edges: _Rows, links: _Rows | None) -> Sample:
     """The runs that have all their rows at this epoch, all numbers finite."""
-    n, ids = len(runs), runs["run_id"].to_numpy()
-    edge_rows = edges.at(epoch, n)
-    keep: NDArray[np.bool_] = np.asarray((edge_rows >= 0).all(axis=1) & bool(edges.places))
-    link_rows = np.zeros((n, 0), int) if links is None else links.at(epoch, n)
-    if (link_rows < 0).all():  # no links at this epoch, or of this setting
+    ids, seeds = runs["run_id"].to_numpy(), runs[list(SEEDS)].to_numpy(int)
+    edge_rows = edges.at(epoch)
+    link_rows = np.zeros((len(ids), 0), int) if links is None else links.at(epoch)
+    if (link_rows == _MISSING).all():  # no links at this epoch, or of this setting
         link_rows = link_rows[:, :0]
-    keep &= (link_rows >= 0).all(axis=1)
-    if not keep.any():
-        return Sample((), np.zeros((0, 3), int), (), (), tuple(ids))
-    found = _edges(edges, edge_rows[keep], setting)
-    of_links = _links(links, link_rows[keep], found, setting) if links and link_rows.size else ()
-    seeds = runs.loc[keep, list(SEEDS)].to_numpy(int)
-    sample = Sample(tuple(ids[keep]), seeds, found, of_links, tuple(ids[~keep]))
-    finite = np.ones(sample.n, bool)
-    for edge in found:
-        finite &= np.isfinite(edge.probabilities).all(axis=1)
-    for link in of_links:
-        finite &= np.isfinite(link.matrices).all(axis=(1, 2)) & np.isfinite(link.attention)
-    if finite.all():
-        return sample
-    bad = {r for r, good in zip(sample.run_ids, finite, strict=True) if not good}
-    left_out = tuple(r for r in ids if r in bad or r in sample.left_out)
-    if len(bad) == sample.n:
-        return Sample((), np.zeros((0, 3), int), (), (), left_out)
-    return replace(sample.of_runs([r for r in sample.run_ids if r not in bad]), left_out=left_out)
+    keep = (np.hstack([edge_rows, link_rows]) >= 0).all(axis=1) & bool(edges.places)
+    found = _edges(edges, edge_rows[keep]) if keep.any() else ()
+    of_links = _links(links, link_rows[keep], found) if links and found and link_rows.size else ()
+    return Sample(tuple(ids[keep]), seeds[keep], found, of_links, tuple(ids[~keep]))
 
 
-def _edges(edges: _Rows, rows: NDArray[np.int64], setting: str) -> tuple[EdgeSample, ...]:
+def _edges(edges: _Rows, rows: Ints) -> tuple[EdgeSample, ...]:
     found = []
-    for index, (cell, source, target) in enumerate(edges.places):
-        where = f"{setting}: edge {source}→{target} of {cell}"
-        operations = edges.operations(index, where)
-        probabilities = edges.of("probabilities", index, where)
+    for index, (cell, target, source) in enumerate(edges.places):
+        operations = tuple(edges.of["operations"][index][0])
+        probabilities = edges.of["probabilities"][index]
         if probabilities.shape[1] != len(operations):
-            raise ResultsError(f"{where}: not as many probabilities as operations")
+            raise ResultsError(f"{edges.where(index)}: not as many probabilities as operations")
         here = rows[:, index]
-        is_inner = bool(edges.of("inner", index, where)[here[0]])
-        p = probabilities[here].astype(float)
-        found.append(EdgeSample(cell, source, target, is_inner, operations, p))
-    return tuple(sorted(found, key=lambda e: (CELL_ORDER.get(e.cell, 2), e.target, e.source)))
+        inner, p = bool(edges.of["inner"][index][here[0]]), probabilities[here].astype(float)
+        found.append(EdgeSample(cell, source, target, inner, operations, p))
+    return tuple(found)
 
 
-def _links(
-    links: _Rows, rows: NDArray[np.int64], edges: Sequence[EdgeSample], setting: str
-) -> tuple[LinkSample, ...]:
-    of_place = {(e.cell, e.source, e.target): e for e in edges}
+def _links(links: _Rows, rows: Ints, edges: Sequence[EdgeSample]) -> tuple[LinkSample, ...]:
+    of_place = {(e.cell, e.target, e.source): e for e in edges}
     found = []
     for index, (cell, *nodes) in enumerate(links.places):
-        p_source, p_target, source, target = nodes
-        where = f"{setting}: link {p_source}→{p_target} to {source}→{target} of {cell}"
+        where = links.where(index)
         try:
-            predecessor, edge = of_place[cell, p_source, p_target], of_place[cell, source, target]
+            edge, predecessor = of_place[cell, *nodes[:2]], of_place[cell, *nodes[2:]]
         except KeyError:
             raise ResultsError(f"{where}: one of its edges is not in edges/") from None
         shape = len(predecessor.operations), len(edge.operations)
-        flat = links.of("matrix", index, where)
-        sizes = np.stack([links.of(c, index, where) for c in ("rows", "columns")], axis=1)
+        flat = links.of["matrix"][index]
+        sizes = np.stack([links.of[c][index] for c in ("rows", "columns")], axis=1)
         if (sizes != shape).any() or flat.shape[1] != shape[0] * shape[1]:
             raise ResultsError(f"{where}: its matrix is not {shape[0]} x {shape[1]}")
         here = rows[:, index]
         matrices = flat[here].astype(float).reshape(-1, *shape)
-        attention = links.of("attention_weight", index, where)[here].astype(float)
+        attention = links.of["attention_weight"][index][here].astype(float)
         found.append(LinkSample(cell, predecessor, edge, matrices, attention))
-    place = {(e.cell, e.source, e.target): i for i, e in enumerate(edges)}
-    return tuple(
-        sorted(found, key=lambda k: (place[k.cell, *k.nodes[2:]], place[k.cell, *k.nodes[:2]]))
-    )
+    return tuple(found)

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
 
 from analysis.compute.settings import CHARACTERISTICS
-from analysis.quantities import DEFINITIONS, HEADLINE, label_of
+from analysis.quantities import DEFINITIONS, HEADLINE, label_of, used
 from analysis.report import text
+from analysis.report.sentences import Frames, compared
 from analysis.statistics.inference import SIGNIFICANT, holm
 
-MOST_ROWS = 60
-"""Rows of a table on the page; the files beside it have all of them."""
+KEYS = ["setting", "cell"]
 
-Frames = Mapping[str, pd.DataFrame]
-
-SHOWN = (
-    HEADLINE, "column_transfer", "operation_agreement", "edge_agreement", "probability_divergence",
-    "dependence_stability", "learned_dependence_stability", "link_specificity",
-    "attention_agreement", "dobrushin_coefficient",
-)  # fmt: skip
-"""Quantities of a setting that the page has columns of."""
+SHOWN = sorted(used("page"), key=lambda quantity: not quantity.endswith("_transfer"))
+"""Quantities of a setting that the page has columns of, the headline first."""
 
 
-def table(frame: pd.DataFrame, file: str = "", most: int = MOST_ROWS) -> Markup:
+def table(frame: pd.DataFrame, file: str = "", most: int = 60) -> Markup:
     """A frame as an HTML table, its first column as headings; numbers to four digits.
 
-    Columns that are quantities are explained on hover. file: the table that has all rows.
+    Columns that are quantities are explained on hover. file: the table that has all rows, of
+    which `most` are shown.
     """
     if frame.empty:
         return Markup("")
@@ -50,51 +44,41 @@ def _heading(column: str) -> str:
     return f'<abbr title="{escape(DEFINITIONS[column].meaning)}">{escape(label_of(column))}</abbr>'
 
 
-def _records(frame: pd.DataFrame) -> list[dict[Any, Any]]:
-    return frame.to_dict("records")
-
-
 def settings(tables: Frames) -> tuple[Markup, str]:
     """What distinguishes the settings as columns; what they share is said once."""
     frame = tables["settings"]
     texts = frame[["model", "trainable", *CHARACTERISTICS]].map(text.plain)
     kinds = {str(c): sorted(set(texts[c]) - {text.DASH}) for c in texts}
-    shared = {c.replace("_", " "): k[0] for c, k in kinds.items() if len(k) == 1}
-    varied = [c for c, k in kinds.items() if len(k) > 1]
-    if len(frame) == 1:
-        varied, shared = list(kinds), {}
+    varied = [c for c, k in kinds.items() if len(k) > 1 or len(frame) == 1]
+    shared = {c.replace("_", " "): k[0] for c, k in kinds.items() if k and c not in varied}
     shown = pd.concat([frame["setting"], texts[varied], frame[["runs", "diverged"]]], axis=1)
     return table(shown, "settings"), text.plain(shared) if shared else ""
 
 
 def movement(tables: Frames) -> Markup:
     """How far every setting moved, with what is remarked upon it."""
-    names = dict.fromkeys(
-        ("architecture_displacement", "transition_displacement", "dependence_strength"), 3
-    )
-    return table(_means(tables, names).assign(remarks=tables["settings"]["remarks"]), "settings")
+    names = ("architecture_displacement", "transition_displacement", "dependence_strength")
+    shown = _means(tables["settings"], dict.fromkeys(names, 3))
+    return table(shown.assign(remarks=tables["settings"]["remarks"]), "settings")
 
 
 def accuracy(tables: Frames) -> Markup:
     """Accuracies, genotypes and collapse of every setting."""
     frame = tables["settings"]
-    names = {"valid_accuracy": 3, "derived_accuracy": 3}
-    names |= {"benchmark_test": 2} if (frame["benchmark_test_n"] > 0).any() else {}
-    shown = _means(tables, names).assign(
+    digits = {"valid_accuracy": 3, "derived_accuracy": 3}
+    digits |= {"benchmark_test": 2} if "benchmark_test" in compared(frame) else {}
+    shown = _means(frame, digits).assign(
         distinct_genotypes=frame["distinct_genotypes"],
-        collapse_rate=list(map(text.collapsed, _records(frame))),
+        collapse_rate=list(map(text.collapsed, frame.to_dict("records"))),
     )
-    more = _means(tables, {"skip_connections": 1, "inner_edges_kept": 1})
+    more = _means(frame, {"skip_connections": 1, "inner_edges_kept": 1})
     return table(shown.join(more.iloc[:, 2:]))
 
 
-def _means(tables: Frames, digits: Mapping[str, int]) -> pd.DataFrame:
+def _means(frame: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFrame:
     """Means with intervals of every setting; digits: quantity to those behind the point."""
-    frame = tables["settings"]
-    found = {
-        name: [text.of_row(row, name, places, short=True) for row in _records(frame)]
-        for name, places in digits.items()
-    }
+    rows = frame.to_dict("records")
+    found = {q: [text.of_row(row, q, k, short=True) for row in rows] for q, k in digits.items()}
     return frame[["setting", "n"]].assign(**found)
 
 
@@ -108,15 +92,14 @@ def stability(tables: Frames) -> tuple[Markup, bool]:
     frame = frame[frame["quantity"].isin(SHOWN)] if len(frame) else frame
     if frame.empty:
         return Markup(""), False
-    holds = (frame["low"] <= frame["null_mean"]) & (frame["null_mean"] <= frame["high"])
+    holds = frame["null_mean"].between(frame["low"], frame["high"])
     marked = (frame["p_value"] < SIGNIFICANT) & holds
-    texts = [text.of_row(row, digits=2, short=True) for row in _records(frame)]
+    texts = [text.of_row(row, digits=2, short=True) for row in frame.to_dict("records")]
     frame = frame.assign(shown=texts + marked.map({True: " †", False: ""}))
-    keys = ["setting", "cell"]
-    n = frame.groupby(keys, sort=False)["seeds"].max().rename("n")
-    wide = frame.pivot_table("shown", keys, "quantity", aggfunc="first", sort=False)
+    wide = frame.pivot_table("shown", KEYS, "quantity", aggfunc="first", sort=False)
     wide = wide[[q for q in SHOWN if q in wide and (wide[q] != text.DASH).any()]]
-    return table(n.to_frame().join(wide).reset_index(), "stability"), bool(marked.any())
+    wide.insert(0, "n", frame.groupby(KEYS, sort=False)["seeds"].max())
+    return table(wide.reset_index(), "stability"), bool(marked.any())
 
 
 def transfer(tables: Frames) -> Markup:
@@ -124,29 +107,27 @@ def transfer(tables: Frames) -> Markup:
     frame = tables["transfer"]
     if frame.empty:
         return Markup("")
-    n = frame.groupby(["setting", "cell"], sort=False)["seed"].size().rename("n")
     numbers = frame.drop(columns=["run_id", "seed_weights", "seed", "form", "factor"])
-    means = numbers.groupby(["setting", "cell"], sort=False).mean()
-    shown = means.dropna(axis=1, how="all").map(lambda x: text.number(x, 3))
-    return table(n.to_frame().join(shown).reset_index(), "transfer")
+    of = numbers.groupby(KEYS, sort=False)
+    shown = of.mean().dropna(axis=1, how="all").map(lambda x: text.number(x, 3))
+    shown.insert(0, "n", of.size())
+    return table(shown.reset_index(), "transfer")
 
 
 def controls(tables: Frames) -> Markup:
     """Differences to the controls in the quantities that the page tells; Holm over these rows."""
-    frame, settings = tables["comparisons"], tables["settings"]
-    benchmark = bool((settings["benchmark_test_n"] > 0).any())
-    wanted = ["column_transfer", HEADLINE, "operation_agreement", "edge_agreement"]
-    wanted.append("benchmark_test" if benchmark else "derived_accuracy")
+    frame = tables["comparisons"]
+    accuracy, *agreements = compared(tables["settings"])
+    wanted = ["column_transfer", HEADLINE, *agreements, accuracy]
     chosen = frame[frame["quantity"].isin(wanted) & (frame["seeds"] > 0)]
     if chosen.empty:
         return Markup("")
-    chosen = chosen.sort_values(
-        "quantity", key=lambda names: names.map(wanted.index), kind="stable"
-    ).rename(columns={"difference": "estimate"})
+    order = chosen["quantity"].map(wanted.index).argsort(kind="stable")
+    chosen = chosen.iloc[order].rename(columns={"difference": "estimate"})
     shown = pd.DataFrame({
         "difference": chosen["setting"] + " − " + chosen["reference"],
         "quantity": chosen["quantity"].map(label_of), "cell": chosen["cell"],
-        "estimate": [text.of_row(row, short=True) for row in _records(chosen)],
+        "estimate": [text.of_row(row, short=True) for row in chosen.to_dict("records")],
         "p": chosen["p_value"].map(_p),
         "p (Holm over this table)": list(map(_p, holm(chosen["p_value"]))),
         "P(improvement)": chosen["probability_of_improvement"].map(text.number),
@@ -168,7 +149,7 @@ def seeds(needed: pd.DataFrame) -> Markup:
             "seeds, roughly": text.seed_range(row["seeds_low"], row["seeds_high"]),
             "seeds here": row["seeds_here"],
         }
-        for row in _records(needed) if row["told"]
+        for row in needed.to_dict("records") if row["told"]
     ]  # fmt: skip
     return table(pd.DataFrame(rows), "seeds_needed")
 
@@ -178,7 +159,7 @@ def variance(frame: pd.DataFrame) -> Markup:
     if "share" not in frame or frame["share"].isna().all():
         return Markup("")
     shown = frame.assign(
-        text=[text.share(r["share"], r["low"], r["high"]) for r in _records(frame)],
+        text=[text.share(*row) for row in frame[["share", "low", "high"]].to_numpy(float)],
         quantity=[label_of(q, unit=False) for q in frame["quantity"]],
     )
     keys = ["quantity", "cell", "runs"]

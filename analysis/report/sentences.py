@@ -8,56 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.compute.cell import TRANSITION_MOVED
 from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
-from analysis.quantities import label_of
+from analysis.quantities import label_of, used
 from analysis.report import text
 from analysis.statistics.inference import SIGNIFICANT, SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
 
-MOST_TOLD = 6
-"""Settings or comparisons that are told one by one; the tables have all of them."""
-FEW = 10
-"""Seeds under which it is said what so few cannot show."""
+MOST_TOLD = 6  # settings or comparisons that are told one by one; the tables have all of them
+FEW = 10  # seeds under which it is said what so few cannot show
 
-Row = dict[str, Any]
-Rows = list[Row]
 Frames = Mapping[str, pd.DataFrame]
 
 
-class Coverage(NamedTuple):
-    """How many runs the folder holds, and how many were planned (None: nothing says so)."""
-
-    here: int
-    planned: int | None
-
-    @property
-    def missing(self) -> int:
-        """Planned runs that are not here; 0 where the plan is unknown."""
-        return max(0, (self.planned or 0) - self.here)
+def compared(settings: pd.DataFrame) -> list[str]:
+    """Quantities in which comparisons of these settings are told, the one accuracy first."""
+    benchmark = (settings["benchmark_test_n"] > 0).any()
+    other = "derived_accuracy" if benchmark else "benchmark_test"
+    return [quantity for quantity in used("compared") if quantity != other]
 
 
-def _rows(frame: pd.DataFrame) -> Rows:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _usable(tables: Frames) -> Rows:
-    return [s for s in _rows(tables["settings"]) if not s["reservations"]]
+def _usable(tables: Frames) -> pd.DataFrame:
+    return tables["settings"][tables["settings"]["reservations"] == ""]
 
 
 def _told(*sentences: tuple[object, str]) -> list[str]:
     """Those sentences that hold."""
     return [sentence for holds, sentence in sentences if holds]
-
-
-def _names(settings: Rows) -> list[str]:
-    return [s["setting"] for s in settings]
 
 
 def _each(told: list[str], where: str) -> list[str]:
@@ -66,11 +48,11 @@ def _each(told: list[str], where: str) -> list[str]:
     return told[:MOST_TOLD] + [f"{more} more are in tables/{where}.csv."] * (more > 0)
 
 
-def _held(settings: Rows) -> str:
+def _held(tables: Frames) -> str:
     """That nothing is concluded from settings with reservations, and why; empty without any."""
-    held = [s for s in settings if s["reservations"]]
-    named = text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in held)
-    return f"No conclusion is drawn from {named}." if held else ""
+    held = tables["settings"][tables["settings"]["reservations"] != ""].to_dict("records")
+    why = text.listed(f"“{s['setting']}” ({s['reservations']}; n={s['n']})" for s in held)
+    return f"No conclusion is drawn from {why}." if held else ""
 
 
 def few(tables: Frames) -> str:
@@ -78,67 +60,66 @@ def few(tables: Frames) -> str:
     return SMALL_N * bool((tables["settings"]["n"] < FEW).any())
 
 
-def coverage(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
-    """How much of the study is there, and what is missing from it."""
-    settings, here, missing = _rows(tables["settings"]), study.here, study.missing
-    whole = ", all that were planned" if study.planned == here else ""
-    each = text.span(s["runs"] for s in settings)
-    of = "1 setting" if len(settings) == 1 else f"{len(settings)} settings, {each} runs each"
-    sentences = _told(
-        (missing, f"The study is incomplete: {here} of {study.planned} planned runs are here. "
-         "What follows may change with the rest."),
-        (not missing, f"{text.runs(here)} {'is' if here == 1 else 'are'} here{whole}."),
-        (sum(s["runs"] for s in settings) == here, f"They are of {of}."),
-    )  # fmt: skip
+def coverage(tables: Frames, here: int, planned: int | None, crossed: str = "") -> list[str]:
+    """How much of the study is there, and what is missing from it.
+
+    here: runs that the folder holds. planned: how many were planned, None where nothing says so.
+    """
+    settings, missing = tables["settings"], here < (planned or 0)
+    whole = ", all that were planned" if planned == here else ""
+    span = " to ".join(map(str, sorted({settings["runs"].min(), settings["runs"].max()})))
+    of = f"{len(settings)} settings, {span} runs each" if len(settings) > 1 else "1 setting"
+    left_out = []
     for column, word in (
         ("diverged", "diverged (counted, and left out of every mean and figure)"),
         ("stopped_early", "stopped early (the last epoch reached counts)"),
     ):
-        having = [s for s in settings if s[column]]
-        named = text.listed(f"“{s['setting']}” ({s[f'{column}_runs']})" for s in having)
-        count = text.runs(sum(s[column] for s in having))
-        sentences += _told((having, f"{count} {word}: {named}."))
-    return sentences + _told((
-        crossed, f"The three seeds are not always equal ({crossed}): quantities of a setting are "
-        "over these runs alone, so that no two share a seed; the variance decomposition is over "
-        "all."
-    ))  # fmt: skip
+        having = settings[settings[column] > 0]
+        named = text.listed("“" + having["setting"] + "” (" + having[f"{column}_runs"] + ")")
+        left_out.append((len(having), f"{text.runs(int(having[column].sum()))} {word}: {named}."))
+    return _told(
+        (missing, f"The study is incomplete: {here} of {planned} planned runs are here. "
+         "What follows may change with the rest."),
+        (not missing, f"{text.runs(here)} {'is' if here == 1 else 'are'} here{whole}."),
+        (settings["runs"].sum() == here, f"They are of {of}."),
+        *left_out,
+        (crossed, f"The three seeds are not always equal ({crossed}): quantities of a setting are "
+         "over these runs alone, so that no two share a seed; the variance decomposition is over "
+         "all."),
+    )  # fmt: skip
 
 
 def backends(names: pd.Series) -> list[str]:
-    """That runs were computed by unlike operations, where they were; `names` of all runs.
-
-    Runs of before the column was written name none, and nothing is said of them.
-    """
+    """That the runs' backends differ, where they do; nothing is said of older runs, of no name."""
     counts = names.value_counts().sort_index()
     told = text.listed(f"{name} ({text.runs(count)})" for name, count in counts.items())
-    return [
-        f"This study mixes backends: {told}. Their numbers agree within rounding, not bit by bit, "
-        "and a long search can part on that."
-    ] * (len(counts) > 1)
+    return _told(
+        (len(counts) > 1, f"This study mixes backends: {told}. Their numbers agree within "
+         "rounding, not bit by bit, and a long search can part on that."),
+    )  # fmt: skip
 
 
 def movement(tables: Frames) -> list[str]:
     """Whether the searches moved at all: without that, everything else is noise."""
-    settings, moved = _rows(tables["settings"]), _usable(tables)
-    held, least = _held(settings), f"{ARCHITECTURE_MOVED:g}"
-    same = [s for s in settings if s["n"] >= 2 and s["distinct_genotypes"] == 1]
-    single = [s for s in settings if s["n"] == 1]
-    every = not held and not single
-    more = "" if same else ", and its seeds derived more than one genotype"
-    many = f"{len(moved)} of {len(settings)} settings"
-    who = many if len(moved) > 3 else text.quoted(_names(moved))
+    settings, moved = tables["settings"], _usable(tables)
+    held, least = _held(tables), f"{ARCHITECTURE_MOVED:g}"
+    same = settings.loc[(settings["n"] > 1) & (settings["distinct_genotypes"] == 1), "setting"]
+    single = settings.loc[settings["n"] == 1, "setting"]
+    every = not held and single.empty
+    more = ", and its seeds derived more than one genotype" * same.empty
+    few_moved = text.quoted(moved["setting"])
+    who = few_moved if len(moved) < 4 else f"{len(moved)} of {len(settings)} settings"
     return _told(
         (every, f"Every setting moved: its mean architecture displacement is at least {least}"
          f"{more}."),
-        (moved and not every, f"{who} moved by at least {least} on average (architecture "
+        (len(moved) and not every, f"{who} moved by at least {least} on average (architecture "
          "displacement)."),
         (held, held),
-        (not moved, "So this study says nothing about stability yet: it takes longer searches or "
+        (moved.empty, "So this study says nothing about stability yet: it takes longer searches or "
          "larger architecture rates."),
-        (same, f"In {text.quoted(_names(same))} all seeds derived one genotype: they agree, or "
+        (len(same), f"In {text.quoted(same)} all seeds derived one genotype: they agree, or "
          "the setting leaves them no choice; compare with the controls."),
-        (single, f"{text.quoted(_names(single))}: one run says nothing about stability."),
+        (len(single), f"{text.quoted(single)}: one run says nothing about stability."),
     )  # fmt: skip
 
 
@@ -147,19 +128,19 @@ def stabilities(tables: Frames) -> list[str]:
     frame = tables["stability"]
     if frame.empty:
         return []
-    usable = frame[frame["setting"].isin(_names(_usable(tables))) & frame["estimate"].notna()]
-    usable = usable[usable["seeds"] > 1]
+    usable = frame[frame["setting"].isin(_usable(tables)["setting"]) & (frame["seeds"] > 1)]
+    usable = usable.dropna(subset="estimate")
     agreed = usable[usable["quantity"] == "operation_agreement"].sort_values("estimate")
     told = [
         f"{text.of_row(r, digits=2)} (“{r['setting']}”, {r['cell']} cell, n={r['seeds']})"
-        for r in _rows(agreed)
+        for r in agreed.to_dict("records")
     ]
     rest = f" at most and {told[0]} at least; 0 is chance, 1 the same cell" if told[1:] else ""
     beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT) if told else 0
     stable = [
         f"“{row['setting']}”, {row['cell']} cell: dependence stability "
         f"{text.of_row(row, digits=2)} ({text.p_value(row['p_value'])}, n={row['seeds']})."
-        for row in _rows(usable[usable["quantity"] == "dependence_stability"])
+        for row in usable[usable["quantity"] == "dependence_stability"].to_dict("records")
     ]
     return [
         f"Seeds agree on the chosen operations with kappa {most}{rest}. Beyond chance "
@@ -174,99 +155,97 @@ def controls(tables: Frames) -> list[str]:
     Holm's correction is over all the comparisons that are counted, of whatever quantity.
     """
     usable, frame = _usable(tables), tables["comparisons"]
-    benchmark = any(s["benchmark_test_n"] > 0 for s in usable)
-    quantities = ["benchmark_test" if benchmark else "derived_accuracy"]
-    quantities += ["operation_agreement", "edge_agreement"]
-    learners = [s for s in usable if s["model"] == "transition" and s["trainable"]]
+    quantities = compared(usable)
+    learners = usable[(usable["model"] == "transition") & usable["trainable"].eq(True)]
     chosen = frame[
-        frame["quantity"].isin(quantities) & frame["setting"].isin(_names(learners))
-        & frame["reference"].isin(_names(usable)) & frame["p_value"].notna()
+        frame["quantity"].isin(quantities) & frame["setting"].isin(learners["setting"])
+        & frame["reference"].isin(usable["setting"]) & frame["p_value"].notna()
     ]  # fmt: skip
     if chosen.empty:
         return []
     chosen = chosen.assign(corrected=holm(chosen["p_value"]))
-    apart = _rows(chosen[chosen["corrected"] < SIGNIFICANT].sort_values("corrected"))
+    apart = chosen[chosen["corrected"] < SIGNIFICANT].sort_values("corrected")
     named = [
         f"“{c['setting']}” against “{c['reference']}” in {label_of(c['quantity'], unit=False)} "
         f"({text.estimate(c['difference'], c['low'], c['high'], 3)}, "
         f"corrected {text.p_value(c['corrected'])}, n={c['seeds']})"
-        for c in apart[:4]
+        for c in apart.head(4).to_dict("records")
     ]
     more = f" and {len(apart) - 4} more" if len(apart) > 4 else ""
     of = f"of {len(chosen)} paired comparisons of "
     of += text.listed(label_of(q, unit=False) for q in quantities)
     after = "significant after Holm's correction over all of them:"
     return _told(
-        (not apart, f"Against the controls, none {of} is {after} these seeds do not show that a "
+        (apart.empty, f"Against the controls, none {of} is {after} these seeds do not show that a "
          "learned dependence does anything there, nor that it does not."),
-        (apart, f"Against the controls, {len(apart)} {of} are {after} {text.listed(named)}{more}. "
-         "A difference to independent alone may be built in: inner edges are derived from their "
-         "predecessors whether or not anything was learned."),
+        (len(apart), f"Against the controls, {len(apart)} {of} are {after} {text.listed(named)}"
+         f"{more}. A difference to independent alone may be built in: inner edges are derived from "
+         "their predecessors whether or not anything was learned."),
     )  # fmt: skip
 
 
 def accuracy(tables: Frames) -> list[str]:
     """The range of derived accuracies, whether intervals overlap, and what n could show."""
     mean, low, high, sd, n = (f"derived_accuracy_{k}" for k in ("mean", "low", "high", "sd", "n"))
-    usable = sorted((s for s in _usable(tables) if s[n] > 1), key=lambda s: float(s[mean]))
-    if not usable:
+    frame = _usable(tables)
+    frame = frame[frame[n] > 1].sort_values(mean, kind="stable")
+    if frame.empty:
         return []
+    usable = frame.to_dict("records")
     worst, best = usable[0], usable[-1]
     least, most = (text.of_row(s, "derived_accuracy") for s in (worst, best))
     if len(usable) == 1:
         return [f"Derived accuracy of “{best['setting']}”: {most}, n={best[n]}."]
     pairs = list(combinations(usable, 2))
-    apart = [(a, b) for a, b in pairs if a[high] < b[low]]
-    named = text.listed(f"“{b['setting']}” over “{a['setting']}”" for a, b in apart[-3:])
+    apart = [f"“{b['setting']}” over “{a['setting']}”" for a, b in pairs if a[high] < b[low]]
     more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-    freedom, fewest = np.array([s[n] - 1 for s in usable]), min(s[n] for s in usable)
-    pooled = float(np.sqrt((freedom * [s[sd] ** 2 for s in usable]).sum() / freedom.sum()))
+    freedom, fewest = frame[n] - 1, frame[n].min()
+    pooled = float(np.sqrt((freedom * frame[sd] ** 2).sum() / freedom.sum()))
     found = detectable_difference(pooled, fewest)
-    return [
-        f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to {most} "
-        f"(“{best['setting']}”, n={best[n]}).",
-        *_told(
-            (not apart, "The intervals of all settings overlap: these seeds do not separate any "
-             "two of them, which is not evidence that they are equal."),
-            (apart, f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not "
-             f"overlap ({named}{more}). This describes the seeds seen; it is no test, and is not "
-             "corrected for looking at many pairs."),
-            (np.isfinite(found), f"Within a setting, seeds spread by {pooled:.3f} (pooled standard "
-             f"deviation); with n={fewest} per setting, a two-sample t test would find a true "
-             f"difference of {found:.3f} four times out of five, and smaller ones less often."),
-        ),
-    ]  # fmt: skip
+    return _told(
+        (True, f"Mean derived accuracy runs from {least} (“{worst['setting']}”, n={worst[n]}) to "
+         f"{most} (“{best['setting']}”, n={best[n]})."),
+        (not apart, "The intervals of all settings overlap: these seeds do not separate any two of "
+         "them, which is not evidence that they are equal."),
+        (apart, f"Of {len(pairs)} pairs of settings, {len(apart)} have intervals that do not "
+         f"overlap ({text.listed(apart[-3:])}{more}). This describes the seeds seen; it is no "
+         "test, and is not corrected for looking at many pairs."),
+        (np.isfinite(found), f"Within a setting, seeds spread by {pooled:.3f} (pooled standard "
+         f"deviation); with n={fewest} per setting, a two-sample t test would find a true "
+         f"difference of {found:.3f} four times out of five, and smaller ones less often."),
+    )  # fmt: skip
 
 
 def genotypes(tables: Frames) -> list[str]:
     """How many different genotypes the seeds derived, and how often they collapsed."""
-    several = [s for s in _usable(tables) if s["n"] > 1]
-    own = bool(several) and all(s["distinct_genotypes"] == s["n"] for s in several)
-    every = len(several) == len(tables["settings"])
-    where = "every setting" if every else text.quoted(_names(several))
-    counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in several]
-    collapsed = [s for s in several if s["collapsed"]]
-    rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in collapsed]
-    total = text.runs(sum(s["n"] for s in several))
+    several = _usable(tables)
+    several = several[several["n"] > 1]
+    rows, count = several.to_dict("records"), len(several)
+    own = count > 0 and (several["distinct_genotypes"] == several["n"]).all()
+    where = "every setting" if count == len(tables["settings"]) else text.quoted(several["setting"])
+    counts = [f"{s['distinct_genotypes']} of {s['n']} (“{s['setting']}”)" for s in rows]
+    rates = [f"“{s['setting']}” {text.collapsed(s)}" for s in rows if s["collapsed"]]
     return _told(
         (own, f"In {where} each seed derived a genotype of its own."),
-        (not own and 0 < len(several) <= MOST_TOLD,
+        (not own and 0 < count <= MOST_TOLD,
          f"Distinct genotypes per setting: {text.listed(counts)}."),
-        (collapsed, "Collapsed runs (most kept edges without parameters): "
+        (rates, "Collapsed runs (most kept edges without parameters): "
          f"{text.listed(rates[:MOST_TOLD])}."),
         *((more, more) for more in _each(rates, "settings")[MOST_TOLD:]),
-        (any(s["collapsed"] < s["n"] for s in collapsed), "Seeds are of two kinds there: figures "
-         "draw the collapsed ones hollow, and tables/without_collapsed.csv has every quantity of "
-         "the others alone."),
-        (several and not collapsed, f"None of {total} collapsed to parameterless cells."),
+        (several["collapsed"].between(1, several["n"] - 1).any(), "Seeds are of two kinds there: "
+         "figures draw the collapsed ones hollow, and tables/without_collapsed.csv has every "
+         "quantity of the others alone."),
+        (count and not rates, f"None of {text.runs(int(several['n'].sum()))} collapsed to "
+         "parameterless cells."),
     )  # fmt: skip
 
 
 def dependence(tables: Frames) -> list[str]:
     """How strong the dependence is, and how far the matrices moved, controls included."""
-    usable = [s for s in _usable(tables) if s["model"] != "independent"]
+    usable = _usable(tables)
+    usable = usable[usable["model"] != "independent"]
     lines = []
-    for s in usable:
+    for s in usable.to_dict("records"):
         placebo = s["model"] == "placebo"
         strength = "0 by definition" if placebo else text.of_row(s, "dependence_strength")
         line = f"“{s['setting']}”: dependence strength {strength} (0..1, n={s['n']})"
@@ -274,12 +253,12 @@ def dependence(tables: Frames) -> list[str]:
             moved = text.of_row(s, "transition_displacement")
             line += f"; the matrices' rows moved by {moved} from their start"
         lines.append(line + ".")
-    identity = any(s["init"] == "identity" for s in usable)
+    identity = (usable["init"] == "identity").any()
     also = ", and an identity start is the same in every seed" if identity else ""
     return _each(lines, "settings") + _told(
-        (usable, "Part of this is built in: inner edges are derived from their predecessors"
+        (lines, "Part of this is built in: inner edges are derived from their predecessors"
          f"{also}."),
-        (usable and all(s["model"] != "placebo" for s in usable),
+        (lines and (usable["model"] != "placebo").all(),
          "This study has no placebo, where nothing can flow, to compare with."),
     )  # fmt: skip
 
@@ -289,12 +268,12 @@ def seeds(needed: pd.DataFrame) -> list[str]:
     if needed.empty or not needed["told"].any():
         return ["Fewer than six seeds per setting: nothing can be projected from so few."]
     sentences = []
-    for row in _rows(needed[needed["told"]])[:MOST_TOLD]:
+    for row in needed[needed["told"]].head(MOST_TOLD).to_dict("records"):
         what = f"{label_of(row['quantity'], unit=False)} (“{row['setting']}”)"
         goal = f"An interval of width {row['target']:g} on {what}"
         if row["goal"] == "difference":
-            goal = f"To see the difference {row['note']} in {what}, {row['target']:.3g}, in 80% of"
-            goal += " studies"
+            size = f"{row['target']:.3g}, in 80% of studies"
+            goal = f"To see the difference {row['note']} in {what}, {size}"
         range_ = text.seed_range(row["seeds_low"], row["seeds_high"])
         sentences.append(f"{goal} takes roughly {range_} seeds; there are {row['seeds_here']}.")
     return sentences
@@ -313,16 +292,13 @@ def variance(frame: pd.DataFrame) -> list[str]:
             parts = text.listed(source + own["share"].map(" {:.0%}".format))
             what = f"{label_of(name, unit=False)} (n={own['runs'].iloc[0]} runs)"
             sentences.append(f"Of the variance of {what}: {parts}.")
-    return [
-        *sentences,
-        "A run is deterministic given its setting and its three seeds, so the residual is not "
-        "noise of measurement but what two or three seeds do together, alike in all settings or "
-        "not. The settings' variance is of those at hand and says nothing of others.",
-    ]
+    return sentences
 
 
 def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
-    """The best trial, and why its value is too good."""
+    """The best trial, and why its value is too good; nothing of a study that tunes nothing."""
+    if trials.empty:
+        return []
     n, failed = len(trials), int(trials["objective"].isna().sum())
     if best is None:
         return [f"None of {n} tuning trials has an objective: runs diverged."]
@@ -338,35 +314,23 @@ def tuning(trials: pd.DataFrame, best: int | None) -> list[str]:
     ]
 
 
-def limits(tables: Frames, study: Coverage, crossed: str = "") -> list[str]:
-    """What this page cannot say, the study's own gaps first."""
-    settings = _rows(tables["settings"])
-    frozen = any(s["model"] != "independent" and s["trainable"] is False for s in settings)
-    few_runs = few(tables)
-    return [
-        *_told(
-            (study.planned is None, "The folder does not say how many runs were planned, so "
-             "whether it is complete cannot be said here."),
-            (study.missing, f"{study.missing} of {study.planned} planned runs are missing."),
-            (crossed, "Crossed seeds: quantities of a setting use a part of the runs only."),
-            (_held(settings), _held(settings)),
-            (any(s["diverged"] for s in settings), "Diverged runs are in no mean: means over the "
-             "remaining runs of a setting leave out where it fails."),
-            (few_runs, "Some settings have fewer than ten runs: their intervals are wide and lean "
-             f"on assumptions that so few seeds cannot show. {few_runs}"),
-            (frozen, "Settings with frozen matrices are controls: their T cannot move."),
-        ),
-        "This is a reconstruction of ITNAS (arXiv 2011.14525), whose authors published no code. "
-        "Points that the paper leaves undetermined are settings here, and no number on this page "
-        "is presented as matching the paper.",
-        "The search is a proxy task: accuracies are of the shared supernet on held-out data "
-        "after a short search, not of networks trained from scratch.",
-        "Intervals are over seeds, of one setting at a time, and not corrected for the number of "
-        "settings or quantities; one endpoint is primary (the verdict above), and counts of "
-        "significant comparisons are corrected over what they count. "
-        f"“Moved” means a mean architecture displacement of at least {ARCHITECTURE_MOVED:g}, and "
-        f"of at least {TRANSITION_MOVED:g} for trainable matrices.",
-    ]  # fmt: skip
+def limits(tables: Frames, here: int, planned: int | None, crossed: str = "") -> list[str]:
+    """What the page cannot say of this very study; see `coverage` for the arguments."""
+    settings, held, few_runs = tables["settings"], _held(tables), few(tables)
+    missing = max(0, (planned or 0) - here)
+    frozen = (settings["model"] != "independent") & settings["trainable"].eq(False)
+    return _told(
+        (planned is None, "The folder does not say how many runs were planned, so whether it is "
+         "complete cannot be said here."),
+        (missing, f"{missing} of {planned} planned runs are missing."),
+        (crossed, "Crossed seeds: quantities of a setting use a part of the runs only."),
+        (held, held),
+        (settings["diverged"].any(), "Diverged runs are in no mean: means over the remaining runs "
+         "of a setting leave out where it fails."),
+        (few_runs, "Some settings have fewer than ten runs: their intervals are wide and lean on "
+         f"assumptions that so few seeds cannot show. {few_runs}"),
+        (frozen.any(), "Settings with frozen matrices are controls: their T cannot move."),
+    )  # fmt: skip
 
 
 HEADLINES = {
@@ -379,21 +343,19 @@ HEADLINES = {
 }
 
 
-def verdict(tables: Frames) -> Rows:
+def verdict(tables: Frames) -> list[dict[str, Any]]:
     """What is to be said first, setting by setting: primary, headline and sentence of each."""
     found = []
-    for row in _rows(tables["verdict"]):
-        told = []
-        if np.isfinite(row["dependence_transfer"]):
-            p = text.p_value(row["p_holm"])
-            corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
-            rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
-            columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
-            told.append(
-                f"Dependence transfer {rows} ({p}{corrected}), column transfer {columns}, "
-                f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."
-            )
-        told += _told((row["missing"], f"What is missing: {row['missing']}."))
+    for row in tables["verdict"].to_dict("records"):
+        corrected = "" if row["primary"] else ", Holm-corrected over the settings below"
+        rows = text.estimate(row["dependence_transfer"], row["low"], row["high"])
+        columns = text.estimate(row["column_transfer"], row["column_low"], row["column_high"])
+        told = _told(
+            (np.isfinite(row["dependence_transfer"]), f"Dependence transfer {rows} "
+             f"({text.p_value(row['p_holm'])}{corrected}), column transfer {columns}, "
+             f"n={row['seeds']} seeds; learning moved the flow by {row['d_start']:.3f} bits."),
+            (row["missing"], f"What is missing: {row['missing']}."),
+        )  # fmt: skip
         headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
         found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
     return found

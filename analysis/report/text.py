@@ -20,26 +20,20 @@ def number(x: float, digits: int = 2) -> str:
     return f"{round(float(x), digits) + 0.0:.{digits}f}"
 
 
-def interval(low: float, high: float, digits: int = 2) -> str:
-    """`[low, high]`, a 95% interval; or a remark where there is none."""
-    if not np.isfinite([low, high]).all():
-        return "(too few seeds for an interval)"
-    return f"[{number(low, digits)},\u00a0{number(high, digits)}]"  # the space does not break
-
-
 def estimate(x: float, low: float, high: float, digits: int = 2, short: bool = False) -> str:
-    """`0.61 [0.50, 0.72]`, or a dash; short: without a remark where there is no interval."""
-    if not np.isfinite(x) or (short and not np.isfinite(low)):
-        return number(x, digits)
-    return f"{number(x, digits)} {interval(low, high, digits)}"
+    """`0.61 [0.50, 0.72]`, a 95% interval, or a dash; short: no remark where there is none."""
+    if not np.isfinite([x, low, high]).all():
+        none = " (too few seeds for an interval)" * bool(np.isfinite(x) and not short)
+        return number(x, digits) + none
+    # The space within does not break.
+    return f"{number(x, digits)} [{number(low, digits)},\u00a0{number(high, digits)}]"
 
 
 def of_row(row: Any, quantity: str = "", digits: int = 3, short: bool = False) -> str:
     """The mean and interval of a quantity in a row of `settings`, or a row with an estimate."""
-    if not quantity:
-        return estimate(row["estimate"], row["low"], row["high"], digits, short)
-    mean, low, high = (row[f"{quantity}_{k}"] for k in ("mean", "low", "high"))
-    return estimate(mean, low, high, digits, short)
+    names = [f"{quantity}_{k}" for k in ("mean", "low", "high")]
+    x, low, high = (row[name] for name in (names if quantity else ("estimate", "low", "high")))
+    return estimate(x, low, high, digits, short)
 
 
 def share(x: float, low: float, high: float) -> str:
@@ -48,11 +42,11 @@ def share(x: float, low: float, high: float) -> str:
     return f"{x:.0%}{interval}" if np.isfinite(x) else DASH
 
 
-def collapsed(row: Mapping[str, Any]) -> str:
+def collapsed(row: Mapping[Any, Any]) -> str:
     """`3 of 12, 25% [9%, 53%]`, the collapsed runs in a row of `settings`."""
     n, count = row["n"], row["collapsed"]
-    of = share(count / n, row["collapse_rate_low"], row["collapse_rate_high"]) if n else ""
-    return f"{count} of {n}, {of}" if n else DASH
+    low, high = row["collapse_rate_low"], row["collapse_rate_high"]
+    return f"{count} of {n}, {share(count / n, low, high)}" if n else DASH
 
 
 def p_value(p: float) -> str:
@@ -79,12 +73,6 @@ def each(values: pd.Series) -> str:
 def runs(count: int) -> str:
     """`1 run`, `4 runs`."""
     return f"{count} run" if count == 1 else f"{count} runs"
-
-
-def span(values: Iterable[int]) -> str:
-    """`4`, or `3 to 8`."""
-    known = sorted(set(values))
-    return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
 def seed_range(low: Any, high: Any) -> str:

@@ -14,9 +14,17 @@ from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.signal import convolve2d
 
 from analysis.statistics.divergence import DRAWS, compared, permutation_test
-from analysis.statistics.inference import Agreement, Quantity, missing, of_setting, said
+from analysis.statistics.inference import (
+    Agreement,
+    Quantity,
+    missing,
+    of_setting,
+    said,
+    too_few,
+)
 from analysis.statistics.metrics import Array, Ints, groups_of
 
 TIE = 1e-6  # two best operations closer than this are tied (design, section 5)
@@ -55,8 +63,8 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     untied = np.flatnonzero((choices != TIED).all(axis=0))
     edges, tied = len(untied), len(lists) - len(untied)
     note = f"{tied} of {len(lists)} edges left out: tied in some seed" if tied else ""
-    if n < 2:
-        return missing("one seed only" if n else "no seed", n)
+    if none := too_few([choices], "seed"):
+        return none
     if not edges:
         return missing(note or "no edge", n)
     groups = [untied[group] for group in groups_of(tuple(lists[int(e)]) for e in untied)]
@@ -78,26 +86,24 @@ def operation_agreement(choices: ArrayLike, lists: Lists, draws: int = DRAWS) ->
     return of_setting(kappa, 0.0, permutation_test(samples, draws).p_value, note)
 
 
-def operation_rank_agreement(probabilities: Sequence[ArrayLike]) -> Quantity:
+def operation_rank_agreement(probabilities: Sequence[Array]) -> Quantity:
     """Mean over edges and pairs of seeds of Kendall's tau-b of the operations' probabilities.
 
     probabilities: (n, K_e) of each edge. 1: the same order in every seed, 0: chance. Two within
     `TIE` are tied; an edge whose operations are all tied in some seed is left out in all.
     """
-    arrays = [np.asarray(p, dtype=float) for p in probabilities]
-    n = len(arrays[0]) if arrays else 0
-    if n < 2:
-        return missing("one seed only" if n else "no edge", n)
+    if none := too_few(probabilities, "edge"):
+        return none
     taus = []
-    for p in arrays:
+    for p in probabilities:
         low, high = np.triu_indices(p.shape[1], 1)
         gap = p[:, high] - p[:, low]
         signs = np.where(np.abs(gap) > TIE, np.sign(gap), 0.0)  # (n, pairs of operations)
         untied = (signs**2).sum(axis=1)
         if untied.all():
             taus.append(signs @ signs.T / np.sqrt(np.outer(untied, untied)))
-    left = len(arrays) - len(taus)
-    note = f"{left} of {len(arrays)} edges left out: all operations tied in some seed"
+    left, n = len(probabilities) - len(taus), len(probabilities[0])
+    note = f"{left} of {len(probabilities)} edges left out: all operations tied in some seed"
     if not taus:
         return missing(note, n)
     differs = 1 - np.mean(taus, axis=0)
@@ -109,9 +115,8 @@ def function_agreement(functions: Sequence[str], texts: Sequence[str]) -> Quanti
 
     functions: per seed, texts that are equal exactly where the functions are.
     """
-    n = len(functions)
-    if n < 2:
-        return missing("one seed only" if n else "no seed", n)
+    if none := too_few([functions], "seed"):
+        return none
     same, alike = (
         Agreement((np.array(x)[:, None] == np.array(x)).astype(float)) for x in (functions, texts)
     )
@@ -125,11 +130,10 @@ def edge_agreement(kept: Kept, candidates: Candidates) -> Quantity:
     many edges per node as they do, but which ones is left to chance, and operations follow their
     frequencies among the kept edges with that list.
     """
-    n = len(kept)
-    if n < 2:
-        return missing("one seed only" if n else "no seed", n)
+    if none := too_few([kept], "seed"):
+        return none
     differs = np.array([[1 - len(a & b) / max(len(a | b), 1) for a in kept] for b in kept])
-    index = Agreement(differs, np.ones((n, n)))
+    index = Agreement(differs, np.ones(differs.shape))
     # k of `size` kept edges in common are k / (2 size - k): so much it moves with k.
     size = max(float(np.mean([len(items) for items in kept])), 1.0)
     index = replace(index, unit=(1 + index.estimate) ** 2 / (2 * size))
@@ -150,40 +154,30 @@ def _jaccard_by_chance(kept: Kept, candidates: Candidates) -> float:
         # Sums over choices of `o` edges of the probability that m have one operation: (o, m).
         same = np.ones((1, 1))
         for p in into:
-            same = _product(same, np.array([[1, 0], [1 - p, p]]))
+            same = convolve2d(same, np.array([[1, 0], [1 - p, p]]))
         counts = Counter(sum(target == node for _, target, _ in items) for items in kept)
         here = np.zeros((2 * d + 1, d + 1))
         for (a, of_a), (b, of_b) in product(counts.items(), repeat=2):
             for o in range(max(0, a + b - d), min(a, b) + 1):
                 chance = comb(a, o) * comb(d - a, b - o) / comb(d, b) / comb(d, o)
                 here[a + b] += of_a * of_b / len(kept) ** 2 * chance * same[o]
-        found = _product(found, here)
+        found = convolve2d(found, here)
     together, both = np.indices(found.shape)
     return float((found * both / np.maximum(together - both, 1)).sum())
 
 
-def _product(x: Array, y: Array) -> Array:
-    """Of two polynomials in two variables, by their coefficients."""
-    out = np.zeros(np.add(x.shape, y.shape) - 1)
-    for (i, j), factor in np.ndenumerate(y):
-        out[i : i + x.shape[0], j : j + x.shape[1]] += factor * x
-    return out
-
-
 def probability_divergence(
-    probabilities: Sequence[ArrayLike], lists: Lists, draws: int = DRAWS
+    probabilities: Sequence[Array], lists: Lists, draws: int = DRAWS
 ) -> Quantity:
     """Mean over pairs of seeds and edges of the divergence (bits) of edge probabilities.
 
     probabilities: (n, K_e) of each edge. null_mean is the divergence of *any* two edges of two
     seeds that have one of the `lists`: below it, an edge is more like itself than like others.
     """
-    arrays = [np.asarray(p, dtype=float) for p in probabilities]
-    n = len(arrays[0]) if arrays else 0
-    if n < 2:
-        return missing("one seed only" if n else "no edge", n)
-    stacks = [np.stack([arrays[e] for e in group], axis=1) for group in groups_of(lists)]
-    samples = [(x[:, None, :, None], [x.shape[1] / len(arrays)]) for x in stacks]
+    if none := too_few(probabilities, "edge"):
+        return none
+    stacks = [np.stack([probabilities[e] for e in group], axis=1) for group in groups_of(lists)]
+    samples = [(x[:, None, :, None], [x.shape[1] / len(probabilities)]) for x in stacks]
     matched, anyhow = compared(samples)[0]
     p_value = permutation_test(samples, draws).p_value
     return of_setting(Agreement(matched), Agreement(anyhow).estimate, p_value)

@@ -14,6 +14,7 @@ in docs/coverage.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -69,6 +70,12 @@ def missing(note: str, n: int = 0) -> Quantity:
     return Quantity(NAN, NAN, NAN, n, note=note)
 
 
+def too_few(arrays: Sequence[Sized], what: str) -> Quantity | None:
+    """Why nothing is told of arrays, seeds first: there are none (`what`), or not two seeds."""
+    n = len(arrays[0]) if arrays else 0
+    return missing("one seed only" if n else f"no {what}", n) if n < 2 else None
+
+
 def said(*remarks: str) -> str:
     """Remarks joined; empty ones are left out."""
     return "; ".join(filter(None, remarks))
@@ -106,11 +113,9 @@ def of_setting(
     return replace(found, null_mean=null_mean, p_value=p_value)
 
 
-def of_runs(
-    values: ArrayLike, note: str = "", limits: tuple[float, float] = ANY, unit: float = 0.0
-) -> Quantity:
+def of_runs(values: ArrayLike, limits: tuple[float, float] = ANY, unit: float = 0.0) -> Quantity:
     """The mean over seeds of a quantity of single runs; unit: see `Ratio`, 1 of what counts."""
-    return interval(Values(values, unit), limits, note)
+    return interval(Values(values, unit), limits)
 
 
 def standard_error(statistic: Statistic) -> float:

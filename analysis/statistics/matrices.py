@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from analysis.statistics.divergence import (
     DRAWS,
@@ -33,10 +32,11 @@ from analysis.statistics.inference import (
     of_runs,
     of_setting,
     said,
+    too_few,
 )
 from analysis.statistics.metrics import NAN, Array, groups_of, total_variation
 
-Matrices = Sequence[ArrayLike]
+Matrices = Sequence[Array]
 Shared = Sequence[int] | None
 
 
@@ -48,25 +48,16 @@ class LinkStability(NamedTuple):
     corrected: Array
 
 
-def _arrays(matrices: Matrices, what: str = "") -> tuple[list[Array], Quantity | None]:
-    """The arrays, and where fewer than two seeds have them (`what`) why nothing can be told."""
-    found = [np.asarray(m, dtype=float) for m in matrices]
-    n = len(found[0]) if found else 0
-    none = missing("one seed only" if n else f"no {what or 'transition matrices'}", n)
-    return found, none if n < 2 else None
-
-
 def transition_divergence(matrices: Matrices, predecessors: Matrices) -> tuple[Quantity, Array]:
     """Mean over links and pairs of seeds of D with weighted rows (bits), and it of each link.
 
     predecessors: (n, R) per link, the probabilities of the predecessor's operations, whose mean
     over the two seeds is a row's weight. The second result is (links,), NaN where n < 2.
     """
-    found, none = _arrays(matrices)
-    if none:
-        return none, np.full(len(found), NAN)
+    if none := too_few(matrices, "transition matrices"):
+        return none, np.full(len(matrices), NAN)
     each = []
-    for matrix, weights in zip(found, _arrays(predecessors)[0], strict=True):
+    for matrix, weights in zip(matrices, predecessors, strict=True):
         mean = (weights[:, None] + weights[None, :]) / 2  # (n, n, R)
         between = (matched_divergences(matrix) * mean).sum(axis=-1)
         each.append(between / np.maximum(mean.sum(axis=-1), 1e-300))
@@ -96,11 +87,11 @@ def dependence_stability(
     0: which operation the predecessor chose has no reproducible effect (as with identical rows);
     1: the whole table comes out again in every seed. Links are told where `draws` is not 0.
     """
-    found, none = _arrays(matrices)
-    if none:
+    if none := too_few(matrices, "transition matrices"):
         return none, None
-    links = groups_of(shared or range(len(found)))  # of every distinct matrix
-    first, share = [found[of[0]] for of in links], np.array([len(of) for of in links]) / len(found)
+    links = groups_of(shared or range(len(matrices)))  # of every distinct matrix
+    first = [matrices[of[0]] for of in links]
+    share = np.array([len(of) for of in links]) / len(matrices)
     by_shape = groups_of(matrix.shape for matrix in first)
     stacks = [np.stack([first[g] for g in groups], axis=1)[:, :, :, None] for groups in by_shape]
     samples = [(x, share[groups]) for x, groups in zip(stacks, by_shape, strict=True)]
@@ -108,7 +99,7 @@ def dependence_stability(
     if not draws:
         return quantity, None
     intervals, corrected = [of_setting(a) for a in agreements], holm(p_values)
-    place = np.empty(len(found), int)  # of every link among the distinct matrices, shape by shape
+    place = np.empty(len(matrices), int)  # of every link's matrix, shape by shape
     for index, group in enumerate(np.concatenate(by_shape)):
         place[links[group]] = index
     per_link = tuple(intervals[i] for i in place)
@@ -145,17 +136,17 @@ def link_specificity(
     1: every link has a matrix of its own that comes out again; 0: a link's matrix is no more alike
     across seeds than those of different links.
     """
-    found, none = _arrays(matrices)
-    if none:
+    if none := too_few(matrices, "transition matrices"):
         return none
-    first = [of[0] for of in groups_of(shared or range(len(found)))]
+    first = [of[0] for of in groups_of(shared or range(len(matrices)))]
     alike = [g for g in groups_of(lists[i] for i in first) if len(g) > 1]
     if not alike:
         no_two = "no two links with equal operation lists and distinct matrices"
-        return missing(no_two, len(found[0]))
+        return missing(no_two, len(matrices[0]))
     count = sum(map(len, alike))
     samples = [
-        (np.stack([found[first[i]] for i in g], axis=1)[:, None], [len(g) / count]) for g in alike
+        (np.stack([matrices[first[i]] for i in g], axis=1)[:, None], [len(g) / count])
+        for g in alike
     ]
     out = len(first) - count
     note = f"{out} of {len(first)} matrices left out: no other with their lists" if out else ""
@@ -168,9 +159,8 @@ def attention_agreement(attention: Matrices, draws: int = DRAWS) -> Quantity:
     attention: (n, predecessors) of every inner edge; edges with one predecessor have no choice
     and are left out. Uniform attention agrees by chance alone: 0, with p 1.
     """
-    several = [a for a in _arrays(attention)[0] if a.shape[1] > 1]
-    found, none = _arrays(several, "inner edge has several predecessors")
-    if none:
+    found = [a for a in attention if a.shape[1] > 1]
+    if none := too_few(found, "inner edge has several predecessors"):
         return none
     matched, anyhow = np.zeros((2, len(found[0]), len(found[0])))
     for weights in found:
@@ -194,8 +184,7 @@ def dobrushin_coefficient(matrices: Matrices) -> Quantity:
     The coefficient bounds how much of a difference between two predecessors' choices can come
     through (Dobrushin 1956): 0 where all rows are equal, 1 where some two have nothing in common.
     """
-    found = _arrays(matrices)[0]
-    if not found:
+    if not matrices:
         return missing("no transition matrices")
-    each = [total_variation(m[:, :, None], m[:, None]).max(axis=(1, 2)) for m in found]
+    each = [total_variation(m[:, :, None], m[:, None]).max(axis=(1, 2)) for m in matrices]
     return of_runs(np.mean(each, axis=0))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from analysis.statistics.divergence import TINY
-from analysis.statistics.flow import Block, flow_divergence
-from analysis.statistics.metrics import Array, Ints
+from analysis.statistics.flow import Block, FlowCell, blocks, flow_divergence
+from analysis.statistics.metrics import NAN, Array, Ints
 
 FORMS = ("start", "a", "c", "d", "cd", "b", "mean")
 """Ways to predict without rows, simplest first, in logarithms less their means over operations. Of
@@ -29,6 +29,7 @@ FACTOR_OF = np.array((0.0, *FACTORS * RESIDUAL, 1.0, 1.0))
 """Of every way to predict by *full*: none, the factors form by form, the others' mean Z as it is
 and, under `init: random`, their mean matrix."""
 
+DRAWS_OF_MANY = 99  # permutations with more than ONCE seeds
 ONCE = 20  # seeds beyond which form and factor are chosen once a setting, and few draws do
 _WORK = 1 << 16  # elements per step, so that a step's arrays stay in the processor's cache
 
@@ -155,12 +156,6 @@ class Rows:
         self.coefficient = columns.coefficient[less, job][:, None].astype(kind)
         self.slope = columns.slope[less, job].astype(kind)
 
-    def orders(self, draws: int, rng: np.random.Generator) -> Ints:
-        """(draws, n, Q), rows permuted within every matrix of every seed."""
-        n, _, q = self.change.shape
-        keys = rng.random((draws, n, q), dtype=np.float32) + self.matrix.astype(np.float32)
-        return keys.argsort(axis=-1)
-
     def flows(self, order: Ints | None, steps: int) -> NDArray:
         """(draws, steps, H, C, E) with 1/4 of the residual rows, 1/2 ...; None: as they are."""
 
@@ -179,14 +174,18 @@ class Rows:
             out.append((table / table.sum(axis=-2, keepdims=True)) @ self.weights)
         return np.stack(out, axis=1)
 
-    def divergences(self, flows: NDArray) -> NDArray:
-        """(draws, steps, H) of `flows`, bits, summed over edges."""
+    def divergences(self, draws: int, rng: np.random.Generator) -> NDArray:
+        """(draws, H), bits, summed over edges, of a quarter of the rows, permuted; 0: as they are.
 
-        def plogp(p: NDArray) -> NDArray:
-            return np.asarray((p * np.log2(p)).sum(axis=(-1, -2)))
-
-        q = np.maximum(flows, TINY)
-        return (plogp(q) + plogp(self.real)) / 2 - plogp((q + self.real) / 2)
+        They are permuted within every matrix of every seed.
+        """
+        order, (n, _, size) = None, self.change.shape
+        if draws:
+            keys = rng.random((draws, n, size), dtype=np.float32) + self.matrix.astype(np.float32)
+            order = keys.argsort(axis=-1)
+        q = np.maximum(self.flows(order, 1)[:, 0], TINY)
+        each = [(p * np.log2(p)).sum(axis=(-1, -2)) for p in (q, self.real, (q + self.real) / 2)]
+        return np.asarray((each[0] + each[1]) / 2 - each[2])
 
 
 def of_forms(columns: Sequence[Columns]) -> tuple[Array, Ints]:
@@ -203,11 +202,64 @@ def permuted(columns: Sequence[Columns], draws: int, rng: np.random.Generator) -
     own, tables = columns[0].jobs.own, of_forms(columns)[1]
     rows = [Rows(c, own, tables, RESIDUAL, np.float32) for c in columns]
     step = max(1, _WORK // sum(r.table.size for r in rows))
-    out = [sum(r.divergences(r.flows(None, 1)) for r in rows)]
-    for begin in range(0, draws, step):
-        count = min(step, draws - begin)
-        out.append(sum(r.divergences(r.flows(r.orders(count, rng), 1)) for r in rows))
-    return np.concatenate(out).mean(axis=(1, 2), dtype=float)
+    counts = [0, *(min(step, draws - begin) for begin in range(0, draws, step))]
+    out = [sum(r.divergences(count, rng) for r in rows) for count in counts]
+    return np.concatenate(out).mean(axis=1, dtype=float)
+
+
+def p_value(drawn: Array) -> float:
+    """Of `permuted`; NaN without draws. A tie (in float32) counts as at least as good."""
+    return float((drawn <= drawn[0] + 1e-7).mean()) if len(drawn) > 1 else NAN
+
+
+def share_found(cells: Sequence[FlowCell], strength: float = 1.0, studies: int = 60) -> float:
+    """Would rows as strong as the seeds' noise have been found? The power of the test, simulated.
+
+    A study that finds no rows says something only where it would have found them. So its seeds are
+    taken again, with their p_q, attention, starts and columns, but with residual rows that all have
+    in common, normal, and noise: how the residual rows differ between the seeds, permuted within
+    every seed, with signs drawn. Returns the share of such studies, cells pooled, with p < 0.05.
+
+    strength: of the rows, in standard deviations of that noise, matrix by matrix; 0 simulates the
+    test's size. Forms are chosen once a study, which changes little; of more than `ONCE` seeds the
+    first ones are taken, which find less than all would. NaN where n < 3.
+    """
+    n = min(cells[0].n, ONCE)
+    if n < 3:
+        return NAN
+    rng, jobs = np.random.default_rng(0), Jobs.of(n, pairs=False)
+    worlds = [[_World(block) for block in blocks(cell.of(range(n)))] for cell in cells]
+    found = 0
+    for _ in range(studies):
+        drawn = np.zeros(DRAWS_OF_MANY + 1)
+        for of_cell in worlds:
+            columns = [Columns(world.draw(strength, rng), jobs) for world in of_cell]
+            drawn += permuted(columns, DRAWS_OF_MANY, rng)
+        found += p_value(drawn / sum(len(cell.edges) for cell in cells)) < 0.05
+    return found / studies
+
+
+class _World:
+    """What one block's seeds have without their residual rows, and how these differ."""
+
+    def __init__(self, block: Block) -> None:
+        n = len(block.table)
+        fit = Columns(block, Jobs(np.arange(n), np.full((n, n), 1 / n), np.arange(n), False))
+        rest = fit.change - fit.coefficient[RESIDUAL, :, None] * fit.start
+        rest -= fit.slope[RESIDUAL] * block.visits[:, None]  # (n, C, Q)
+        self.block, self.logits = block, log(block.table) - rest
+        self.noise = (rest - rest.mean(axis=0)) * (n / (n - 1)) ** 0.5
+        self.spread = block.means((self.noise**2).mean(axis=(0, 1))) ** 0.5  # (Q,)
+
+    def draw(self, strength: float, rng: np.random.Generator) -> Block:
+        """The block with planted rows and noise drawn anew."""
+        rows = rng.normal(size=self.noise.shape[1:]) * self.spread * strength
+        rows -= self.block.means(rows)
+        n, _, q = self.noise.shape
+        order = (rng.random((n, 1, q)) + self.block.matrix).argsort(axis=-1)
+        signs = rng.choice([-1.0, 1.0], size=(n, 1, q))
+        noise = signs * np.take_along_axis(self.noise, order, axis=-1)
+        return self.block._replace(table=softmax(self.logits + rows + noise, axis=-2))
 
 
 def over_seeds(keep: NDArray, x: NDArray) -> NDArray:

@@ -1,9 +1,8 @@
 """How many seeds a goal takes. Arrays in, numbers out.
 
-The variance is estimated from the seeds there are, and few know it badly: it is off by a factor
-that follows a chi-square with n - 1 degrees of freedom. So the answer is a range, from the number
-that would do if the variance were as small as one study in twenty would have it, to that if as
-large; and under LEAST_SEEDS seeds there is none.
+Few seeds know the variance badly: it is off by a factor that follows a chi-square with n - 1
+degrees of freedom. So the answer is a range, from the number that would do if the variance were as
+small as one study in twenty would have it, to that if as large; under LEAST_SEEDS there is none.
 """
 
 from __future__ import annotations
@@ -25,20 +24,19 @@ POWER = 0.8
 Needed = tuple[int | None, int | None, int | None]  # low, best, high; None: more than MOST_SEEDS
 
 
-def projected_error(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
-    """Standard error expected with m seeds, at `factor` times the variance."""
+def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
+    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
+    return 2 * t_quantile(np.asarray(m) - 1) * _projected_error(statistic, m, factor)
+
+
+def _projected_error(statistic: Statistic, m: ArrayLike, factor: float) -> Array:
     of_seed, of_pair = components(statistic)
     m = np.asarray(m, dtype=float)
     variance = 4 * factor * (of_seed + of_pair / np.maximum(m - 2, 1)) / m
     return np.maximum(np.sqrt(variance), statistic.step * statistic.n / m)
 
 
-def projected_width(statistic: Statistic, m: ArrayLike, factor: float = 1.0) -> Array:
-    """Width of the 95% interval expected with m seeds, at `factor` times the variance."""
-    return 2 * t_quantile(np.asarray(m) - 1) * projected_error(statistic, m, factor)
-
-
-def factors(n: int) -> tuple[float, float, float]:
+def _factors(n: int) -> tuple[float, float, float]:
     """How much smaller, and larger, the variance may be than n seeds say (90%); 1 between."""
     low, high = special.chdtri(n - 1, (0.05, 0.95))  # quantiles 95% and 5%
     return (n - 1) / float(low), 1.0, (n - 1) / float(high)
@@ -46,8 +44,7 @@ def factors(n: int) -> tuple[float, float, float]:
 
 def for_width(statistic: Statistic, width: float) -> Needed:
     """The fewest seeds whose interval is at most this wide: low, best, high; 3 at least."""
-    each = factors(statistic.n)
-    return _fewest([projected_width(statistic, SEEDS, factor) <= width for factor in each])
+    return _fewest([projected_width(statistic, SEEDS, f) <= width for f in _factors(statistic.n)])
 
 
 def for_difference(statistic: Statistic, difference: float | None = None) -> Needed:
@@ -57,7 +54,7 @@ def for_difference(statistic: Statistic, difference: float | None = None) -> Nee
     was; the range is of the noise alone, not of what the true difference may be.
     """
     effect = abs(statistic.estimate if difference is None else difference)
-    errors = [projected_error(statistic, SEEDS, factor) for factor in factors(statistic.n)]
+    errors = [_projected_error(statistic, SEEDS, factor) for factor in _factors(statistic.n)]
     # The chance to see it on the wrong side is left out; statsmodels' is NaN for large effects.
     missed = [special.nctdtr(SEEDS - 1, effect / e, t_quantile(SEEDS - 1)) for e in errors]
     return _fewest([m <= 1 - POWER for m in missed])

@@ -1,7 +1,6 @@
 """What is computed of n seeds: a mean of values, an agreement of pairs, a ratio of means.
 
-Every kind can say what it would be without each seed, which is all that `inference` needs: the unit
-of replication is the seed, whatever is computed of it.
+Every kind can say what it would be without each seed, which is all that `inference` needs.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ class Statistic(ABC):
     def pseudo_values(self) -> Array:
         """(n,): n estimate - (n - 1) estimate without each seed (Tukey 1958); of a mean its values.
 
-        Their mean is the estimate less its bias of order 1/n, their variance over n the
-        jackknife's. NaN for seeds that are not usable.
+        NaN for seeds that are not usable.
         """
         found, of = np.full(self.usable.size, NAN), self.known()
         found[self.usable] = of.n * of.estimate - (of.n - 1) * of.leave_one_out()

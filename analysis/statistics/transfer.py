@@ -2,15 +2,10 @@
 
 Seed i's flow into every inner edge (`flow`) is derived again from its own p_q and attention, but
 with matrices that it did not make: its *start* at epoch -1, tilted by what the other seeds learned.
-D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges.
-
-- *columns* knows all but what a particular predecessor operation leads to: the best of `FORMS`.
-- *full* is *columns*, or one of its forms and a multiple of the others' mean residual rows.
-
-Form and factor are those with the smallest mean D over the other seeds, each predicted without
-itself and without i; so that 'no rows' is exactly *columns*. The p-value permutes the residual rows
-within every seed, once a distinct matrix; its statistic is the mean D with a quarter of them added
-to the best form. What the forms are, and why: docs/transfer.md.
+D is the Jensen-Shannon divergence (bits) to its real flow, mean over inner edges: by *columns*, the
+best of `FORMS`, and by *full*, which may add a multiple of the others' mean residual rows. Form and
+factor are those with the smallest mean D over the other seeds, each predicted without itself and
+without i. docs/transfer.md says why, and how the p-value and the interval come about.
 """
 
 from __future__ import annotations
@@ -23,21 +18,24 @@ import numpy as np
 
 from analysis.statistics.divergence import DRAWS
 from analysis.statistics.flow import FlowCell, blocks, choices, exchange_effect, flow_divergence
-from analysis.statistics.inference import Quantity
+from analysis.statistics.inference import Quantity, missing
 from analysis.statistics.metrics import NAN, Array, Ints, t_quantile
 from analysis.statistics.predicted_flows import (
+    DRAWS_OF_MANY,
     FACTOR_OF,
     FACTORS,
     ONCE,
     Columns,
     Jobs,
     of_forms,
+    p_value,
     permuted,
 )
+from analysis.statistics.seeds import Ratio
 
-DRAWS_OF_MANY = 99
 SHARES = ("column_transfer", "dependence_transfer")
 LEAST_EFFECT = 0.002  # bits; of a smaller mean D(start) no share is told
+LEAST_SEEDS = 5  # seeds from which on a share has an interval
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,26 @@ class Transfer:
             return self.d_start - self.d_columns, self.d_start
         return self.d_columns - self.d_full, self.d_start
 
-    def share(self, name: str) -> float:
-        """The ratio of both parts' means; NaN where mean D(start) is under `LEAST_EFFECT`."""
-        above, below = self.parts(name)
-        known = self.n and below.mean() >= LEAST_EFFECT
-        return float(above.mean() / below.mean()) if known else NAN
+    def share(self, name: str) -> Quantity:
+        """The ratio of both parts' means with its plain 95% jackknife-t interval.
 
-    def interval(self, name: str) -> Quantity:
-        """A share with its plain 95% jackknife-t interval; none where n < 5.
-
-        Of the standard errors of all ways of leaving a seed out the largest is taken: values kept
-        as they are forget that seeds are predicted by each other; chosen steps that are 0 in all
-        seeds, and so have no error, may have been chosen by luck.
+        Missing where there is a `note`; without an interval where n < `LEAST_SEEDS`. Of the
+        standard errors of all ways of leaving a seed out the largest is taken: values kept as they
+        are forget that seeds are predicted by each other; chosen steps that are 0 in all seeds,
+        and so have no error, may have been chosen by luck.
         """
-        estimate, n = self.share(name), self.n
-        if n < 5 or not np.isfinite(estimate):
-            return Quantity(estimate, NAN, NAN, n)
+        (above, below), n = self.parts(name), self.n
+        if self.note:
+            return missing(self.note, n)
+        estimate = float(above.mean() / below.mean())
+        p = self.p_value if name == "dependence_transfer" else NAN
+        found = Quantity(estimate, NAN, NAN, n, 0.0, p, statistic=Ratio(above, below))
+        if n < LEAST_SEEDS:
+            return replace(found, note=f"fewer than {LEAST_SEEDS} seeds leave no interval")
         start = (self.d_start.sum() - self.d_start) / (n - 1)
         error = ((n - 1) * (self.left_out[name] / start).var(axis=1).max()) ** 0.5
         half = float(t_quantile(n - 1)) * error
-        return Quantity(estimate, estimate - half, estimate + half, n)
+        return replace(found, low=estimate - half, high=min(estimate + half, 1.0))
 
     @property
     def p_value(self) -> float:
@@ -116,11 +114,6 @@ class Transfer:
         untied = real >= 0
         same, count = ((real == self.chosen[by]) & untied).sum(axis=1), untied.sum(axis=1)
         return np.divide(same, count, out=np.full(self.n, NAN), where=count > 0)
-
-
-def p_value(drawn: Array) -> float:
-    """Of `Transfer.drawn`; NaN without draws. A tie (in float32) counts as at least as good."""
-    return float((drawn <= drawn[0] + 1e-7).mean()) if len(drawn) > 1 else NAN
 
 
 def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfer:

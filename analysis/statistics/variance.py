@@ -63,22 +63,22 @@ def why_not_crossed(levels: Mapping[str, ArrayLike]) -> str | None:
     order, with a run for `LEAST_PRESENT` of the combinations. Raises ValueError unless three seeds.
     """
     columns = {name: np.asarray(x).ravel() for name, x in levels.items()}
-    names = [name for name in columns if name != SETTING]
-    if len(names) != 3:
-        raise ValueError(f"crossing takes three seeds, not {names}")
-    seeds = np.stack([columns[name] for name in names], axis=1)
+    everywhere = in_every_setting(columns)
+    setting = columns.pop(SETTING, np.zeros(len(everywhere)))
+    if len(columns) != 3:
+        raise ValueError(f"crossing takes three seeds, not {list(columns)}")
+    seeds = np.stack(list(columns.values()), axis=1)
     if not len(seeds):
         return "There is no run, so there is no variance to attribute."
-    plain = [name.removeprefix("seed_").removesuffix("_seed") for name in names]
+    plain = [name.removeprefix("seed_").removesuffix("_seed") for name in columns]
     twins = [(i, j) for i, j in combinations(range(3), 2) if np.array_equal(*seeds.T[[i, j]])]
     if len(twins) == 3:
         return f"The three seeds are always equal, so their shares cannot be told apart; {NEEDED}."
     if twins:
         pair = " and ".join(plain[i] for i in twins[0])
         return f"The {pair} seeds are always equal, so their shares cannot be told; {NEEDED}."
-    setting = columns.get(SETTING, np.zeros(len(seeds)))
     present = np.unique(setting)
-    ways = (("", np.ones(len(seeds), bool)), (" and in every setting", in_every_setting(columns)))
+    ways = (("", np.ones(len(seeds), bool)), (" and in every setting", everywhere))
     for (shared, used), one in product(ways, present):
         where = f" in setting {one}" if len(present) > 1 else ""
         runs = seeds[(setting == one) & used]

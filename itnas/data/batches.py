@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +36,31 @@ class Batches:
         self.parts = [data.split(seed) for seed in self.seeds]
         self.mean, self.scale = _statistics(data.images, self.device, dtype)
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides, besides the seeds, which batches there are; plain values.
+
+        The images by their content (the first call reads them all), wherever they came from.
+        """
+        content = hashlib.blake2b(digest_size=16)
+        for tensor in (self.images, self.labels):
+            content.update(str(tuple(tensor.shape)).encode())
+            content.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+        settings = self.settings
+        return {
+            "content": content.hexdigest(),
+            "holdout": settings.holdout,
+            "crop": settings.crop,
+            "flip": settings.flips,
+            "cutout": settings.cutout,
+        }
+
     def training(
         self, part: Part, epoch: int, first: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, augmented batches (K, B, C, H, W) with labels (K, B): steps `first` to `steps`.
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """Shuffled, augmented batches (K, B, C, H, W) with labels (K, B) of an epoch's steps.
 
-        A step's batch is the same wherever one begins.
+        From step `first` on, 0 to `steps`: the batches are those that a whole epoch has there.
         """
         count = self.steps * self.batch_size
         augment = _Augmentation(self.settings, self.images.shape[-1])

@@ -1,4 +1,17 @@
-"""A search step as one CUDA graph: thousands of launches become one."""
+"""A search step as one CUDA graph: thousands of launches become one.
+
+A pack that goes on from a state takes its first `WARM_UP` steps as they are, where the undisturbed
+one replayed its graph. By construction both give the same bits (no GPU was at hand to see it):
+
+- Warm-up steps are steps of the search, on its batches; the capture records the next one and
+  computes nothing, which is left to the replay. So every step is taken once.
+- A replay is the kernels that the warm-up launches, on the same values. Which kernel an operation
+  takes depends on shapes, types, flags (cuDNN is deterministic and does not try out, see `flags`)
+  and, for matrix products, the workspace of the stream: warm-up and capture share one.
+- Whatever a step reads or changes besides its batch is a tensor that stays where it is, so a graph
+  sees what is written into it: rates, `alive`, the loss's scale, Adam's count, a loaded state.
+- Nothing is drawn in a step: noise on the host is refused (`check_graphs`).
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from study.file.models import Strict, model_of, named, validated
 from study.file.seeds import count_seeds, parse_seeds
 from study.file.yaml_file import parse_value, read_mapping
 
-PROVENANCE = ("software", "git_commit", "command")
+PROVENANCE = ("software", "git_commit", "command", "launches")
 """keys of a written `study.yaml` that say where it comes from; ignored when it is read again"""
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
@@ -70,8 +70,8 @@ class Benchmark(Strict):
     """Tabular accuracies of NAS-Bench-201 for derived genotypes."""
 
     table: str
-    """a Parquet or CSV file (columns architecture, cifar10_valid, cifar10_test, ...), or the
-    file or folder that the nats_bench package reads"""
+    """a Parquet or CSV file (columns architecture, cifar10_valid, cifar10_test, ...), local or a
+    URI, or the file or folder that the nats_bench package reads"""
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     """which accuracies are looked up"""
 

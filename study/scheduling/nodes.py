@@ -122,7 +122,7 @@ def check_nodes(storage: Storage) -> None:
         if other:
             return "versions", f"has {other}"
         try:
-            if folder.read(f"logs/.probe-{token}") != token.encode():
+            if folder.read(f"logs/.probe.{token[:8]}") != token.encode():
                 return "storage", "does not see the files that this machine wrote"
             folder.write(name, token)
         except Exception as error:  # whatever the node's file system says, told in one line
@@ -130,10 +130,10 @@ def check_nodes(storage: Storage) -> None:
         return "", ""
 
     alive = nodes()
-    names = [f"logs/.probe-{token}-{n}" for n in range(len(alive))]
+    names = [f"logs/.probe-{n}.{token[:8]}" for n in range(len(alive))]
     problems = []
     try:
-        storage.write(f"logs/.probe-{token}", token)
+        storage.write(f"logs/.probe.{token[:8]}", token)
         tasks = [
             probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -156,7 +156,7 @@ def check_nodes(storage: Storage) -> None:
             elif kind:
                 problems.append(f"{place}: cannot take part: {problem}")
     finally:
-        for name in (f"logs/.probe-{token}", *names):
+        for name in (f"logs/.probe.{token[:8]}", *names):
             storage.delete(name)
     if problems:
         raise StudyError(*problems)

@@ -11,32 +11,42 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_SECONDS = 5.0  # between two lines where stderr is no terminal
+PLAIN_SECONDS = 60.0
+"""between two lines where stderr is no terminal"""
+REDRAW_SECONDS = 0.3
 
 
 class Progress:
-    """Counts of one launch. Safe to read from the thread that writes the heartbeat."""
+    """Counts of one launch. Safe to read from the thread that writes the heartbeat.
 
-    def __init__(self, runs_total: int, runs_done: int, epochs_left: float) -> None:
-        """`epochs_left`: of all runs together, were none of them to go on from a checkpoint."""
-        self.runs_total, self.runs_done = runs_total, runs_done
+    Epochs are those of runs: a pack of four runs that trains one epoch has trained four.
+    """
+
+    def __init__(self, runs_total: int, runs_done: int, epochs_left: int, packs: int = 0) -> None:
+        """See `expect`."""
         self.running: dict[str, int] = {}
         """runs of each pack that is being trained"""
         self.failed: dict[str, str] = {}
         """the last line of each failed pack's error"""
         self.runs_failed = 0
-        self._epochs_left = epochs_left
+        self.packs_done = 0
+        self.best: float | None = None
+        """best valid_accuracy of any run at the end of any epoch of this launch, 0..1"""
         self._epochs: dict[str, int] = {}
         """finished epochs of every pack that has begun"""
         self._seconds = 0.0  # that packs spent in the epochs seen by this launch
         self._trained = 0.0  # epochs of runs in them
         self._lock = threading.Lock()
+        self.expect(runs_total, runs_done, epochs_left, packs)
 
-    def expect(self, runs_total: int, runs_done: int, epochs_left: float) -> None:
-        """What the launch is to do, once that is known."""
+    def expect(self, runs_total: int, runs_done: int, epochs_left: int, packs: int) -> None:
+        """What the launch is to do: runs in all and done before it, and of what it trains the
+        epochs (were none of them in a checkpoint) and packs.
+        """
         with self._lock:
             self.runs_total, self.runs_done = runs_total, runs_done
-            self._epochs_left = epochs_left
+            self.epochs_total = self._epochs_left = epochs_left
+            self.packs_total = packs
 
     def started(self, pack: str, runs: int) -> None:
         """A pack was given a worker."""
@@ -48,12 +58,14 @@ class Progress:
         with self._lock:
             self._count(pack, epoch)
 
-    def advanced(self, pack: str, epoch: int, seconds: float) -> None:
-        """A pack finished `epoch` epochs, the last one in so many seconds."""
+    def advanced(self, pack: str, epoch: int, seconds: float, best: float | None = None) -> None:
+        """A pack finished `epoch` epochs, the last one in so many seconds; its best accuracy."""
         with self._lock:
             self._count(pack, epoch)
             self._seconds += seconds
             self._trained += self.running.get(pack, 0)
+            if best is not None:
+                self.best = best if self.best is None else max(self.best, best)
 
     def _count(self, pack: str, epoch: int) -> None:
         runs = self.running.get(pack, 0)
@@ -69,6 +81,7 @@ class Progress:
         """A pack's shards are written."""
         with self._lock:
             self.runs_done += self.running.pop(pack, 0)
+            self.packs_done += 1
 
     def broke(self, pack: str, line: str) -> None:
         """A pack failed for good."""
@@ -77,13 +90,18 @@ class Progress:
             self.runs_failed += self.running.pop(pack, 0)
 
     @property
+    def epochs_done(self) -> int:
+        """Of the packs that this launch trains, those in their checkpoints included."""
+        return self.epochs_total - self._epochs_left
+
+    @property
     def seconds_left(self) -> float | None:
         """From the mean time of the epochs seen and the packs that run; None before the first."""
         with self._lock:
             if not self._trained:
                 return None
             each = self._seconds / self._trained
-            return max(self._epochs_left, 0.0) * each / max(len(self.running), 1)
+            return max(self._epochs_left, 0) * each / max(len(self.running), 1)
 
     def snapshot(self) -> dict[str, Any]:
         """What the heartbeat writes down."""
@@ -95,21 +113,30 @@ class Progress:
                 "failed": dict(self.failed),
                 "runs_done": self.runs_done,
                 "runs_total": self.runs_total,
+                "packs_done": self.packs_done,
+                "packs_total": self.packs_total,
+                "epochs_done": self.epochs_done,
+                "epochs_total": self.epochs_total,
+                "best_valid_accuracy": self.best,
                 "seconds_left": None if seconds is None else round(seconds, 1),
             }
 
     def counts(self) -> str:
-        """`runs 12/80 · running 8 · failed 0`."""
+        """`runs 12/80 · packs 3/20 · running 8 · failed 0`."""
         with self._lock:
             return (
                 f"runs {self.runs_done}/{self.runs_total} · "
+                f"packs {self.packs_done}/{self.packs_total} · "
                 f"running {sum(self.running.values())} · failed {self.runs_failed}"
             )
 
     def line(self) -> str:
-        """The counts and the time left."""
-        seconds = self.seconds_left
-        return f"{self.counts()} · time left {duration(seconds)}"
+        """The counts, the epochs, the best accuracy and the time left."""
+        best = "" if self.best is None else f" · best {self.best:.3f}"
+        return (
+            f"{self.counts()} · epochs {self.epochs_done}/{self.epochs_total}{best} · "
+            f"time left {duration(self.seconds_left)}"
+        )
 
 
 def duration(seconds: float | None) -> str:
@@ -127,13 +154,13 @@ def duration(seconds: float | None) -> str:
 
 
 class LiveLine:
-    """Shows a `Progress`: redrawn in place on a terminal, otherwise a line per change."""
+    """Shows a `Progress`: redrawn in place on a terminal; in a log a line a minute."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._shown, self._when = "", 0.0
+        self._shown, self._when = "", -PLAIN_SECONDS
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -142,21 +169,19 @@ class LiveLine:
         return self
 
     def update(self) -> None:
-        """Draw, if there is something new and it is time; called often."""
+        """Draw, if it is time; called often."""
         now = time.monotonic()
         if self._live is not None:
-            if now - self._when > 0.3:
+            if now - self._when > REDRAW_SECONDS:
                 self._live.update(Text(self.progress.line()))
                 self._when = now
-            return
-        counts = self.progress.counts()
-        if counts != self._shown and now - self._when > PLAIN_SECONDS:
-            self._print(counts)
+        elif now - self._when >= PLAIN_SECONDS and self.progress.line() != self._shown:
+            self._print()
             self._when = now
 
-    def _print(self, counts: str) -> None:
-        self._console.print(self.progress.line(), soft_wrap=True)
-        self._shown = counts
+    def _print(self) -> None:
+        self._shown = self.progress.line()
+        self._console.print(self._shown, soft_wrap=True)
 
     def __exit__(
         self,
@@ -166,5 +191,5 @@ class LiveLine:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        if self.progress.counts() != self._shown:
-            self._print(self.progress.counts())
+        if self.progress.line() != self._shown:
+            self._print()

@@ -121,7 +121,12 @@ class PackQueue:
                 self.notify(f"pack {one.pack.pack_id}: goes on after epoch {epoch}, step {step}")
             self.progress.resumed(one.pack.pack_id, report["epoch"])
         elif "epoch" in report:
-            self.progress.advanced(one.pack.pack_id, report["epoch"], report["epoch_seconds"])
+            self.progress.advanced(
+                one.pack.pack_id,
+                report["epoch"],
+                report["epoch_seconds"],
+                report.get("best_valid_accuracy"),
+            )
 
     def completed(self, trial: str, objective: float) -> None:
         """A trial has written its rows."""

@@ -7,6 +7,8 @@ study's lock.
 
 from __future__ import annotations
 
+import gc
+import math
 import os
 import socket
 import statistics
@@ -74,7 +76,17 @@ def train_pack(config: dict[str, Any], *, context: TrialContext, data: dict[str,
         last = {ENDED: PAUSED}
     except Exception as error:
         last = {ENDED: FAILED, "final": False, **failure_of(error).as_report()}
+    _release(context.engine.device)
     tune.report(last)
+
+
+def _release(device: str) -> None:
+    """Give back what a pack held, before the next one comes to this process."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _unfit(context: TrialContext) -> str:
@@ -164,7 +176,11 @@ class _Trial:
             search.run_epoch()
             ended = search.epoch > epoch
             if ended:
-                self.report({"epoch": search.epoch, "epoch_seconds": time.monotonic() - began})
+                self.report({
+                    "epoch": search.epoch,
+                    "epoch_seconds": time.monotonic() - began,
+                    **_metrics(search.progress(), search.best_valid_accuracy),
+                })  # fmt: skip
             stops = self.listener.ends()
             if not ended or stops or search.finished or search.epoch % every == 0:
                 self._save()
@@ -221,6 +237,12 @@ class _Trial:
     def _held(self) -> None:
         if not holds(self.context.folder, self.context.token):
             raise _LostError
+
+
+def _metrics(means: dict[str, float], best: float | None) -> dict[str, float]:
+    """The pack's metrics, means over its runs; those that are not known are left out."""
+    found = {name: value for name, value in means.items() if math.isfinite(value)}
+    return found | ({} if best is None else {"best_valid_accuracy": best})
 
 
 def error_log(pack_id: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +14,60 @@ import pyarrow.parquet as pq
 
 from study.errors import StudyError, first_line
 from study.file.schema import Benchmark
+from study.store.door import Storage
 
 Lookup = dict[str, tuple[float | None, float | None]]
 """validation and test accuracy in percent, by the architecture's string"""
 
 
 def read_benchmark(benchmark: Benchmark) -> Lookup:
-    """Every architecture's accuracies on the asked data set.
+    """Every architecture's accuracies on the asked data set; None where the table has none.
 
-    Raises `StudyError` with one line for a file that is missing, unreadable or without the
-    columns `architecture`, `<dataset>_valid` and `<dataset>_test`.
+    The table is a local file or a URI, the files of nats_bench are local. Raises `StudyError` with
+    one line for a file that is missing, unreadable or without the columns `architecture`,
+    `<dataset>_valid` and `<dataset>_test`.
     """
-    path = Path(benchmark.table)
-    if not path.exists():
-        raise StudyError(f"benchmark.table: {path} does not exist")
-    kind = path.suffix.lower()
-    if path.is_file() and kind in (".parquet", ".csv"):
-        return _from_table(path, benchmark.dataset)
-    return _from_nats_bench(path, benchmark.dataset)
-
-
-def _from_table(path: Path, dataset: str) -> Lookup:
-    names = ["architecture", f"{dataset}_valid", f"{dataset}_test"]
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
-        missing = [name for name in names if name not in table.column_names]
-        if missing:
-            raise StudyError(f"benchmark.table: {path} has no column {missing[0]}")
-        text, valid, test = (table.column(name) for name in names)
-        text = text.cast(pa.string())
-        valid, test = (column.cast(pa.float64()) for column in (valid, test))
-    except (pa.ArrowException, OSError) as error:
-        first = first_line(error)
-        raise StudyError(f"benchmark.table: {path} cannot be read ({first})") from None
-    rows = zip(text.to_pylist(), valid.to_pylist(), test.to_pylist(), strict=True)
-    return {architecture: (v, t) for architecture, v, t in rows}
+        place = Storage.open(benchmark.table)
+    except StudyError as error:
+        raise StudyError(f"benchmark.table: {str(error).removeprefix('storage ')}") from None
+    kind = posixpath.splitext(place.root)[1].lower()
+    try:
+        if not place.exists(""):
+            raise StudyError(f"benchmark.table: {place} does not exist")
+        if kind in (".parquet", ".csv"):
+            return _from_table(place.read("") or b"", kind, benchmark.dataset)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StudyError(f"benchmark.table: {place} cannot be read ({first_line(error)})") from None
+    if not place.is_local:
+        raise StudyError(f"benchmark.table: {place} is neither .parquet nor .csv")
+    return _from_nats_bench(Path(place.root), benchmark.dataset)
+
+
+def _from_table(content: bytes, kind: str, dataset: str) -> Lookup:
+    """ValueError, pyarrow's errors among them, for what is no such table."""
+    source = pa.BufferReader(content)
+    table = pq.ParquetFile(source).read() if kind == ".parquet" else csv.read_csv(source)
+    columns = []
+    for name, type_ in (
+        ("architecture", pa.string()),
+        (f"{dataset}_valid", pa.float64()),
+        (f"{dataset}_test", pa.float64()),
+    ):
+        if table.column_names.count(name) != 1:
+            twice = name in table.column_names
+            raise ValueError(f"{'two columns' if twice else 'no column'} {name}")
+        columns.append(table.column(name).cast(type_).to_pylist())
+    return {
+        architecture: (_number(valid), _number(test))
+        for architecture, valid, test in zip(*columns, strict=True)
+        if architecture is not None
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """None for what is no number, so that a value can be compared with itself."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _from_nats_bench(path: Path, dataset: str) -> Lookup:

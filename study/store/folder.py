@@ -6,11 +6,14 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal
 
 import yaml
 
+from analysis.contract import TABLES
 from study.errors import StudyError
 from study.file.schema import StudyFile
 from study.store.door import Storage
@@ -18,6 +21,10 @@ from study.store.registry import REGISTRY
 
 STUDY = "study.yaml"
 SOFTWARE = ("torch", "numpy", "ray", "optuna", "pyarrow", "pydantic", "scikit-learn", "pillow")
+WRITTEN = ("logs", "tune", "checkpoints", *TABLES)
+"""folders of a study that a launch writes into"""
+BEFORE_STUDY = {"logs"}
+"""what a launch makes before it writes `study.yaml`; one that was killed leaves it behind"""
 
 Command = Literal["launch", "tune"]
 
@@ -37,7 +44,10 @@ def require_study(folder: Storage) -> dict[str, Any]:
 
 def read_description(folder: Storage) -> dict[str, Any] | None:
     """What `study.yaml` says; None if there is none. `StudyError` if it cannot be read."""
-    text = folder.read(STUDY)
+    try:
+        text = folder.read(STUDY)
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be used as a folder ({error})") from None
     if text is None:
         return None
     try:
@@ -51,23 +61,24 @@ def read_description(folder: Storage) -> dict[str, Any] | None:
 
 def check_folder(folder: Storage, command: Command) -> None:
     """Refuse a folder that this command must not write into: no study, or another command's."""
+    description = read_description(folder)
     try:
         names = folder.names()
-        description = read_description(folder)
+        written = folder.names("runs")
     except OSError as error:
         raise StudyError(f"{folder}: cannot be used as a folder ({error})") from None
     if description is None:
-        if names:
+        if set(names) - BEFORE_STUDY:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise StudyError(
                 f"{folder}: is not a study (it holds {shown}, and no {STUDY}); "
                 "choose another name or --storage"
             )
         return
-    if folder.names("runs") and REGISTRY not in names:
+    if written and REGISTRY not in names:
         raise StudyError(f"{folder}: is not a study of this program (no {REGISTRY} beside runs/)")
     before = description.get("command", "launch")
-    if before != command and folder.names("runs"):
+    if before != command and written:
         raise StudyError(
             f"{folder}: is a study under `{before}`; `{command}` needs its own folder, "
             "so give the study file another name"
@@ -75,18 +86,38 @@ def check_folder(folder: Storage, command: Command) -> None:
 
 
 def write_description(folder: Storage, file: StudyFile, command: Command) -> None:
-    """Write `study.yaml`: the resolved study file, and with what it is computed."""
+    """Write `study.yaml`: the resolved study file, and with what every launch computed it."""
+    own = {"git_commit": _git_commit(), "software": _software()}
+    now = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "host": gethostname()}
     content = {
         **file.resolved(),
         "command": command,
-        "git_commit": _git_commit(),
-        "software": _software(),
+        **own,
+        "launches": [*_launches(read_description(folder) or {}), now | own],
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     try:
         folder.write(STUDY, text)
     except OSError as error:
         raise StudyError(f"{folder}: cannot be written ({error})") from None
+
+
+def _launches(description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that `study.yaml` tells of; of an earlier version's the last one."""
+    known = description.get("launches")
+    if isinstance(known, list):
+        return known
+    last: dict[str, Any] = {
+        key: description[key] for key in ("git_commit", "software") if key in description
+    }
+    return [last] if last else []
+
+
+def clear_leftovers(folder: Storage) -> None:
+    """Remove unfinished files that killed launches left; for the launch that holds the study."""
+    packs = [f"checkpoints/{name}" for name in folder.names("checkpoints")]
+    for name in ("", *WRITTEN, *packs):
+        folder.clear_leftovers(name)
 
 
 def _software() -> dict[str, str]:
@@ -106,7 +137,3 @@ def _git_commit() -> str | None:
     command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=10)
     return result.stdout.strip() if result.returncode == 0 else None
-
-
-def clear_leftovers(folder: Storage) -> None:
-    pass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from analysis.contract import SCHEMAS, TABLES, check
@@ -28,6 +30,32 @@ RUN_FIELDS = (
     *("tied_edges", "skip_connections", "parameterless_operations", "inner_edges_kept"),
     *("seconds", "seconds_per_step"),
 )
+
+IDENTIFYING = (
+    *("run_id", "pack_id", "status", "space", "setting", "seed_weights", "seed_data"),
+    *("seed_architecture", "model", "genotype", "epochs_completed"),
+)
+"""columns that every shard of `runs` ever written has, by which it is known as one"""
+RUN_TYPES = dict(zip(SCHEMAS["runs"].names, SCHEMAS["runs"].types, strict=True))
+BENCHMARK = ("benchmark_valid", "benchmark_test")
+NOT_KNOWN = (None, None)
+READERS = 16
+"""shards of an object store that are read at a time"""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What `read_runs` found in `runs/`."""
+
+    rows: list[dict[str, Any]]
+    """run_id and the columns asked for of every complete run, each run once"""
+    passed_over: dict[str, str]
+    """files that hold no runs to go by, such as `runs/x.parquet`, and why"""
+
+    @cached_property
+    def run_ids(self) -> set[str]:
+        """Of the complete runs."""
+        return {row["run_id"] for row in self.rows}
 
 
 def shard_name(table: str, pack_id: str) -> str:
@@ -68,7 +96,8 @@ def pack_tables(
 ) -> dict[str, list[pa.Table]]:
     """The four tables of a finished pack, each as its row groups.
 
-    `results` are those of `pack.runs`, in order.
+    `results` are those of `pack.runs`, in order; `attempts` is how often the pack was begun, over
+    all launches.
     """
     common = {
         "study": study,
@@ -111,7 +140,7 @@ def _table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
 
 def run_row(run: PackRun, result: RunResult, lookup: Lookup | None) -> dict[str, Any]:
     """One row of `runs`, but for what its whole pack shares."""
-    valid, test = (lookup or {}).get(result.genotype, (None, None))
+    valid, test = (lookup or {}).get(result.genotype, NOT_KNOWN)
     return {
         **{f"seed_{part}": seed for part, seed in vars(run.seeds).items()},
         **run.columns,
@@ -165,48 +194,113 @@ def link_rows(space: Space, record: EpochRecord) -> list[dict[str, Any]]:
     return rows
 
 
-class Runs:
-    def __init__(self, rows, passed_over=None):
-        self.rows, self.passed_over = rows, passed_over or {}
-        self.run_ids = {r["run_id"] for r in rows}
-
-
 def read_runs(storage: Storage, columns: Sequence[str]) -> Runs:
-    """Some columns of `runs`, a row per completed run, each run once.
+    """Some columns of `runs`; null where a shard is older than the column.
 
-    Raises `StudyError` with one line for a shard that cannot be read.
+    Every `.parquet` file of `runs/` is opened once. One that is truncated, damaged, not permitted
+    or not a shard of `runs` (by columns, types, or a row without run_id) is passed over. Raises
+    `StudyError` with one line where the storage cannot be read: trouble, not damage.
     """
-    names = [name for name in storage.names("runs") if name.endswith(".parquet")]
-    if not names:
-        return Runs([])
-    paths = [storage.path(f"runs/{name}") for name in names]
-    wanted = list(dict.fromkeys(("run_id", *columns)))
-    try:
-        table = ds.dataset(
-            paths, SCHEMAS["runs"], format="parquet", filesystem=storage.filesystem
-        ).to_table(columns=wanted)
-    except (pa.ArrowException, OSError) as error:
-        first = first_line(error)
-        raise StudyError(
-            f"{storage.path('runs')}: a shard cannot be read ({first}); "
-            "remove it to train its pack again"
-        ) from None
-    return Runs(list({row["run_id"]: row for row in table.to_pylist()}.values()))
+    rows: dict[str, dict[str, Any]] = {}
+    passed_over: dict[str, str] = {}
+    for name, shard in _shards(storage, list(dict.fromkeys(("run_id", *columns)))):
+        if isinstance(shard, str):
+            passed_over[name] = shard
+        else:
+            for row in shard.to_pylist():
+                rows.setdefault(row["run_id"], row)
+    return Runs(list(rows.values()), passed_over)
 
 
 def fill_benchmark(storage: Storage, lookup: Lookup) -> int:
-    """Fill benchmark columns that are null in completed shards; returns the runs filled."""
-    filled = 0
-    for row in {r["pack_id"] for r in read_runs(storage, ["pack_id", "benchmark_test"]).rows
-                if r["benchmark_test"] is None}:  # fmt: skip
-        name = shard_name("runs", row)
-        content = storage.read(name)
-        if content is None:
+    """Make the benchmark columns of all complete runs those of `lookup`; returns the runs changed.
+
+    Null where `lookup` does not know the genotype. Only shards that differ are written. Raises
+    `StudyError` with one line where the storage cannot be read or written.
+    """
+    changed = 0
+    for name, shard in _shards(storage, ["run_id", "genotype", *BENCHMARK]):
+        if isinstance(shard, str):
             continue
-        rows = pq.read_table(pa.BufferReader(content), schema=SCHEMAS["runs"]).to_pylist()
-        for run in rows:
-            if run["benchmark_test"] is None and run["genotype"] in lookup:
-                run["benchmark_valid"], run["benchmark_test"] = lookup[run["genotype"]]
-                filled += 1
-        storage.write(name, _parquet("runs", [_table("runs", rows)]))
-    return filled
+        wanted = [lookup.get(genotype, NOT_KNOWN) for genotype in shard["genotype"].to_pylist()]
+        present = zip(*(shard[column].to_pylist() for column in BENCHMARK), strict=True)
+        differing = sum(old != new for old, new in zip(present, wanted, strict=True))
+        if differing:
+            _rewrite(storage, name, wanted)
+            changed += differing
+    return changed
+
+
+def _rewrite(storage: Storage, name: str, pairs: list[tuple[float | None, float | None]]) -> None:
+    """Write a shard of `runs` again, all of it as it was but for the benchmark columns."""
+    try:
+        shard = pq.ParquetFile(pa.BufferReader(storage.read(name) or b"")).read(use_threads=False)
+        for column, values in zip(BENCHMARK, zip(*pairs, strict=True), strict=True):
+            field = SCHEMAS["runs"].field(column)
+            array, index = pa.array(values, field.type), shard.schema.get_field_index(column)
+            if index < 0:
+                shard = shard.append_column(field, array)
+            else:
+                shard = shard.set_column(index, field, array)
+        sink = pa.BufferOutputStream()
+        pq.write_table(shard, sink, compression="zstd")
+        storage.write(name, sink.getvalue().to_pybytes())
+    except (pa.ArrowException, OSError) as error:
+        raise StudyError(
+            f"{storage.path(name)}: benchmark accuracies cannot be written ({first_line(error)})"
+        ) from None
+
+
+def _shards(storage: Storage, columns: list[str]) -> Iterator[tuple[str, pa.Table | str]]:
+    """Columns of every shard of `runs`, or why it is passed over; by name, in order."""
+    schema = pa.schema([SCHEMAS["runs"].field(name) for name in columns])
+    try:
+        names = [f"runs/{name}" for name in storage.names("runs") if name.endswith(".parquet")]
+    except OSError as error:
+        raise StudyError(f"{storage.path('runs')}: cannot be read ({error})") from None
+    read = partial(_shard, storage, schema)
+    if storage.is_local:  # threads would only get in each other's way
+        yield from zip(names, map(read, names), strict=True)
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from zip(names, readers.map(read, names), strict=True)
+
+
+def _shard(storage: Storage, schema: pa.Schema, name: str) -> pa.Table | str:
+    try:
+        content = storage.read(name)
+    except (PermissionError, IsADirectoryError) as error:
+        return f"cannot be read: {error}"
+    except OSError as error:
+        raise StudyError(
+            f"{storage.path(name)}: cannot be read ({error}); "
+            "if that stays so, remove it to train its pack again"
+        ) from None
+    if content is None:
+        return "was removed meanwhile"
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        own = file.schema_arrow
+        why = _foreign(own.names, own.types)
+        if why:
+            return f"is no shard of runs: {why}"
+        known = [name for name in schema.names if name in own.names]
+        table = file.read(known, use_threads=False)
+        table.validate(full=True)
+    except Exception as error:  # whatever a damaged file raises
+        return f"is damaged: {first_line(error)}"
+    if table["run_id"].null_count:
+        return "is no shard of runs: a row has no run_id"
+    nulls = {name: pa.nulls(len(table), schema.field(name).type) for name in schema.names}
+    return pa.table(nulls | dict(zip(known, table.columns, strict=True)), schema)
+
+
+def _foreign(names: list[str], types: list[pa.DataType]) -> str:
+    """Why a Parquet file with these columns is no shard of `runs`; "" if it may be one."""
+    for name in IDENTIFYING:
+        if names.count(name) != 1:
+            return f"it has {'two columns' if name in names else 'no column'} {name}"
+    for name, kind in zip(names, types, strict=True):
+        if kind != RUN_TYPES.get(name, kind):
+            return f"{name} is {kind}, not {RUN_TYPES[name]}"
+    return ""

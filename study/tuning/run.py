@@ -110,7 +110,7 @@ def run_tuning(
             checkpoints.clear_all_but(folder, going_on)
             done, each = suggestions.finished(), len(plan.seeds)
             epochs = (trials - done) * each * settings[0].setting.search.epochs
-            progress.expect(trials * each, done * each, epochs)
+            progress.expect(trials * each, done * each, epochs, trials - done)
             # no more at once than fit, as TPE learns from finished ones
             train(suggestions, max(slots(file.resources), 1))
             outcome.trials = suggestions.finished()

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.report.output import Output
+from analysis.report.write import Output
 
 
 def written(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:

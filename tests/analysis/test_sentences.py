@@ -9,7 +9,6 @@ import pytest
 import analysis
 from analysis.compute import settings, verdict
 from analysis.report import html, sentences, text
-from analysis.report.sentences import Coverage
 from analysis.statistics.inference import SMALL_N
 from analysis.statistics.metrics import detectable_difference
 from tests.analysis.synthetic import Setting, Study, write_study
@@ -105,7 +104,7 @@ def test_crossed_seeds_are_said_to_be_crossed(tmp_path: Path) -> None:
     write_study(tmp_path, Study(settings=[Setting("a")], crossed=True, epochs=2))
     runs, note = settings.replicates(analysis.load(tmp_path).runs)
     tables = {"settings": settings.settings_table({"a": runs})}
-    told = " ".join(sentences.coverage(tables, Coverage(4, None), note))
+    told = " ".join(sentences.coverage(tables, 4, None, note))
     assert told.startswith("4 runs are here.")
     assert "(crossed seeds: the 1 of 4 runs with three equal seeds)" in told
     assert "the variance decomposition is over all" in told
@@ -195,15 +194,20 @@ def test_headings_explain_quantities_and_names_are_escaped() -> None:
 def test_what_few_seeds_cannot_tell_is_said(tmp_path: Path, seeds: int, said: bool) -> None:
     tables = tables_of(tmp_path, Study(settings=[Setting("t")], seeds=range(seeds), epochs=2))
     assert (sentences.few(tables) == SMALL_N) == said
-    told = sentences.limits(tables, Coverage(seeds, seeds))
+    told = sentences.limits(tables, seeds, seeds)
     assert any(sentence.endswith(SMALL_N) for sentence in told) == said
 
 
 @pytest.mark.parametrize(
     ("here", "planned", "missing"), [(3, 5, 2), (5, 5, 0), (6, 5, 0), (3, None, 0)]
 )
-def test_missing_runs(here: int, planned: int | None, missing: int) -> None:
-    assert Coverage(here, planned).missing == missing
+def test_missing_runs(tmp_path: Path, here: int, planned: int | None, missing: int) -> None:
+    tables = tables_of(tmp_path, Study(settings=[Setting("t")], epochs=2))
+    told = " ".join(sentences.limits(tables, here, planned))
+    assert (f"{missing} of {planned} planned runs are missing." in told) == (missing > 0)
+    assert ("does not say how many runs were planned" in told) == (planned is None)
+    told = " ".join(sentences.coverage(tables, here, planned))
+    assert ("The study is incomplete" in told) == (missing > 0)
 
 
 def test_numbers_as_text() -> None:

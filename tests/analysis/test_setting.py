@@ -348,7 +348,7 @@ def test_runs_without_rows_are_left_out_with_a_note(noisy: Path, tmp_path: Path)
     assert q.n == 7
     assert "1 runs left out: rows missing or not finite" in q.note
     assert item.get("all", "derived_accuracy").n == 8  # it has its row in runs
-    assert [len(item.seeds[cell]) for cell in ("all", "normal")] == [8, 7]
+    assert [len(item.places[cell]) for cell in ("all", "normal")] == [8, 7]
     keep = [i for i in range(8) if i != 2]
     alone = matrices.dependence_stability([t[keep] for t in stacks_of(noisy, "last")])[0]
     assert (q.estimate, q.low, q.high) == pytest.approx((alone.estimate, alone.low, alone.high))

@@ -10,7 +10,7 @@ from scipy import stats
 
 import analysis
 from analysis.compute import trajectories
-from analysis.compute.links import matrices_table
+from analysis.compute.setting import matrices_table
 from analysis.statistics import matrices
 from tests.analysis.synthetic import (
     DARTS_EDGES,

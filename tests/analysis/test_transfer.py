@@ -11,9 +11,8 @@ from scipy.spatial.distance import jensenshannon
 from analysis.statistics import flow
 from analysis.statistics.agreement import TIED
 from analysis.statistics.flow import FlowCell, FlowEdge, FlowLink
-from analysis.statistics.planted_rows import share_found
-from analysis.statistics.predicted_flows import FORMS, ONCE, Jobs
-from analysis.statistics.transfer import Transfer, pooled, transfer
+from analysis.statistics.predicted_flows import FORMS, ONCE, Jobs, share_found
+from analysis.statistics.transfer import SHARES, Transfer, pooled, transfer
 from tests.analysis.studies import transfer_worlds as worlds
 from tests.analysis.studies.transfer_worlds import World, draw, softmax
 
@@ -161,9 +160,7 @@ def test_seeds_that_are_alike_predict_each_other(n: int, sharing: str) -> None:
     cell = draw(World(noise=0.0, columns=0.7, rows=1.0, sharing=sharing), n, RNG(0))
     found = transfer(cell, 19)
     assert found.d_full.max() < 1e-6 < 1e-3 < found.d_columns.mean()
-    assert found.share("dependence_transfer") + found.share("column_transfer") == pytest.approx(
-        1, abs=1e-3
-    )
+    assert sum(found.share(name).estimate for name in SHARES) == pytest.approx(1, abs=1e-3)
     assert found.p_value == 1 / 20
     assert (found.choice_transfer() == 1).all()
 
@@ -174,7 +171,7 @@ def test_a_random_start_that_is_forgotten_leaves_the_mean_matrix() -> None:
     assert found.d_full.max() < 1e-9 < 1e-3 < found.d_columns.mean()
     bare = transfer(draw(replace(world, rows=0.0), 5, RNG(0)), 19)
     assert bare.d_columns.max() < 1e-9 < 1e-3 < bare.d_start.mean()
-    assert bare.share("dependence_transfer") == pytest.approx(0, abs=1e-9)
+    assert bare.share("dependence_transfer").estimate == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("form", ["columns", "weaker", "visited"])
@@ -184,7 +181,7 @@ def test_without_rows_full_is_columns(form: str, init: str, n: int) -> None:
     world = World(noise=0.0, **{form: 0.6}, init=init)
     found = transfer(draw(world, n, RNG(2)), 19)
     assert found.d_columns.max() < 1e-5 < found.d_start.mean()
-    assert found.share("dependence_transfer") == pytest.approx(0, abs=1e-4)
+    assert found.share("dependence_transfer").estimate == pytest.approx(0, abs=1e-4)
     columns = draw(World(noise=0.0, columns=0.6), n, RNG(2))
     exact = transfer(columns, 19)
     assert exact.p_value == 1.0
@@ -202,7 +199,7 @@ def test_no_residual_rows_is_exactly_columns() -> None:
     )
     found = transfer(replace(cell, links=links), 19)
     np.testing.assert_allclose(found.d_full, found.d_columns, rtol=1e-9)
-    assert found.share("dependence_transfer") == pytest.approx(0, abs=1e-9)
+    assert found.share("dependence_transfer").estimate == pytest.approx(0, abs=1e-9)
     assert found.p_value == 1.0
     assert found.d_columns.mean() > 0.001
 
@@ -267,7 +264,7 @@ def test_too_few_seeds_tell_what_needs_no_other(n: int) -> None:
     assert np.isfinite(found.d_start).all()
     assert np.isfinite(found.flow_effect).all()
     assert np.isnan(found.d_full).all()
-    assert np.isnan(found.share("dependence_transfer"))
+    assert np.isnan(found.share("dependence_transfer").estimate)
     assert np.isnan(found.p_value)
     assert np.isnan(found.choice_transfer()).all()
     assert "three seeds" in found.note
@@ -278,7 +275,7 @@ def test_nothing_learned_leaves_no_share() -> None:
     same = replace(cell, links=tuple(replace(k, matrices=k.start) for k in cell.links))
     found = transfer(same, 9)
     assert found.d_start.max() < 1e-12
-    assert np.isnan([found.share("dependence_transfer"), found.share("column_transfer")]).all()
+    assert np.isnan([found.share(name).estimate for name in SHARES]).all()
     assert "hardly" in found.note
 
 
@@ -328,10 +325,12 @@ def test_pooled_is_the_mean_over_all_inner_edges() -> None:
     np.testing.assert_allclose(both.d_full, (3 * first.d_full + second.d_full) / 4)
     np.testing.assert_allclose(both.drawn, (3 * first.drawn + second.drawn) / 4)
     assert both.chosen["full"].shape == (5, 4)
-    assert both.interval("dependence_transfer").low <= both.share("dependence_transfer")
+    pooled_share = both.share("dependence_transfer")
+    assert pooled_share.low <= pooled_share.estimate
     alone = pooled([first])
     assert alone.p_value == first.p_value
-    assert alone.interval("column_transfer") == pytest.approx(first.interval("column_transfer"))
+    got, want = alone.share("column_transfer"), first.share("column_transfer")
+    assert (got.low, got.high) == pytest.approx((want.low, want.high))
 
 
 def test_interval_is_the_jackknife_of_the_ratio_or_wider() -> None:
@@ -339,11 +338,11 @@ def test_interval_is_the_jackknife_of_the_ratio_or_wider() -> None:
     above, below = found.parts("column_transfer")
     without = [np.delete(above, i).mean() / np.delete(below, i).mean() for i in range(6)]
     error = (5 * np.var(without)) ** 0.5
-    got = found.interval("column_transfer")
+    got = found.share("column_transfer")
     assert got.estimate == pytest.approx(above.mean() / below.mean())
     assert got.high - got.estimate >= 2.5706 * error - 1e-9  # t of 5 degrees of freedom
-    assert found.interval("column_transfer").n == 6
-    assert np.isnan(transfer(ragged_cell(4), 0).interval("column_transfer").low)
+    assert found.share("column_transfer").n == 6
+    assert np.isnan(transfer(ragged_cell(4), 0).share("column_transfer").low)
 
 
 def rejections(world: World, n: int, studies: int) -> float:

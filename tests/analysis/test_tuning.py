@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.compute.tuning import best_trial, tuning_table
+from analysis.compute.settings import best_trial, tuning_table
 
 
 def test_the_objective_is_the_mean_over_the_trials_runs(tuned: Path) -> None:

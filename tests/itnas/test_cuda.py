@@ -124,3 +124,24 @@ def test_a_pack_on_another_than_the_current_gpu(digits, graphs):
 def test_the_same_pack_twice_is_bit_identical(digits):
     first, again = (trained(pack(digits, device="cuda")) for _ in range(2))
     assert torch.equal(first.engine.store.flat, again.engine.store.flat)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_pack_that_is_left_at_any_step_is_bit_identical(digits, graphs, precision):
+    """Under graphs some of its steps are a warm-up that were replayed in the undisturbed one."""
+    engine = {"device": "cuda", "graphs": graphs, "precision": precision}
+    through, left = trained(pack(digits, **engine)), pack(digits, **engine)
+    for after in (1, 2, 5):
+        taken = []
+        while len(taken) < after and not left.finished:
+            left.run_epoch(lambda taken=taken, after=after: taken.append(0) or len(taken) == after)
+        state = left.state_dict()  # on the CPU
+        left = pack(digits, **engine)
+        left.load_state_dict(state)
+    trained(left)
+    assert torch.equal(through.engine.store.flat, left.engine.store.flat)
+    assert torch.equal(through.engine.scale, left.engine.scale)
+    for a, b in zip(through.results(), left.results(), strict=True):
+        assert a.metrics["train_loss"] == b.metrics["train_loss"]
+        assert a.metrics["valid_loss"] == b.metrics["valid_loss"]

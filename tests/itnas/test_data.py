@@ -44,6 +44,18 @@ def test_replicas_see_what_they_would_see_alone():
                 assert torch.equal(y[k], v)
 
 
+def test_an_epoch_begins_at_any_step_with_that_steps_batch():
+    view = Batches(image_data(200, cutout=4), [3, 0], 16, "cpu", torch.float32)
+    whole = list(view.training("weights", 1))
+    assert len(whole) == view.steps == 5
+    for first in range(view.steps + 1):
+        rest = list(view.training("weights", 1, first))
+        assert len(rest) == view.steps - first
+        for (x, y), (u, v) in zip(rest, whole[first:], strict=True):
+            assert torch.equal(x, u)
+            assert torch.equal(y, v)
+
+
 def test_parts_are_disjoint_and_cover_everything():
     data = image_data(1000)
     assert data.part_sizes() == {"weights": 450, "architecture": 450, "holdout": 100}

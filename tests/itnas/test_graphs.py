@@ -9,6 +9,7 @@ import itnas
 from itnas.engine.flags import device_flags
 from itnas.engine.graphs import WARM_UP, CapturedStep
 from itnas.settings import EngineSettings, SearchSettings, Seeds, Setting
+from tests.itnas import pausing
 
 CUDNN, PRODUCTS = torch.backends.cudnn, torch.backends.cuda.matmul
 
@@ -160,6 +161,44 @@ def test_a_graph_is_captured_on_its_own_device_after_a_warm_up_on_one_stream(mon
     assert set(places) == {(1, captured.side)}
     assert cuda.log == [("made a stream on", 1)] + [("replayed on", 1)] * 3
     assert cuda.device == 0
+
+
+def captured(pack, monkeypatch):
+    """The pack with its step as a graph: capturing changes nothing, a replay takes the step on the
+    tensors that were captured.
+    """
+    FakeCuda(monkeypatch)
+    step = CapturedStep(pack._take_step, torch.device("cuda:0"))
+
+    class Graph:
+        def replay(self):
+            for mine, found in zip(step.outputs, pack._take_step(*step.inputs), strict=True):
+                mine.copy_(found)
+
+    @contextlib.contextmanager
+    def recording(graph, stream):
+        before = pack.state_dict()
+        yield
+        pack.load_state_dict(before)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    pack._stepped = step
+    return pack
+
+
+@pytest.mark.parametrize("left_after", [1, 2, 5])
+def test_a_captured_pack_goes_on_from_a_state_to_the_bit(monkeypatch, left_after):
+    """Of six steps; a warm-up is part of the search, on either side of the pause."""
+    images, case = pausing.data(), pausing.Case("nas-bench-201", pausing.MIXED, "groups")
+    plain = pausing.finish(case.pack(images))
+    one = captured(case.pack(images), monkeypatch)
+    pausing.advance(one, left_after)
+    assert (one._stepped.graph is None) == (left_after <= WARM_UP)
+    other = captured(case.pack(images), monkeypatch)
+    other.load_state_dict(one.state_dict())
+    assert pausing.outcome(pausing.finish(other)) == pausing.outcome(plain)
+    assert (other._stepped.graph is None) == (6 - left_after <= WARM_UP)
 
 
 def test_graphs_are_refused_where_the_host_draws_noise(digits):

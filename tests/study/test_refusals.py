@@ -192,7 +192,7 @@ def test_status_names_what_failed(tmp_path):
 
 
 def test_time_left_is_that_of_the_epochs_seen():
-    progress = Progress(runs_total=6, runs_done=2, epochs_left=40)
+    progress = Progress(runs_total=6, runs_done=2, epochs_left=40, packs=2)
     assert progress.seconds_left is None
     progress.started("a", 2)
     progress.resumed("a", 3)  # 6 run-epochs are in its checkpoint
@@ -207,4 +207,4 @@ def test_time_left_is_that_of_the_epochs_seen():
     progress.resumed("a", 2)  # from the checkpoint before
     assert progress.seconds_left == 34 * 2.5 / 2
     progress.broke("a", "x")
-    assert progress.counts() == "runs 2/6 · running 2 · failed 2"
+    assert progress.counts() == "runs 2/6 · packs 0/2 · running 2 · failed 2"

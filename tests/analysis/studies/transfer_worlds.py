@@ -195,7 +195,7 @@ def _covered(found: Sequence[Transfer], name: str, truth: float | None) -> tuple
     for first in range(TRUTHS):
         above, below = means[first::TRUTHS].mean(axis=0)
         target = above / below if truth is None else truth
-        ends = [t.interval(name) for t in found[first::TRUTHS]]
+        ends = [t.share(name) for t in found[first::TRUTHS]]
         inside += [e.low - 1e-12 <= target <= e.high + 1e-12 for e in ends]
     above, below = means.mean(axis=0)
     return float(above / below), float(np.mean(inside))

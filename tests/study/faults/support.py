@@ -66,8 +66,8 @@ def table(folder: Path, name: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: [row[key] for key in KEYS[name]])
 
 
-def lasting(folder: Path, of: set[str] | None = None) -> dict[str, list[str]]:
-    """All rows (of some runs), exactly, but for columns that say when, where and how often."""
+def lasting(folder: Path) -> dict[str, list[str]]:
+    """All rows of all tables, exactly, but for columns that say when, where and how often."""
 
     def spelled(value: Any) -> str:
         return value.hex() if isinstance(value, float) and not math.isnan(value) else repr(value)
@@ -80,7 +80,6 @@ def lasting(folder: Path, of: set[str] | None = None) -> dict[str, list[str]]:
                 if k not in VOLATILE
             )
             for row in table(folder, name)
-            if of is None or row["run_id"] in of
         ]
         for name in TABLES
     }

@@ -35,7 +35,8 @@ from tests.study.faults.support import (
 
 pytestmark = pytest.mark.faults
 
-THE_RUNS: set[str] = set()
+LONGER = ("--set", "search.epochs=80")
+"""packs that outlast the start of a node and of a worker there"""
 BOOM = {"at": "itnas.method.bilevel:SearchPack.run_epoch", "do": "raise"}
 
 
@@ -47,7 +48,6 @@ def undisturbed(tmp_path_factory):
     assert launch.ends() == 0, launch.errors
     assert attempts(folder / "out" / "tiny") == [1] * 4
     assert not (folder / "out" / "tiny" / "checkpoints").exists()
-    THE_RUNS.update(row["run_id"] for row in table(folder / "out" / "tiny", "runs"))
     return lasting(folder / "out" / "tiny")
 
 
@@ -338,7 +338,7 @@ def other_torch(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def test_fault_15_unfit_nodes(place, undisturbed, tmp_path):
+def test_fault_15_unfit_nodes(place, tmp_path):
     """A node with another torch is named before the first trial; one that joins later gets none."""
     study, storage, folder = place
     env = other_torch(tmp_path / "other")
@@ -349,13 +349,12 @@ def test_fault_15_unfit_nodes(place, undisturbed, tmp_path):
         assert "torch 0.0.1" in launch.errors
         assert not storage.exists()
         odd.stop()
-        launch = ray.launch(study, storage, "--set", "seeds=0..7")  # long enough for it to come
+        launch = ray.launch(study, storage, *LONGER)
         launch.until(lambda: checkpoints(folder))
         ray.add(1, env=env)
         assert launch.ends() == 0, launch.errors
         assert "torch 0.0.1" in launch.errors
-    assert lasting(folder, THE_RUNS) == undisturbed
-    assert attempts(folder) == [1] * 16
+    assert attempts(folder) == [1] * 4
 
 
 @pytest.mark.skipif(
@@ -363,7 +362,7 @@ def test_fault_15_unfit_nodes(place, undisturbed, tmp_path):
     or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
     reason="needs the right to make a mount namespace",
 )
-def test_fault_15_storage_not_shared(place, undisturbed, tmp_path):
+def test_fault_15_storage_not_shared(place, tmp_path):
     """A node that sees an empty disk where the storage is."""
     study, storage, folder = place
     storage.mkdir()
@@ -375,13 +374,12 @@ def test_fault_15_storage_not_shared(place, undisturbed, tmp_path):
         assert "does not share it" in launch.errors
         assert not list(storage.iterdir())
         odd.stop()
-        launch = ray.launch(study, storage, "--set", "seeds=0..7")
+        launch = ray.launch(study, storage, *LONGER)
         launch.until(lambda: checkpoints(folder))
         ray.add(1, prefix=hidden)
         assert launch.ends() == 0, launch.errors
         assert "does not see the files" in launch.errors
-    assert lasting(folder, THE_RUNS) == undisturbed
-    assert attempts(folder) == [1] * 16
+    assert attempts(folder) == [1] * 4
 
 
 def test_fault_16_one_replica_diverges(tmp_path):
