@@ -15,7 +15,7 @@ import yaml
 from study.errors import StudyError, first_line
 from study.file.messages import shown
 
-LARGEST_FILE = 100_000  # bytes; a study file has a few thousand
+LARGEST_FILE = 250_000  # bytes; a study file has a few thousand, and 350 for every launch
 LARGEST_CONTENT = 50_000  # values, with every alias unfolded
 LARGEST_DEPTH = 100
 
