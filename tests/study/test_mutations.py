@@ -212,7 +212,7 @@ FILE = "name: x\nspace: nas-bench-201\nsearch: {epochs: 1, batch_size: 32, chann
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{[a]: 1}", ", line 4: a key is a list or a mapping"),
+        ("data: {[a]: 1}", ", line 4: a key is a list or a mapping"),
         ("? {a: b}\n: c", ", line 4: a key is a list or a mapping"),
         ("? !!str [a]\n: c", ", line 4: a key is a list or a mapping"),
         ("1: x", ", line 4: the key 1 is no text"),
