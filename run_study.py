@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import select
 import shlex
 import signal
 import sys
@@ -50,7 +52,34 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status.
+
+    Where nobody reads the output to its end (`| head -1`), that of a program ended by SIGPIPE.
+    """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            print(end="", flush=True)  # stdout is buffered: here, not at Python's own end
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what it still holds
+        return 128 + signal.SIGPIPE
+
+
+def _reader_has_gone() -> bool:
+    """Whether it is stdout that nobody reads, and not some connection that has broken."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _run(arguments: list[str] | None) -> int:
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminated)
     try:

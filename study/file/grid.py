@@ -5,8 +5,9 @@ Two settings of one normal form (see `identity`) are one, whatever else was writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itnas.method.parameters import check_dependence
@@ -14,7 +15,15 @@ from itnas.method.search import resolve
 from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
-from study.file.identity import NormalForm, data_identity, effectless, normal_form, short_hash
+from study.file.identity import (
+    NormalForm,
+    data_identity,
+    effectless,
+    normal_form,
+    seeded_hashes,
+    short_hash,
+    value_in,
+)
 from study.file.schema import StudyFile
 
 if TYPE_CHECKING:
@@ -39,7 +48,11 @@ class StudySetting:
 
     def run_id(self, seeds: Seeds) -> str:
         """Short hash of the normal form and the seeds (design, 5)."""
-        return short_hash({**self.normal, "seeds": list(vars(seeds).values())})
+        return self._seeded(seeds)
+
+    @cached_property
+    def _seeded(self) -> Callable[[Seeds], str]:
+        return seeded_hashes(self.normal)
 
 
 class Run(NamedTuple):
@@ -147,14 +160,17 @@ def _assignment(key: str, value: Any) -> str:
 
 def distinguish(name: str, normal: NormalForm, others: Sequence[NormalForm]) -> str:
     """A taken name made unique by the keys in which this setting differs from the others."""
+    keys = dict.fromkeys((*normal, *(key for other in others for key in other)))
+    values = {key: value_in(normal, key) for key in keys}
     differing = [
         key
-        for key in normal
-        if _assignment(key, normal[key]) not in name.split()
-        and any(normal[key] != other.get(key) for other in others)
+        for key, value in values.items()
+        if value is not None
+        and _assignment(key, value) not in name.split()
+        and any(value != value_in(other, key) for other in others)
     ]
     extra = (
-        f"data={normal[key][:6]}" if key == "data.content" else _assignment(key, normal[key])
+        f"data={values[key][:6]}" if key == "data.content" else _assignment(key, values[key])
         for key in differing
     )
     return " ".join((name, *extra)) if differing else f"{name} {short_hash(normal)[:4]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 from itnas.settings import DependenceSettings, SearchSettings
 from study.file.messages import Problem, problems
 from study.file.models import model_of, validated
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    return TypeAdapter(validated(cls))
 
 
 class GridPoint:
@@ -44,7 +50,7 @@ class GridPoint:
         found: list[str] = []
         for cls, values in self._sections:
             try:
-                TypeAdapter(validated(cls)).validate_python(values)
+                _adapter(cls).validate_python(values)
             except ValidationError as error:
                 for problem in problems(error, values, model_of(cls)):
                     found.append(self._place(cls, problem))
@@ -67,6 +73,6 @@ class GridPoint:
     def settings(self) -> tuple[DependenceSettings, SearchSettings]:
         """The typed settings of a combination without problems."""
         dependence, search = (
-            TypeAdapter(validated(cls)).validate_python(values) for cls, values in self._sections
+            _adapter(cls).validate_python(values) for cls, values in self._sections
         )
         return dependence, search

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from itnas.data import DataSettings, ImageData
 from itnas.method.models import MODELS
-from itnas.settings import DependenceSettings, EngineSettings, Setting
-
-if TYPE_CHECKING:
-    from itnas.data import ImageData
+from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 
 NormalForm = dict[str, Any]
 """dotted names (`search.epochs`, `dependence.model`, `data.holdout`, ...) to plain values"""
@@ -38,19 +36,56 @@ FIRST = frozenset({
 })  # fmt: skip
 """Settings of the first release: always part of the hash."""
 
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataSettings,
+    "search": SearchSettings,
+    "dependence": DependenceSettings,
+}
+"""Where settings of the hash stand, besides `space` and `engine.precision`."""
+
 CONTENT = frozenset({"data.source", "data.resolution", "data.color", "data.subset"})
 """Settings that decide which images there are: the hash has the images themselves."""
 
 
 def short_hash(value: Any) -> str:
     """12 hexadecimal digits of a canonical JSON text; equal values, equal hash."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _hash(_canonical(value))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def seeded_hashes(normal: NormalForm) -> Callable[[Seeds], str]:
+    """The `short_hash` of a normal form together with some `seeds`, for many of them."""
+    mark = '"seeds":['
+    first, _, last = _canonical({**normal, "seeds": []}).partition(mark)
+
+    def of(seeds: Seeds) -> str:
+        numbers = ",".join(map(str, vars(seeds).values()))
+        return _hash(f"{first}{mark}{numbers}{last}")
+
+    return of
 
 
 def before(setting: Field[Any]) -> Any:
     """The value of a later setting that computes what was computed before it existed."""
     return setting.metadata.get("before", setting.default)
+
+
+def value_in(normal: NormalForm, key: str) -> Any:
+    """A setting's value in a normal form of any release.
+
+    None where it is without effect, or is a setting of another release.
+    """
+    section, _, name = key.partition(".")
+    if key in normal or key in FIRST | CONTENT or section not in SECTIONS:
+        return normal.get(key)
+    return next((before(f) for f in fields(SECTIONS[section]) if f.name == name), None)
 
 
 def data_identity(data: ImageData) -> dict[str, Any]:
@@ -84,15 +119,24 @@ def normal_form(setting: Setting, data: Mapping[str, Any], engine: EngineSetting
     """A resolved setting as plain values under dotted names, without what has no effect."""
     values: NormalForm = {"space": setting.space, "engine.precision": engine.precision}
     values |= {f"data.{name}": value for name, value in data.items()}
-    for section in ("search", "dependence"):
-        part = getattr(setting, section)
-        for f in fields(part):
-            if f"{section}.{f.name}" in FIRST:
-                values[f"{section}.{f.name}"] = _plain(f, getattr(part, f.name))
-        values |= {f"{section}.{name}": value for name, value in _later(section, part).items()}
-    for name in effectless(setting.dependence):
-        values.pop(name, None)
-    return values
+    values |= _section("search", setting.search) | _section("dependence", setting.dependence)
+    return {k: v for k, v in values.items() if k not in effectless(setting.dependence)}
+
+
+def dependence_form(dependence: DependenceSettings) -> NormalForm:
+    """The part of a normal form that is the dependence's."""
+    values = _section("dependence", dependence)
+    return {k: v for k, v in values.items() if k not in effectless(dependence)}
+
+
+def _section(section: str, part: Any) -> NormalForm:
+    """Settings of a section: those of the first release, and later ones that compute something."""
+    first = {
+        f.name: _plain(f, getattr(part, f.name))
+        for f in fields(part)
+        if f"{section}.{f.name}" in FIRST
+    }
+    return {f"{section}.{name}": v for name, v in (first | _later(section, part)).items()}
 
 
 def _later(section: str, part: Any) -> dict[str, Any]:

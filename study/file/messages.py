@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
@@ -55,7 +56,7 @@ def problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> list[P
             texts[path] = _unknown(str(keys[-1]), _fields(model, keys[:-1]))
         else:
             allowed.setdefault(path, []).append(_allowed(details))
-            texts[path] = f"{_shown(details['input'])} is not allowed; " + " or ".join(
+            texts[path] = f"{shown(details['input'])} is not allowed; " + " or ".join(
                 dict.fromkeys(option for option in allowed[path] if option != "nothing")
             )
     return [Problem(path, text) for path, text in texts.items()]
@@ -65,7 +66,7 @@ def _own_lines(path: str, message: str) -> Iterator[Problem]:
     """Lines of our own checks: `field: text` below `path`, or a text about `path` itself."""
     for line in message.splitlines():
         name, colon, text = line.partition(": ")
-        if colon and " " not in name:
+        if colon and re.fullmatch(r"[\w.\[\]]+", name):
             yield Problem(f"{path}.{name}" if path else name, text)
         else:
             yield Problem(path, line)
@@ -120,7 +121,8 @@ def _allowed(details: Any) -> str:
     return _KINDS.get(kind, str(details["msg"]).lower())
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of the file as a message tells it, cut where it is long."""
     if value is None:
         return "null"
     if isinstance(value, bool):

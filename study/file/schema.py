@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +25,7 @@ from study.errors import StudyError
 from study.file.grid_point import GridPoint
 from study.file.messages import problems
 from study.file.models import Strict, model_of, named, validated
-from study.file.seeds import parse_seeds
+from study.file.seeds import count_seeds, parse_seeds
 from study.file.yaml_file import parse_value, read_mapping
 
 PROVENANCE = ("software", "git_commit", "command", "launches")
@@ -31,6 +33,10 @@ PROVENANCE = ("software", "git_commit", "command", "launches")
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
 """what `tune` suggests; names as in `SearchSettings`"""
+
+MOST_SETTINGS, MOST_RUNS = 2_000, 100_000
+MOST_LINES = 20
+"""told of a file with many problems"""
 
 Range = tuple[float, float]
 
@@ -158,7 +164,7 @@ class StudyFile(Strict):
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        parse_seeds(value)
+        count_seeds(value)
         return value
 
     @model_validator(mode="after")
@@ -191,12 +197,17 @@ class StudyFile(Strict):
             elif key != "dependence" and not key.startswith(("search.", "dependence.")):
                 allowed = "dependence, search.NAME or dependence.NAME, each with a list"
                 found.append(f"grid.{key}: unknown key; allowed: {allowed}")
+        settings = math.prod(map(len, self.grid.values()))
+        if settings > MOST_SETTINGS:
+            found.append(f"grid: {settings:,} combinations; at most {MOST_SETTINGS:,}")
+        elif (runs := settings * count_seeds(self.seeds)) > MOST_RUNS:
+            found.append(f"seeds: {runs:,} runs with this grid; at most {MOST_RUNS:,}")
         if not found:
-            for point in self.grid_points(check=False):
-                found += [line for line in point.problems if line not in found]
+            points = self.grid_points()
+            found += dict.fromkeys(line for point in points for line in point.problems)
         return found
 
-    def grid_points(self, check: bool = True) -> list[GridPoint]:
+    def grid_points(self) -> list[GridPoint]:
         """Every combination of the grid, the last key varying fastest."""
         points = [GridPoint({}, asdict(self.search), ())]
         for key, values in ({"dependence": [{}]} | self.grid).items():
@@ -205,8 +216,6 @@ class StudyFile(Strict):
                 for point in points
                 for index, value in enumerate(values)
             ]
-        if check:
-            assert not any(point.problems for point in points)  # refused when it was read
         return points
 
     def seed_list(self) -> list[Seeds]:
@@ -246,16 +255,16 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyFile:
     raw = read_mapping(path)
     for key in PROVENANCE:
         raw.pop(key, None)
-    places = {_apply(raw, text): f"--set {text}" for text in overrides}
+    places = {_apply(raw, text): _option(text) for text in overrides}
     try:
         file = StudyFile.model_validate(raw)
     except ValidationError as error:
-        raise StudyError(
-            *(
-                f"{_origin(problem.path, places) or path}: {problem}"
-                for problem in problems(error, raw, StudyFile)
-            )
-        ) from None
+        lines = [
+            f"{_origin(problem.path, places) or path}: {problem}"
+            for problem in problems(error, raw, StudyFile)
+        ]
+        more = [f"{path}: {len(lines) - MOST_LINES} more problems"] if lines[MOST_LINES:] else []
+        raise StudyError(*lines[:MOST_LINES], *more) from None
     return _with_absolute_paths(file, path.parent)
 
 
@@ -264,7 +273,7 @@ def _apply(raw: dict[str, Any], text: str) -> str:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise StudyError(f"--set {text}: expected a.b=value, such as search.epochs=10")
+        raise StudyError(f"{_option(text)}: expected a.b=value, such as search.epochs=10")
     if parts[0] == "grid":  # keys of the grid hold a dot themselves
         parts = ["grid", ".".join(parts[1:])] if len(parts) > 1 else parts
     target: Any = raw
@@ -274,12 +283,16 @@ def _apply(raw: dict[str, Any], text: str) -> str:
         target = target[part]
         if not isinstance(target, dict):
             place = ".".join(parts[: depth + 1])
-            raise StudyError(f"--set {text}: {place} holds a value, not keys of its own")
+            raise StudyError(f"{_option(text)}: {place} holds a value, not keys of its own")
     try:
         target[parts[-1]] = parse_value(value)
-    except ValueError:
-        raise StudyError(f"--set {text}: the value is no valid YAML") from None
+    except ValueError as error:
+        raise StudyError(f"{_option(text)}: the value is no valid YAML ({error})") from None
     return ".".join(parts)
+
+
+def _option(text: str) -> str:
+    return f"--set {text if len(text) <= 80 else text[:77] + '...'}"
 
 
 def _origin(path: str, places: dict[str, str]) -> str | None:
@@ -304,5 +317,6 @@ def _with_absolute_paths(file: StudyFile, folder: Path) -> StudyFile:
 def _absolute(place: str, folder: Path) -> str:
     if "://" in place:
         return place
-    beside = folder / Path(place).expanduser()
-    return str((beside if beside.exists() else Path(place).expanduser()).absolute())
+    there = os.path.expanduser(place)  # unlike Path's, this one and `exists` take any text
+    beside = os.path.join(folder, there)
+    return str(Path(beside if os.path.exists(beside) else there).absolute())
