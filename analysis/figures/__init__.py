@@ -62,18 +62,17 @@ def _of(draw: Callable[..., Figure], tables: str, known: str, **where: Any) -> D
 
 
 _OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
-_OF_RUNS = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 
 FIGURES = {
     figure.draw.__name__: figure
     for figure in (
         _of(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
         _of(heatmaps.matrices, "transition_matrices verdict", "mean"),
-        _of(settings.accuracy, _OF_SEEDS, "estimate", quantity=_OF_RUNS),
+        _of(settings.accuracy, _OF_SEEDS, "estimate", quantity=settings.ACCURACIES),
         _of(settings.displacement, _OF_SEEDS, "estimate", quantity=settings.MOVED),
         _of(runs.genotype_counts, "genotypes", "count", part="whole"),
         _of(settings.transfer, _OF_SEEDS, "estimate", quantity=settings.TRANSFER),
-        _of(settings.stability, _OF_SEEDS, "estimate", cell=_CELLS),
+        _of(settings.stability, _OF_SEEDS, "estimate", quantity=settings.STABILITIES),
         _of(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
         _of(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS),
         _of(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),

@@ -79,8 +79,8 @@ class Study:
 
 
 def label(quantity: str, width: int = 99) -> str:
-    """A quantity's label with its unit, in lines of so many letters."""
-    return wrapped(label_of(quantity), width, 3)
+    """A quantity's label with its unit (any other text as it is), in lines of so many letters."""
+    return wrapped(label_of(quantity) if quantity in DEFINITIONS else quantity, width, 3)
 
 
 def clipped(quantity: str, values: ArrayLike) -> np.ndarray:
