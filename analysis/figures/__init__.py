@@ -82,7 +82,7 @@ FIGURES = {
         _of(curves.accuracy_over_epochs, "trajectories", "estimate", quantity=curves.ACCURACIES),
         _of(curves.loss_over_epochs, "trajectories", "estimate", quantity=curves.LOSSES),
         _of(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
-        _of(runs.frequencies, "operation_choices", "share"),
+        _of(heatmaps.frequencies, "operation_choices", "share"),
         _of(runs.tuning_history, "tuning", "trial"),
         _of(runs.tuning_rates, "tuning", "trial objective"),
         _of(curves.operations, "operation_probabilities", "mean"),

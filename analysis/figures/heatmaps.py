@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -19,12 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.layout import entry, finish, grid, of_text
+from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import PALE, operation_name
 from analysis.figures.study import Study, Tables, rows
 from analysis.statistics.inference import SIGNIFICANT
 
-ANNOTATED = 5  # rows and columns up to which numbers are written into the entries of a matrix
+ANNOTATED = 10  # columns of a panel up to which numbers are written into the entries
+MOST_FREQUENCIES = 6
 MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
@@ -51,7 +53,7 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
     if np.isfinite(most):
         maps["sd"] = ("Oranges", max(0.01, most))
     marks, entries = _marks(tables, setting, cell)
-    weights = frame.groupby("link", sort=False)["attention_weight_mean"].first()
+    weights = frame.groupby("panel", sort=False)["attention_weight_mean"].first()
     titles = {k: f"edge {k}\nw {w:.2f} {marks.get(k, '')}".rstrip() for k, w in weights.items()}
     remark = f"{setting} · {cell} cell · n={frame['n'].max()} · {AXES}"
     return finish(_drawn(frame, titles, maps), entries, remark)
@@ -67,8 +69,8 @@ def matrices(tables: Tables) -> Figure:
     cell = min(frame.loc[frame["setting"] == setting, "cell"])
     frame = frame[(frame["setting"] == setting) & (frame["cell"] == cell)]
     away = frame.assign(away=(frame["mean"] - frame["start_mean"]).abs())
-    of_rows = away.groupby(["link", "row"], sort=False)["away"].sum()
-    moved = of_rows.groupby("link", sort=False).mean()
+    of_rows = away.groupby(["panel", "row"], sort=False)["away"].sum()
+    moved = of_rows.groupby("panel", sort=False).mean()
     most = moved[moved.rank(method="first", ascending=False) <= MOST_LINKS]
     which = f"the {len(most)} of {len(moved)} links that moved most"
     which = which if len(moved) > len(most) else "all links"
@@ -78,11 +80,29 @@ def matrices(tables: Tables) -> Figure:
     return finish(figure, remark=remark)
 
 
+def frequencies(tables: Tables, cell: str) -> Figure:
+    """Operations that the seeds choose, edge by edge; at most six settings."""
+    study = Study(tables)
+    frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
+    shown, frame, remark = study.shown(frame, MOST_FREQUENCIES)
+    edge = frame["source"].astype(str) + "→" + frame["target"].astype(str)
+    edge += frame["inner"].map({True: " inner", False: ""})
+    frame = frame.assign(panel=frame["setting"], row=edge, column=frame["operation"])
+    frame = frame.sort_values(["target", "source"], kind="stable")
+    titles = {setting: study.name(setting, letters(1.6), 3) for setting in shown}
+    shares = frame.pivot(index=["panel", "row"], columns="column", values="share")
+    grey = "; grey: no candidate" if shares.isna().any(axis=None) else ""
+    what = f"share of seeds that choose it ({cell} cell{grey})"
+    figure = _drawn(frame, titles, {"share": ("Blues", 1.0)}, what)
+    figure.supylabel("edge", fontsize="small")
+    return finish(figure, remark=remark)
+
+
 def _links(tables: Tables, name: str, *columns: str, **where: str) -> pd.DataFrame:
-    """Rows of a table with the name of their link."""
+    """Rows of a table with the name of their link, which is their panel."""
     frame = rows(tables, name, *NODES, *columns, **where)
     first, second, source, target = (frame[node].astype(str) for node in NODES)
-    return frame.assign(link=first + "→" + second + " to " + source + "→" + target)
+    return frame.assign(panel=first + "→" + second + " to " + source + "→" + target)
 
 
 def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], list[Line2D]]:
@@ -96,7 +116,7 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
     for quantity, (filled, hollow, meaning) in MARKS.items():
         p, low = f"{quantity}_p_holm", f"{quantity}_low"
         frame = _links(tables, "links", p, low, setting=setting, cell=cell).dropna(subset=p)
-        found = frame[frame[p] < SIGNIFICANT].set_index("link")[low]
+        found = frame[frame[p] < SIGNIFICANT].set_index("panel")[low]
         for link, end in found.items():
             marks[link] = marks.get(link, "") + (hollow if end <= 0 else filled)
         if len(frame):
@@ -107,25 +127,27 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
     return marks, entries
 
 
-def _drawn(frame: pd.DataFrame, titles: Mapping[Any, str], maps: Maps) -> Figure:
-    """A panel for each of `titles`, with the link's matrices side by side.
+def _drawn(
+    frame: pd.DataFrame, titles: Mapping[Any, str], maps: Maps, what: str = "{} over seeds"
+) -> Figure:
+    """A panel for each of `titles`, with its matrices side by side; what: label of a colour bar.
 
-    Operations are named once a row and column where all links have the same.
+    Rows and columns are named once where all panels have the same.
     """
-    links = {link: frame[frame["link"] == link] for link in titles}
-    lists = {tuple(tuple(own[end].unique()) for end in LISTS) for own in links.values()}
+    panels = {panel: frame[frame["panel"] == panel] for panel in titles}
+    lists = {tuple(tuple(own[end].unique()) for end in LISTS) for own in panels.values()}
     down, across = (max(map(len, names)) for names in zip(*lists, strict=True))
     alike = len(lists) == 1
-    inches = ENTRY if max(down, across) <= ANNOTATED else SMALL
+    inches = ENTRY if len(maps) * across <= ANNOTATED else SMALL
     size = (of_text(max(1.4, inches * (len(maps) * (across + GAP) - GAP))), of_text(down * inches))
     beside = 0.15 if alike else 0.65
     columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
     columns = -(-len(titles) // -(-len(titles) // columns))  # rows of nearly equal length
     figure, axes = grid(len(titles), columns, size, left=0.9, more=0.5 * len(maps),
                         between=(beside, 0.5 if alike else 1.05))  # fmt: skip
-    for index, (ax, (link, own)) in enumerate(zip(axes, links.items(), strict=True)):
+    for index, (ax, (panel, own)) in enumerate(zip(axes, panels.items(), strict=True)):
         images = _maps(ax, own, maps, (down, across))
-        ax.set_title(titles[link])
+        ax.set_title(titles[panel])
         if alike and index + columns < len(titles):
             ax.set_xticks([])
         if alike and index % columns:
@@ -133,24 +155,26 @@ def _drawn(frame: pd.DataFrame, titles: Mapping[Any, str], maps: Maps) -> Figure
     bars = {maps[name]: (image, name) for name, image in images.items()}
     for image, name in reversed(bars.values()):  # from the foot
         figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
-                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
+                        ticks=MaxNLocator(4), label=what.format(name))  # fmt: skip
     return figure
 
 
-def _maps(ax: Axes, link: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> dict[str, AxesImage]:
-    """A link's matrices side by side; most: rows and columns of the largest link."""
-    down, across = (link[end].unique() for end in LISTS)  # in the table's order
+def _maps(ax: Axes, own: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> dict[str, AxesImage]:
+    """A panel's matrices side by side; most: rows and columns of the largest one."""
+    down, across = (own[end].unique() for end in LISTS)  # in the table's order
     height, width = len(down), len(across)
-    images, at = {}, []
+    images, at, digits = {}, [], len(maps) * most[1] <= ANNOTATED
     for k, (name, (colours, top)) in enumerate(maps.items()):
-        matrix = link.pivot(index="row", columns="column", values=name).loc[down, across]
+        matrix = own.pivot(index="row", columns="column", values=name).loc[down, across]
         values, start = matrix.to_numpy(float), k * (most[1] + GAP) - 0.5
-        images[name] = ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
-                                 extent=(start, start + width, height - 0.5, -0.5))  # fmt: skip
+        images[name] = ax.imshow(
+            values, cmap=colormaps[colours].with_extremes(bad="#dddddd"), vmin=0, vmax=top,
+            aspect="auto", extent=(start, start + width, height - 0.5, -0.5),
+        )  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
         at += [start + 0.5 + i for i in range(width)]
-        for row, column in np.argwhere(np.isfinite(values)) if max(most) <= ANNOTATED else ():
+        for row, column in np.argwhere(values > 0) if digits else ():
             value = float(values[row, column])
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,

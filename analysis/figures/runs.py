@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,11 +13,10 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
-from analysis.figures.palette import DARK, WARNING, operation_name
+from analysis.figures.palette import DARK, WARNING
 from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, span
 from analysis.statistics.inference import said
 
-MOST_FREQUENCIES = 6
 MOST_PROFILES = 4  # that have their bands; more bands hide each other
 
 
@@ -141,35 +139,6 @@ def accuracy_stability(tables: Tables) -> Figure:
     entries += [entry("hollow: a seed that collapsed")] * bool(hollow)
     kinds = f"stability of the {cell} cell"
     return finish(figure, entries, said(remark, kinds, "seeds' are jackknife pseudo-values"))
-
-
-def frequencies(tables: Tables, cell: str) -> Figure:
-    """Operations that the seeds choose, edge by edge; at most six settings."""
-    study = Study(tables)
-    frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
-    shown, frame, remark = study.shown(frame, MOST_FREQUENCIES)
-    used = list(frame["operation"].unique())
-    names = list(map(operation_name, used))
-    edge = ["target", "source", "inner"]
-    most = frame.groupby("setting").apply(lambda own: len(own[edge].drop_duplicates())).max()
-    size = (0.3 * max(5, len(used)), 0.2 * max(5, most))
-    figure, axes = grid(len(shown), 3, size, between=(0.6, 1.0), more=0.6)
-    grey = ""
-    for ax, setting in zip(axes, shown, strict=True):
-        own = frame[frame["setting"] == setting]
-        shares = own.pivot_table(index=edge, columns="operation", values="share")[used]
-        grey = "; grey: no candidate" if shares.isna().any(axis=None) else grey
-        edges = [f"{s}→{t}{' inner' if inner else ''}" for t, s, inner in shares.index]
-        seaborn.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=1, linewidths=0.8, cbar=False,
-                        xticklabels=names, yticklabels=edges)  # fmt: skip
-        ax.set(facecolor="#dddddd", xlabel="", ylabel="")
-        ax.tick_params(labelsize="small", length=0, pad=2)
-        ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_title(study.name(setting, letters(size[0] + 0.2), 3))
-    figure.supylabel("edge", fontsize="small")
-    image, what = axes[-1].collections[0], f"share of seeds that choose it ({cell} cell{grey})"
-    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
-    return finish(figure, remark=remark)
 
 
 def tuning_history(tables: Tables) -> Figure:
