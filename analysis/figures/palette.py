@@ -1,7 +1,6 @@
 """Colours and names: one colour an operation and one a setting, in every figure.
 
-Operation colours are Okabe and Ito's, which colour-blind readers can tell apart, with a line
-style as a second cue: solid for operations with parameters, dashed for those without.
+Operation colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from typing import Any
 
 import seaborn
 from matplotlib.colors import to_hex
-
-from analysis.data.genotypes import PARAMETERLESS
 
 OPERATIONS = {
     "none": ("none", "#9a9a9a"),
@@ -42,12 +39,6 @@ def operation_colour(operation: str) -> str:
     """The operation's colour; one unknown to us gets a spare colour by its name."""
     spare = _SPARE[zlib.crc32(operation.encode()) % len(_SPARE)]
     return OPERATIONS.get(operation, ("", spare))[1]
-
-
-def operation_line(operation: str) -> dict[str, str]:
-    """Options of its line: dashed without parameters."""
-    dashes = "--" if operation in PARAMETERLESS else "-"
-    return {"color": operation_colour(operation), "linestyle": dashes}
 
 
 def operation_name(operation: str) -> str:

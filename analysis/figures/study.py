@@ -51,7 +51,8 @@ class Study:
         `also` and a placebo are always among them: what is told of a transition is told of its
         control.
         """
-        every = self._in_order(frame)
+        present = set(frame["setting"])
+        every = [s for s in self.looks if s in present]
         placebos = [s for s in every if self.model[s] == "placebo"]
         wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
         chosen = sorted(list(wanted)[:most], key=every.index)
@@ -61,13 +62,10 @@ class Study:
 
     def primary(self, frame: pd.DataFrame) -> str:
         """Of the settings of a frame the verdict's primary, else the first transition, else any."""
+        present = set(frame["setting"])
         first = set(rows(self.tables, "verdict", "setting", primary=True)["setting"])
         rank = {s: (s not in first, self.model[s] != "transition") for s in self.looks}
-        return min(self._in_order(frame), key=lambda s: rank[s])
-
-    def _in_order(self, frame: pd.DataFrame) -> list[str]:
-        present = set(frame["setting"])
-        return [s for s in self.looks if s in present]
+        return min(rank, key=lambda s: (s not in present, rank[s]))
 
     def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
         """A setting's name with its number of seeds."""
@@ -85,9 +83,8 @@ def label(quantity: str, width: int = 99) -> str:
 
 def clipped(quantity: str, values: ArrayLike) -> np.ndarray:
     """Values no further than what is possible: an accuracy's interval stays in 0..1."""
-    definition = DEFINITIONS.get(quantity)
-    low, high = (definition.limits if definition else None) or (-np.inf, np.inf)
-    return np.clip(np.asarray(values, dtype=float), low, high)
+    limits = DEFINITIONS[quantity].limits if quantity in DEFINITIONS else (-np.inf, np.inf)
+    return np.clip(np.asarray(values, dtype=float), *limits)
 
 
 def span(
