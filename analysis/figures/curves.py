@@ -78,7 +78,7 @@ def _by_setting(tables: Tables, dashes: Mapping[str, str], what: str) -> Figure:
     frame = rows(tables, "trajectories", *NUMBERS, cell="all", quantity=dashes)
     shown, frame, remark = study.shown(frame)
     figure = _panels(
-        frame, "setting", {s: study.name(s, letters(2.6), 2) for s in shown}, "quantity",
+        frame, "setting", {s: wrapped(study.names[s], letters(2.6), 2) for s in shown}, "quantity",
         lambda row: {"color": study.looks[row.setting]["color"], "linestyle": dashes[row.quantity]},
         what=what,
     )  # fmt: skip

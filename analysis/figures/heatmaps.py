@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
-from analysis.figures.palette import PALE, operation_name
+from analysis.figures.palette import PALE, operation_name, wrapped
 from analysis.figures.study import Study, Tables, rows
 from analysis.statistics.inference import SIGNIFICANT
 
@@ -89,7 +89,7 @@ def frequencies(tables: Tables, cell: str) -> Figure:
     edge += frame["inner"].map({True: " inner", False: ""})
     frame = frame.assign(panel=frame["setting"], row=edge, column=frame["operation"])
     frame = frame.sort_values(["target", "source"], kind="stable")
-    titles = {setting: study.name(setting, letters(1.6), 3) for setting in shown}
+    titles = {setting: wrapped(study.names[setting], letters(1.6)) for setting in shown}
     shares = frame.pivot(index=["panel", "row"], columns="column", values="share")
     grey = "; grey: no candidate" if shares.isna().any(axis=None) else ""
     what = f"share of seeds that choose it ({cell} cell{grey})"

@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
-from analysis.figures.palette import DARK, WARNING
+from analysis.figures.palette import DARK, WARNING, wrapped
 from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, span
 from analysis.statistics.inference import said
 
@@ -34,7 +34,8 @@ def genotype_counts(tables: Tables) -> Figure:
         for count, end in zip(counts[counts > 1], ends[counts > 1], strict=True):
             ax.text(end - count / 2, row, str(count), color="white", ha="center", **small)
         ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", **small)
-    ax.set_yticks(range(len(shown)), [study.name(s, 36, 2) for s in shown], fontsize="small")
+    names = [wrapped(study.names[s], 36, 2) for s in shown]
+    ax.set_yticks(range(len(shown)), names, fontsize="small")
     most = 1.35 * max(1, frame.groupby("setting")["count"].sum().max())
     ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, most))
     ax.set_xlabel("runs (pale: a genotype derived only once)")

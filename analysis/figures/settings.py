@@ -45,32 +45,27 @@ NO_LINES: Mapping[str, float] = {}
 
 def _forest(
     study: Study, frame: pd.DataFrame, panels: Sequence[str], remark: str = "", *,
-    names: Mapping[str, str] | None = None, columns: int = 3, wide: float = 2.4,
-    lines: Mapping[str, float] = NO_LINES, seeds: bool = False,
+    columns: int = 3, wide: float = 2.4, lines: Mapping[str, float] = NO_LINES, seeds: bool = False,
 ) -> Figure:  # fmt: skip
     """A panel for each of `panels`, quantities or other labels, all with the same rows.
 
-    frame: panel, kind (ESTIMATE, of the seeds that did not collapse WITHOUT, or one SEED), DRAWN,
-    and row where rows are no settings: names has them in their order, with a text for the axis.
-    lines: values of panels marked by a line; seeds: estimates are numbers of seeds.
+    frame: row (its text on the axis, else the setting's name), panel, kind (ESTIMATE, of the seeds
+    that did not collapse WITHOUT, or one SEED) and DRAWN. lines: values of panels marked by a line;
+    seeds: estimates are numbers of seeds.
     """
     shown, frame, cut = study.shown(frame)
-    if names is None:  # in two lines where there is room for them
-        few, frame = len(shown) <= 12, frame.assign(row=frame["setting"])
-        names = {s: study.name(s, 32 if few else 44, 1 + few) for s in shown}
-    names = {row: name for row, name in names.items() if row in set(frame["row"])}
+    row = frame.get("row", frame["setting"].map(study.names))
+    names = [wrapped(name, 44, 2 if len(shown) <= 12 else 1) for name in row.unique()]
     kinds = sorted(set(frame["cell"]) - {"all"})
     strip = 0.4 if len(names) <= 8 else 0.31 if len(names) <= 12 else 0.23
-    twice = any("\n" in name for name in names.values())
+    twice = any("\n" in name for name in names)
     high = 0.1 + max(strip * (0.4 + 0.6 * max(1, len(kinds))), 0.31 * twice) * len(names)
-    longest = max(len(line) for name in names.values() for line in name.split("\n"))
+    longest = max(len(line) for name in names for line in name.split("\n"))
     figure, axes = grid(len(panels), columns, (wide, of_text(high)), left=0.3 + 0.06 * longest,
                         between=(0.15, 0.75), sharey=True)  # fmt: skip
-    frame = frame.assign(
-        y=frame["row"].map(list(names).index),
-        colour=frame["setting"].map({s: look["color"] for s, look in study.looks.items()}),
-    )
-    axes[0].set_yticks(range(len(names)), list(names.values()))
+    colours = frame["setting"].map({s: study.looks[s]["color"] for s in shown})
+    frame = frame.assign(row=row, y=pd.factorize(row)[0], colour=colours)
+    axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.45, -0.55)  # before anything is drawn: shared axes fit anew
     for ax, panel in zip(axes, panels, strict=True):
         own, line = frame[frame["panel"] == panel], lines.get(panel)
@@ -201,15 +196,13 @@ def controls(tables: Tables) -> Figure:
     study = Study(tables)
     frame = rows(tables, "comparisons", "reference", "kind", "difference", "seeds", *DRAWN,
                  quantity=CONTROLLED).dropna(subset="difference")  # fmt: skip
-    frame = frame.assign(place=frame["setting"].map(list(study.looks).index))
-    frame = frame.sort_values(["kind", "place"], kind="stable")
+    frame = frame.sort_values("kind", kind="stable")
     row = frame["setting"] + " − " + frame["reference"] + frame["seeds"].map(" (n={:g})".format)
     labels = {q: f"difference in {label_of(q)}" for q in CONTROLLED if q in set(frame["quantity"])}
     frame = frame.assign(row=row, panel=frame["quantity"].map(labels), kind=ESTIMATE,
                          estimate=frame["difference"], null_mean=np.nan)  # fmt: skip
     return _forest(study, frame, list(labels.values()),
                    "right of 0: more in the setting than in its control",
-                   names={r: wrapped(r, 44, 2) for r in row.unique()},
                    lines=dict.fromkeys(labels.values(), 0.0))  # fmt: skip
 
 

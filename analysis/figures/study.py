@@ -34,19 +34,19 @@ def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame
 
 
 class Study:
-    """The study's settings: their order, looks, numbers of seeds, and which of them are shown."""
+    """The study's settings: their order, looks, names with n, and which of them are shown."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        settings = rows(tables, "settings", "setting", "model", "n")
-        self.looks: dict[str, Look] = looks(settings["setting"].tolist())
-        self.model: dict[str, str] = dict(zip(settings["setting"], settings["model"], strict=True))
-        self.n: dict[str, int] = dict(zip(settings["setting"], settings["n"], strict=True))
+        frame = rows(tables, "settings", "setting", "model", "n").set_index("setting")
+        self.looks: dict[str, Look] = looks(frame.index.tolist())
+        self.model = frame["model"].to_dict()
+        self.names = {s: f"{s} (n={n})" for s, n in frame["n"].items()}
 
     def shown(
         self, frame: pd.DataFrame, most: int = MOST, also: str = ""
     ) -> tuple[list[str], pd.DataFrame, str]:
-        """The first settings of a frame in the study's order, their rows, a remark if not all.
+        """The first settings of a frame and their rows in the study's order, a remark if not all.
 
         `also` and a placebo are always among them: what is told of a transition is told of its
         control.
@@ -58,7 +58,9 @@ class Study:
         chosen = sorted(list(wanted)[:most], key=every.index)
         which = "the first" if chosen == every[:most] else "only"
         remark = f"{which} {most} of {len(every)} settings" if chosen != every else ""
-        return chosen, frame[frame["setting"].isin(chosen)], remark
+        frame = frame[frame["setting"].isin(chosen)]
+        frame = frame.sort_values("setting", key=lambda s: s.map(chosen.index), kind="stable")
+        return chosen, frame, remark
 
     def primary(self, frame: pd.DataFrame) -> str:
         """Of the settings of a frame the verdict's primary, else the first transition, else any."""
@@ -67,13 +69,10 @@ class Study:
         rank = {s: (s not in first, self.model[s] != "transition") for s in self.looks}
         return min(rank, key=lambda s: (s not in present, rank[s]))
 
-    def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
-        """A setting's name with its number of seeds."""
-        return wrapped(f"{setting} (n={int(self.n.get(setting, 0))})", width, lines)
-
     def entries(self, settings: Sequence[str], **style: Any) -> list[Line2D]:
         """Entries of a legend, one a setting, as lines unless the style says otherwise."""
-        return [entry(self.name(s), **{"linestyle": "-"} | self.looks[s] | style) for s in settings]
+        look = {s: {"linestyle": "-"} | self.looks[s] | style for s in settings}
+        return [entry(wrapped(self.names[s], 56, 1), **look[s]) for s in settings]
 
 
 def label(quantity: str, width: int = 99) -> str:
