@@ -31,9 +31,6 @@ OPERATIONS = {
 _SPARE = ("#332288", "#88ccee", "#882255", "#44aa99", "#aa4499", "#661100")
 DARK, GREY, PALE, WARNING = "#222222", "#777777", "#c4c4c4", "#cc3311"
 
-Look = dict[str, Any]
-"""Options of a line: a setting's colour, and a marker as second cue where there are over ten."""
-
 
 def operation_colour(operation: str) -> str:
     """The operation's colour; one unknown to us gets a spare colour by its name."""
@@ -46,8 +43,8 @@ def operation_name(operation: str) -> str:
     return OPERATIONS.get(operation, (operation.replace("_", " "), ""))[0]
 
 
-def looks(settings: Sequence[str]) -> dict[str, Look]:
-    """The look of every setting of a study, by their order in it.
+def looks(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of a line of every setting of a study, by their order in it.
 
     Up to ten have seaborn's colours for the colour-blind; more are spread over all hues, light
     and dark in turn so that neighbours differ, with markers that change from one to the next.

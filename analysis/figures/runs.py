@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb, to_rgba
@@ -25,19 +23,18 @@ def genotype_counts(tables: Tables) -> Figure:
     study, frame = Study(tables), rows(tables, "genotypes", "setting", "count", part="whole")
     shown, frame, remark = study.shown(frame)
     figure, (ax,) = grid(1, 1, (5.2, of_text(0.2 + 0.3 * len(shown))), left=2.3)
-    small: dict[str, Any] = {"va": "center", "fontsize": "small"}
-    for row, setting in enumerate(shown):
-        counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
-        ends, colour = np.cumsum(counts), study.looks[setting]["color"]
-        shades = [to_rgba(colour, 1 if count > 1 else 0.4) for count in counts]
-        ax.barh(row, counts, left=ends - counts, height=0.6, color=shades, edgecolor="white")
-        for count, end in zip(counts[counts > 1], ends[counts > 1], strict=True):
-            ax.text(end - count / 2, row, str(count), color="white", ha="center", **small)
-        ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", **small)
+    counts, of = frame["count"].astype(int), frame.groupby("setting", sort=False)["count"]
+    shades = [to_rgba(study.looks[setting]["color"], 1 if count > 1 else 0.4)
+              for setting, count in zip(frame["setting"], counts, strict=True)]  # fmt: skip
+    bars = ax.barh(pd.factorize(frame["setting"])[0], counts, left=of.cumsum() - counts,
+                   height=0.6, color=shades, edgecolor="white")  # fmt: skip
+    ax.bar_label(bars, [str(count) if count > 1 else "" for count in counts], color="white",
+                 label_type="center", fontsize="small")  # fmt: skip
+    for row, (distinct, total) in enumerate(zip(of.size(), of.sum(), strict=True)):
+        ax.text(total, row, f"  {distinct} distinct of {total}", va="center", fontsize="small")
     names = [wrapped(study.names[s], 36, 2) for s in shown]
     ax.set_yticks(range(len(shown)), names, fontsize="small")
-    most = 1.35 * max(1, frame.groupby("setting")["count"].sum().max())
-    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, most))
+    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, 1.35 * max(1, of.sum().max())))
     ax.set_xlabel("runs (pale: a genotype derived only once)")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.grid(axis="y", visible=False)

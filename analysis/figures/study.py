@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from analysis.figures.layout import entry
-from analysis.figures.palette import Look, looks, wrapped
+from analysis.figures.palette import looks, wrapped
 from analysis.quantities import DEFINITIONS, label_of
 
 Tables = Mapping[str, pd.DataFrame]  # what `report/tables` holds, by name
@@ -39,7 +39,7 @@ class Study:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         frame = rows(tables, "settings", "setting", "model", "n").set_index("setting")
-        self.looks: dict[str, Look] = looks(frame.index.tolist())
+        self.looks = looks(frame.index.tolist())
         self.model = frame["model"].to_dict()
         self.names = {s: f"{s} (n={n})" for s, n in frame["n"].items()}
 
