@@ -70,7 +70,7 @@ class Folder:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def parquet(self, name: str) -> dict[str, str]:
-        """Names of the Parquet files in a folder within, sorted, to paths; dot-names are not ours."""
+        """Names of a folder's Parquet files, sorted, to their paths; dot-names are not ours."""
         selector = pafs.FileSelector(f"{self.root}/{name}", allow_not_found=True)
         files = sorted(self.filesystem.get_file_info(selector), key=lambda file: file.path)
         ours = [f for f in files if f.is_file and f.extension == "parquet"]
