@@ -97,20 +97,24 @@ def profiles(tables: Tables) -> Figure:
     return finish(figure, study.entries(shown), said(remark, "bands: 95% intervals" * few))
 
 
+AGREEMENTS = ("operation_agreement", "dependence_transfer", "dependence_stability")
+"""against which accuracy is drawn: the first two that there are"""
+
+
 def accuracy_stability(tables: Tables) -> Figure:
     """Accuracy against stability: a cross of two intervals a setting, a point a seed."""
     study = Study(tables)
     table = rows(tables, "stability", "estimate", "low", "high", "cell").dropna(subset="estimate")
     present, cell = set(table["quantity"]), min(table.loc[table["cell"] != "all", "cell"])
     accuracy = "benchmark_test" if "benchmark_test" in present else "derived_accuracy"
-    agreements = ("operation_agreement", "dependence_transfer", "dependence_stability")
-    names = [q for q in agreements if q in present][:2]
+    names = [q for q in AGREEMENTS if q in present][:2]
     table = table[table["cell"].isin(["all", cell])].set_index(["quantity", "setting"])
     shown, _, remark = study.shown(table.loc[accuracy].reset_index())
     seeds = rows(tables, "seed_values", "run_id", "setting", "value", "cell", "collapsed",
                  quantity=[accuracy, *names], cell=["all", cell], setting=shown)  # fmt: skip
     hollow = set(seeds.loc[seeds["collapsed"].eq(True), "run_id"])
     values = seeds.pivot_table(index=["setting", "run_id"], columns="quantity", values="value")
+    values = values.reindex(columns=[accuracy, *names])  # too few seeds have no values of their own
     ends = ["estimate", "low", "high"]
     y = span(accuracy, *table.loc[accuracy].loc[shown, ends].to_numpy(float).T, values[accuracy])
     figure, axes = grid(len(names), 2, (3.3, 2.4), sharey=True)

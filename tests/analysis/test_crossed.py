@@ -109,3 +109,11 @@ def test_variance_says_why_not(noisy_study: analysis.Study) -> None:
     table = noisy_study["variance"]
     assert table["quantity"].tolist() == ["none"]
     assert "always equal" in table["note"].iloc[0]
+
+
+def test_a_crossed_study_with_one_replicate_a_setting_is_reported(tmp_path: Path) -> None:
+    """Its settings have no interval and no agreement; their figures are left out."""
+    settings = [Setting("a"), Setting("b", "placebo")]
+    write_study(tmp_path / "study", Study(settings=settings, crossed=True, epochs=2))
+    page = analysis.write_report(tmp_path / "study", trajectories=False)
+    assert Path(page).is_file()
