@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from study.file import Resources
-from study.scheduling.cluster import slots
+from study.scheduling.nodes import slots
 from study.status import study_status
 from tests.study.cli import command, environment, run
 from tests.study.test_launch import LONG, beat, rows, wait_for
@@ -116,12 +116,12 @@ def test_terminated_on_a_cluster_that_goes_on(two_nodes, write_study, tmp_path):
 
 
 def test_slots_are_counted_per_node(monkeypatch):
-    nodes = [
+    made = [
         {"Resources": {"CPU": 3.0}},
         {"Resources": {"CPU": 4.0, "GPU": 1.0}},
         {"Resources": {}},
     ]
-    monkeypatch.setattr("study.scheduling.cluster.nodes", lambda: nodes)
+    monkeypatch.setattr("study.scheduling.nodes.nodes", lambda: made)
     assert slots(Resources(cpu=2)) == 3
     assert slots(Resources(cpu=1, gpu=0.5)) == 2
     assert slots(Resources(cpu=0.1, gpu=1)) == 1
