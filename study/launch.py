@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.file.left_behind import left_behind as differences
+from study.file.left_behind import left_behind
 from study.file.schema import StudyFile
 from study.opening import Launching, OpenStudy, open_study
 from study.scheduling.progress import Progress
@@ -66,7 +66,8 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
     asked = [run.run_id for run in study.expansion.runs]
     outcome = Outcome(folder, len(asked))
     registry = Registry.read(folder)
-    for line in left_behind(study, registry):
+    known = registry.complete_runs(before.run_ids)
+    for line in left_behind(study.file, study.data, study.expansion, *known):
         notify(line)
     progress = Progress(len(asked), len(before.run_ids.intersection(asked)), 0)
     if before.run_ids.issuperset(asked):
@@ -93,17 +94,6 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
     outcome.failed = progress.failed
     outcome.unfinished = [run_id for run_id in asked if run_id not in found]
     return outcome
-
-
-def left_behind(study: OpenStudy, registry: Registry) -> list[str]:
-    """What the study file leaves behind of the runs that are complete, see there."""
-    known = {entry["name"]: entry["setting"] for entry in registry.settings.values()}
-    runs = {
-        run_id: (run["setting"], run["seeds"])
-        for run_id, run in registry.runs.items()
-        if run_id in study.runs.run_ids
-    }
-    return differences(study.file, study.data, study.expansion, known, runs)
 
 
 def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[int, int, int, int]:

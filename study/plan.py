@@ -10,6 +10,7 @@ from itnas.method.search import seconds_per_step, steps_per_run
 from itnas.method.spaces import get_space
 from itnas.settings import Setting
 from study.file.grid import Run, expand
+from study.file.left_behind import left_behind
 from study.file.schema import StudyFile
 from study.opening import read_data
 from study.power import seed_power
@@ -38,6 +39,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
     complete = read_runs(folder, []).run_ids
     registry = Registry.read(folder)
     pack = pack_size(file, expansion, data)
+    behind = left_behind(file, data, expansion, *registry.complete_runs(complete))
     todo = registry.include(expansion, file, complete, pack)
     asked = {run.run_id for run in expansion.runs}
     cell = get_space(file.space).cells["normal"]
@@ -53,6 +55,7 @@ def make_plan(file: StudyFile, storage: str, measure: bool = True) -> dict[str, 
         "pack": pack,
         "packs": sum(not asked.isdisjoint(run_ids) for run_ids in registry.packs.values()),
         "complete": len(asked & complete),
+        "left_behind": behind,
         "packs_left": len(todo),
         "parameters": max(_parameters(one.setting, data) for one in expansion.settings),
         "architecture_parameters": {
@@ -156,6 +159,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
                      "with 80% power")),
         ("seeds needed", f"{needed} points of accuracy (published spread over seeds: 0.2 points)"),
     ]  # fmt: skip
+    rows += [("left behind", line) for line in plan["left_behind"]]
     if hours is None:
         rows.append(("time", "not estimated: the device is not on this machine"))
     else:

@@ -70,7 +70,7 @@ class Folder:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def parquet(self, name: str) -> dict[str, str]:
-        """Names of the Parquet files in a folder within, sorted, to paths; dot-names are not ours."""
+        """Names of the Parquet files in a folder within to paths, sorted; none with a dot first."""
         selector = pafs.FileSelector(f"{self.root}/{name}", allow_not_found=True)
         files = sorted(self.filesystem.get_file_info(selector), key=lambda file: file.path)
         ours = [f for f in files if f.is_file and f.extension == "parquet"]
@@ -163,6 +163,8 @@ class Results(Folder):
     def runs(self) -> pd.DataFrame:
         """All complete runs, one row each, sorted by setting and seeds."""
         frame = self._read("runs", [*SCHEMAS["runs"].names, "__filename"]).to_pandas()
+        if frame[[*_NEEDED]].isna().any(axis=None) and self._drop_foreign("runs"):
+            return self.runs
         shards = frame.pop("__filename").str.rsplit("/", n=1).str[-1]
         self._homes = shards.groupby(frame["run_id"]).agg(set).to_dict()
         frame = frame.drop_duplicates("run_id", ignore_index=True)
@@ -232,11 +234,25 @@ class Results(Folder):
             dataset = ds.dataset(paths, schema, "parquet", filesystem=self.filesystem)
             return dataset.to_table(columns=columns, filter=keep)
         except UNREADABLE as error:
-            for name, path in shards.items():
-                with self.one_line(f"/{table}/{name} cannot be read"):
-                    pq.read_table(path, filesystem=self.filesystem)
+            if self._drop_foreign(table):
+                return self._read(table, columns, keep, run_ids)
             place = f"{self.location}/{table}"
             raise ResultsError(f"{place} cannot be read: {first_line(error)}") from error
+
+    def _drop_foreign(self, table: str) -> bool:
+        """Leave out files that are not ours: no texts called run_id. False where there are none.
+
+        ResultsError, one line, names a shard that cannot be read.
+        """
+        ours = {}
+        for name, path in self._shards[table].items():
+            with self.one_line(f"/{table}/{name} cannot be read"):
+                found = pq.read_table(path, filesystem=self.filesystem).schema
+            if "run_id" in found.names and found.field("run_id").type == pa.string():
+                ours[name] = path
+        dropped = len(ours) < len(self._shards[table])
+        self._shards[table] = ours
+        return dropped
 
     def _text(self, name: str) -> str | None:
         path = f"{self.root}/{name}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import getdoc, signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -25,21 +25,16 @@ from analysis.figures.study import Study, Tables, rows
 __all__ = ["FIGURES", "STYLES", "Definition", "Tables", "draw", "known_style", "names"]
 
 
-class Definition(NamedTuple):
+class Definition:
     """One figure: what draws it, its tables, the first being the one that it shows.
 
-    known: columns that a row of that must have a value in; where: what it must have in others.
+    tables and known: names, with spaces between. known: columns that a row of the first table
+    must have a value in; where: what it must have in others.
     """
 
-    draw: Callable[..., Figure]
-    tables: tuple[str, ...]
-    known: list[str]
-    where: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """What it shows, in one line."""
-        return (getdoc(self.draw) or "").split("\n")[0].rstrip(".")
+    def __init__(self, draw: Callable[..., Figure], tables: str, known: str, **where: Any) -> None:
+        self.draw, self.tables, self.known, self.where = draw, tables.split(), known.split(), where
+        self.title = (getdoc(draw) or "").split("\n")[0].rstrip(".")
 
     def each(self, tables: Tables) -> list[tuple[str | None, str | None]]:
         """The (setting, cell) of every such figure that these tables allow; None: of all."""
@@ -56,41 +51,32 @@ class Definition(NamedTuple):
         return [(s, c) for s in Study(tables).looks for c in kinds if (s, c) in present]
 
 
-def _of(draw: Callable[..., Figure], tables: str, known: str, **where: Any) -> Definition:
-    """tables and known: names, with spaces between."""
-    return Definition(draw, tuple(tables.split()), known.split(), where)
-
-
 _OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
-_OF_RUNS = ("valid_accuracy", "derived_accuracy", "benchmark_test")
-
-FIGURES = {
-    figure.draw.__name__: figure
-    for figure in (
-        _of(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
-        _of(heatmaps.matrices, "transition_matrices verdict", "mean"),
-        _of(settings.accuracy, _OF_SEEDS, "estimate", quantity=_OF_RUNS),
-        _of(settings.displacement, _OF_SEEDS, "estimate", quantity=settings.MOVED),
-        _of(runs.genotype_counts, "genotypes", "count", part="whole"),
-        _of(settings.transfer, _OF_SEEDS, "estimate", quantity=settings.TRANSFER),
-        _of(settings.stability, _OF_SEEDS, "estimate", cell=_CELLS),
-        _of(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
-        _of(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS),
-        _of(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),
-        _of(settings.seeds_needed, "seeds_needed", "target"),
-        _of(runs.similarity, "similarity", "similarity"),
-        _of(runs.profiles, "profiles", "share"),
-        _of(curves.accuracy_over_epochs, "trajectories", "estimate", quantity=curves.ACCURACIES),
-        _of(curves.loss_over_epochs, "trajectories", "estimate", quantity=curves.LOSSES),
-        _of(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
-        _of(runs.frequencies, "operation_choices", "share"),
-        _of(runs.tuning_history, "tuning", "trial"),
-        _of(runs.tuning_rates, "tuning", "trial objective"),
-        _of(curves.operations, "operation_probabilities", "mean"),
-        _of(heatmaps.transitions, "transition_matrices links", "mean"),
-        _of(cells.cell, "genotypes links", "code", part=_CELLS),
-    )
-}
+_ALL = (
+    Definition(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
+    Definition(heatmaps.matrices, "transition_matrices verdict", "mean"),
+    Definition(settings.accuracy, _OF_SEEDS, "estimate", quantity=settings.ACCURACIES),
+    Definition(settings.displacement, _OF_SEEDS, "estimate", quantity=settings.MOVED),
+    Definition(runs.genotype_counts, "genotypes", "count", part="whole"),
+    Definition(settings.transfer, _OF_SEEDS, "estimate", quantity=settings.TRANSFER),
+    Definition(settings.stability, _OF_SEEDS, "estimate", quantity=settings.STABILITIES),
+    Definition(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
+    Definition(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS),
+    Definition(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),
+    Definition(settings.seeds_needed, "seeds_needed", "target"),
+    Definition(runs.similarity, "similarity", "similarity"),
+    Definition(runs.profiles, "profiles", "share"),
+    Definition(curves.accuracy_over_epochs, "trajectories", "estimate", quantity=curves.ACCURACIES),
+    Definition(curves.loss_over_epochs, "trajectories", "estimate", quantity=curves.LOSSES),
+    Definition(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
+    Definition(heatmaps.frequencies, "operation_choices", "share"),
+    Definition(runs.tuning_history, "tuning", "trial"),
+    Definition(runs.tuning_rates, "tuning", "trial objective"),
+    Definition(curves.operations, "operation_probabilities", "mean"),
+    Definition(heatmaps.transitions, "transition_matrices links", "mean"),
+    Definition(cells.cell, "genotypes links", "code", part=_CELLS),
+)
+FIGURES = {figure.draw.__name__: figure for figure in _ALL}
 """Name to figure, those of the first screen first."""
 
 

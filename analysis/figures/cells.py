@@ -49,23 +49,24 @@ def cell_figure(cell: Cell, title: str) -> Figure:
     ax = figure.subplots()
     ax.set_axis_off()
     ax.set(xlim=(-0.45, size[0] - 0.45), ylim=(low, high), aspect="equal")
-    entries = [entry("outer edge (from an input)", linestyle="--"),
-               entry("inner edge (from an inner node)", linestyle="-")]  # fmt: skip
-    if darts:
-        entries.append(entry("concatenation to the output", color=PALE, linestyle="-"))
     for node in range(2, last + 1) if darts else ():
         _arc(ax, step, node, last + 1, -BELOW, arrowstyle="-", linewidth=1.2, color=PALE, zorder=1)
+    text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}
     for operation, source, target in cell.edges:
         colour = operation_colour(operation)
+        dashes = "solid" if source >= cell.inputs else (0, (5, 3))
         top = _arc(ax, step, source, target, RISE, arrowstyle="-|>", mutation_scale=13 * scale(),
-                   linewidth=1.8, color=colour, zorder=2,
-                   linestyle="solid" if source >= cell.inputs else (0, (5, 3)))  # fmt: skip
-        middle, name = step * (source + target) / 2, operation_name(operation)
-        _text(ax, middle, top, name, "round,pad=0.15", "white", "none", color=colour,
-              fontweight="bold", zorder=4)  # fmt: skip
+                   linewidth=1.8, color=colour, zorder=2, linestyle=dashes)  # fmt: skip
+        ax.text(step * (source + target) / 2, top, operation_name(operation), color=colour,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+                fontweight="bold", zorder=4, **text)  # fmt: skip
+    circle = {"boxstyle": "circle,pad=0.35", "facecolor": "#f2f2f2", "edgecolor": "#444444"}
     for place, name in enumerate(nodes):
-        _text(ax, step * place, 0, name, "circle,pad=0.35", "#f2f2f2", "#444444", zorder=5)
-    return finish(figure, entries, title)
+        ax.text(step * place, 0, name, bbox=circle, zorder=5, **text)
+    entries = [entry("outer edge (from an input)", linestyle="--"),
+               entry("inner edge (from an inner node)", linestyle="-"),
+               entry("concatenation to the output", color=PALE, linestyle="-")]  # fmt: skip
+    return finish(figure, entries if darts else entries[:2], title)
 
 
 def _arc(ax: Axes, step: float, start: int, end: int, rise: float, **style: Any) -> float:
@@ -75,10 +76,3 @@ def _arc(ax: Axes, step: float, start: int, end: int, rise: float, **style: Any)
     style |= {"shrinkA": 15 * scale(), "shrinkB": 16 * scale(), "connectionstyle": bend}
     ax.add_patch(FancyArrowPatch((step * start, 0), (step * end, 0), **style))
     return height
-
-
-def _text(
-    ax: Axes, x: float, y: float, text: str, box: str, face: str, edge: str, **style: Any
-) -> None:
-    bbox = {"boxstyle": box, "facecolor": face, "edgecolor": edge}
-    ax.text(x, y, text, ha="center", va="center", fontsize="small", bbox=bbox, **style)

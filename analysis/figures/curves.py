@@ -1,7 +1,7 @@
 """Draw: what changes over epochs, and the ladder of D, as lines.
 
 A line has its setting's colour; where a panel is one setting, quantities differ in their dashes.
-Only the probabilities of operations have the operations' colours.
+Only the probabilities of operations have the operations' colours, dashed without parameters.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from analysis.data.genotypes import PARAMETERLESS
 from analysis.figures.layout import entry, finish, grid, letters, scale
-from analysis.figures.palette import GREY, operation_line, operation_name, wrapped
+from analysis.figures.palette import GREY, operation_colour, operation_name, wrapped
 from analysis.figures.study import Study, Tables, clipped, label, rows, span
 from analysis.quantities import label_of
 from analysis.statistics.inference import said
@@ -35,14 +36,14 @@ NUMBERS = ("setting", "cell", "quantity", "epoch", "estimate", "low", "high", "n
 
 def _panels(
     frame: pd.DataFrame, panel: str, titles: Mapping[Any, str], line: str,
-    style: Callable[[Any], dict[str, Any]], *, high: float, band: bool = True, what: str = "",
+    style: Callable[[Any], dict[str, Any]], *, band: bool = True, what: str = "",
     limits: tuple[float, float] | None = None,
 ) -> Figure:  # fmt: skip
     """A panel for each value of one column, a line for each of another, bands, chance dotted.
 
     style: of a line from its first row; what: a label of one y axis that all panels share.
     """
-    figure, axes = grid(len(titles), 3, (2.7, high), between=(0.2 if what else 0.45, 0.6),
+    figure, axes = grid(len(titles), 3, (2.7, 1.6), between=(0.2 if what else 0.45, 0.6),
                         sharex=bool(what), sharey=bool(what))  # fmt: skip
     first, last = frame["epoch"].min(), frame["epoch"].max()
     margin = 0.03 * (last - first) or 0.5
@@ -77,9 +78,9 @@ def _by_setting(tables: Tables, dashes: Mapping[str, str], what: str) -> Figure:
     frame = rows(tables, "trajectories", *NUMBERS, cell="all", quantity=dashes)
     shown, frame, remark = study.shown(frame)
     figure = _panels(
-        frame, "setting", {s: study.name(s, letters(2.6), 2) for s in shown}, "quantity",
+        frame, "setting", {s: wrapped(study.names[s], letters(2.6), 2) for s in shown}, "quantity",
         lambda row: {"color": study.looks[row.setting]["color"], "linestyle": dashes[row.quantity]},
-        high=1.6, what=what,
+        what=what,
     )  # fmt: skip
     drawn = [q for q in dashes if q in set(frame["quantity"])]
     entries = [entry(label_of(q, False), linestyle=dashes[q], color=GREY) for q in drawn]
@@ -105,7 +106,7 @@ def _together(tables: Tables, frame: pd.DataFrame) -> Figure:
     figure = _panels(
         frame.assign(line=frame["setting"] + "\n" + frame["cell"]), "quantity",
         {q: label(q, letters(2.7)) for q in frame["quantity"].unique()}, "line",
-        lambda row: study.looks[row.setting] | {"linestyle": dashes[row.cell]}, high=1.8, band=band,
+        lambda row: study.looks[row.setting] | {"linestyle": dashes[row.cell]}, band=band,
     )  # fmt: skip
     entries = study.entries(shown)
     if len(dashes) > 1:
@@ -135,10 +136,11 @@ def operations(tables: Tables, setting: str, cell: str) -> Figure:
     edge = part + " edge " + frame["source"].astype(str) + "→" + frame["target"].astype(str)
     frame = frame.assign(edge=edge, quantity="", estimate=mean, low=mean - sd, high=mean + sd,
                          null_mean=np.nan)  # fmt: skip
-    looks = {o: operation_line(o) for o in frame["operation"].unique()}
+    looks = {o: {"color": operation_colour(o), "linestyle": "--" if o in PARAMETERLESS else "-"}
+             for o in frame["operation"].unique()}  # fmt: skip
     titles = {edge: edge for edge in frame["edge"].unique()}
     figure = _panels(frame, "edge", titles, "operation", lambda row: looks[row.operation],
-                     high=1.4, what="probability (0..1)", limits=(-0.02, 1.02))  # fmt: skip
+                     what="probability (0..1)", limits=(-0.02, 1.02))  # fmt: skip
     entries = [entry(operation_name(o), **look) for o, look in looks.items()]
     n, what = int(frame["n"].max()), "bands: one standard deviation over seeds"
     return finish(figure, entries, f"{setting} · {cell} cell · n={n} · {what}")

@@ -7,10 +7,12 @@ shapes of the matrices, as where edges have lists of operations of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -18,49 +20,27 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.layout import entry, finish, grid, of_text
-from analysis.figures.palette import PALE, operation_name
+from analysis.figures.layout import entry, finish, grid, letters, of_text
+from analysis.figures.palette import PALE, operation_name, wrapped
 from analysis.figures.study import Study, Tables, rows
 from analysis.statistics.inference import SIGNIFICANT
 
-ANNOTATED = 5  # rows and columns up to which numbers are written into the entries of a matrix
+ANNOTATED = 10  # columns of a panel up to which numbers are written into the entries
+MOST_FREQUENCIES = 6
 MOST_LINKS = 4  # in the figure of the first screen
 WIDEST = 11.0  # inches
 ENTRY, SMALL = 0.27, 0.15  # inches of an entry with digits, and without
 GAP = 0.6  # of entries between a link's two matrices
 
 AXES = "rows: operation of the first edge, columns: of the second"
-MAPS = ("mean", "sd", "start_mean")
+LISTS = ("row", "column")  # of operations
 NODES = ["predecessor_source", "predecessor_target", "source", "target"]
+NUMBERS = ("setting", "cell", "mean", "start_mean", "sd", "attention_weight_mean", "n")
 MARKS = {
     "dependence_stability": ("●", "○", "rows alike over seeds, start included,"),
     "learned_dependence_stability": ("◆", "◇", "what was learned alike over seeds"),
 }
-
-
-class Link(NamedTuple):
-    """One link: nodes, attention weight, and its matrices, NaN where they are not known."""
-
-    nodes: tuple[int, ...]
-    weight: float
-    matrices: dict[str, Any]  # each of MAPS as a frame: operations as its rows and columns
-
-    @property
-    def name(self) -> str:
-        return "{}→{} to {}→{}".format(*self.nodes)
-
-
-def links_of(tables: Tables, setting: str, cell: str) -> tuple[list[Link], int]:
-    """The links of a setting's cell kind, operations in the table's order, and their n."""
-    frame = rows(tables, "transition_matrices", "start_mean", "sd", "attention_weight_mean", "n",
-                 setting=setting, cell=cell)  # fmt: skip
-    found = []
-    for nodes, group in frame.groupby(NODES, sort=False):
-        values = group.set_index(["row", "column"]).unstack().reindex(group["row"].unique())
-        matrices = {name: values[name][group["column"].unique()].astype(float) for name in MAPS}
-        key = tuple(map(int, nodes))  # type: ignore[arg-type]
-        found.append(Link(key, float(group["attention_weight_mean"].iloc[0]), matrices))
-    return found, int(frame["n"].max())
+Maps = Mapping[str, tuple[str, float]]  # column of the table to colours and highest value
 
 
 def transitions(tables: Tables, setting: str, cell: str) -> Figure:
@@ -68,15 +48,15 @@ def transitions(tables: Tables, setting: str, cell: str) -> Figure:
 
     Each with one scale for all links; of a single seed only the first.
     """
-    links, n = links_of(tables, setting, cell)
-    spread = np.concatenate([k.matrices["sd"].to_numpy().ravel() for k in links])
-    maps = {"mean": ("Blues", 1.0)}
-    if np.isfinite(spread).any():
-        maps["sd"] = ("Oranges", max(0.01, float(np.nanmax(spread))))
+    frame = _links(tables, "transition_matrices", *NUMBERS, setting=setting, cell=cell)
+    maps, most = {"mean": ("Blues", 1.0)}, float(frame["sd"].max())
+    if np.isfinite(most):
+        maps["sd"] = ("Oranges", max(0.01, most))
     marks, entries = _marks(tables, setting, cell)
-    titles = [f"edge {k.name}\nw {k.weight:.2f} {marks.get(k.nodes, '')}".rstrip() for k in links]
-    remark = f"{setting} · {cell} cell · n={n} · {AXES}"
-    return finish(_drawn(links, titles, maps), entries, remark)
+    weights = frame.groupby("panel", sort=False)["attention_weight_mean"].first()
+    titles = {k: f"edge {k}\nw {w:.2f} {marks.get(k, '')}".rstrip() for k, w in weights.items()}
+    remark = f"{setting} · {cell} cell · n={frame['n'].max()} · {AXES}"
+    return finish(_drawn(frame, titles, maps), entries, remark)
 
 
 def matrices(tables: Tables) -> Figure:
@@ -84,22 +64,49 @@ def matrices(tables: Tables) -> Figure:
 
     Of the primary setting of the verdict, else of the first transition setting that has any.
     """
-    study, frame = Study(tables), rows(tables, "transition_matrices", "setting", "mean")
-    setting = study.primary(frame)
+    frame = _links(tables, "transition_matrices", *NUMBERS)
+    setting = Study(tables).primary(frame)
     cell = min(frame.loc[frame["setting"] == setting, "cell"])
-    every, n = links_of(tables, setting, cell)
-    away = [k.matrices["mean"] - k.matrices["start_mean"] for k in every]
-    moved = np.array([matrix.abs().sum(axis=1).mean() for matrix in away])
-    links = [every[k] for k in sorted(np.argsort(-moved, kind="stable")[:MOST_LINKS])]
-    which = f"the {len(links)} of {len(every)} links that moved most"
-    which = which if len(every) > len(links) else "all links"
-    titles = [f"{k.name}: start, end" for k in links]
-    figure = _drawn(links, titles, {"start_mean": ("Blues", 1.0), "mean": ("Blues", 1.0)})
-    return finish(figure, remark=f"{setting} · {cell} cell · n={n} · {which} · {AXES}")
+    frame = frame[(frame["setting"] == setting) & (frame["cell"] == cell)]
+    away = frame.assign(away=(frame["mean"] - frame["start_mean"]).abs())
+    of_rows = away.groupby(["panel", "row"], sort=False)["away"].sum()
+    moved = of_rows.groupby("panel", sort=False).mean()
+    most = moved[moved.rank(method="first", ascending=False) <= MOST_LINKS]
+    which = f"the {len(most)} of {len(moved)} links that moved most"
+    which = which if len(moved) > len(most) else "all links"
+    titles = {link: f"{link}: start, end" for link in most.index}
+    figure = _drawn(frame, titles, {"start_mean": ("Blues", 1.0), "mean": ("Blues", 1.0)})
+    remark = f"{setting} · {cell} cell · n={frame['n'].max()} · {which} · {AXES}"
+    return finish(figure, remark=remark)
+
+
+def frequencies(tables: Tables, cell: str) -> Figure:
+    """Operations that the seeds choose, edge by edge; at most six settings."""
+    study = Study(tables)
+    frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
+    shown, frame, remark = study.shown(frame, MOST_FREQUENCIES)
+    edge = frame["source"].astype(str) + "→" + frame["target"].astype(str)
+    edge += frame["inner"].map({True: " inner", False: ""})
+    frame = frame.assign(panel=frame["setting"], row=edge, column=frame["operation"])
+    frame = frame.sort_values(["target", "source"], kind="stable")
+    titles = {setting: wrapped(study.names[setting], letters(1.6)) for setting in shown}
+    shares = frame.pivot(index=["panel", "row"], columns="column", values="share")
+    grey = "; grey: no candidate" if shares.isna().any(axis=None) else ""
+    what = f"share of seeds that choose it ({cell} cell{grey})"
+    figure = _drawn(frame, titles, {"share": ("Blues", 1.0)}, what)
+    figure.supylabel("edge", fontsize="small")
+    return finish(figure, remark=remark)
+
+
+def _links(tables: Tables, name: str, *columns: str, **where: str) -> pd.DataFrame:
+    """Rows of a table with the name of their link, which is their panel."""
+    frame = rows(tables, name, *NODES, *columns, **where)
+    first, second, source, target = (frame[node].astype(str) for node in NODES)
+    return frame.assign(panel=first + "→" + second + " to " + source + "→" + target)
 
 
 def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], list[Line2D]]:
-    """Marks of links by their nodes, and the entries that say what they mean.
+    """Marks of links by their names, and the entries that say what they mean.
 
     Filled where the test over permutations says so (Holm's p over the links), hollow where it
     does while the link's own 95% interval holds 0.
@@ -108,70 +115,72 @@ def _marks(tables: Tables, setting: str, cell: str) -> tuple[dict[Any, str], lis
     entries = []
     for quantity, (filled, hollow, meaning) in MARKS.items():
         p, low = f"{quantity}_p_holm", f"{quantity}_low"
-        frame = rows(tables, "links", p, low, *NODES, setting=setting, cell=cell).dropna(subset=p)
-        found = frame[frame[p] < SIGNIFICANT]
-        for *nodes, end in found[[*NODES, low]].itertuples(index=False):
-            key = tuple(map(int, nodes))
-            marks[key] = marks.get(key, "") + (hollow if end <= 0 else filled)
+        frame = _links(tables, "links", p, low, setting=setting, cell=cell).dropna(subset=p)
+        found = frame[frame[p] < SIGNIFICANT].set_index("panel")[low]
+        for link, end in found.items():
+            marks[link] = marks.get(link, "") + (hollow if end <= 0 else filled)
         if len(frame):
             test = f"(permutations, Holm p < {SIGNIFICANT:g}): {len(found)} of {len(frame)} links"
             entries.append(entry(f"{filled} {meaning} {test}"))
-        if (found[low] <= 0).any():
+        if (found <= 0).any():
             entries.append(entry(f"{hollow} the same, though its own 95% interval holds 0"))
     return marks, entries
 
 
 def _drawn(
-    links: Sequence[Link], titles: Sequence[str], maps: Mapping[str, tuple[str, float]]
+    frame: pd.DataFrame, titles: Mapping[Any, str], maps: Maps, what: str = "{} over seeds"
 ) -> Figure:
-    """A panel a link with its matrices side by side; maps: which, to colours and highest value.
+    """A panel for each of `titles`, with its matrices side by side; what: label of a colour bar.
 
-    Operations are named once a row and column where all links have the same.
+    Rows and columns are named once where all panels have the same.
     """
-    tables = [k.matrices["mean"] for k in links]
-    down, across = np.max([table.shape for table in tables], axis=0)
-    inches = ENTRY if max(down, across) <= ANNOTATED else SMALL
+    panels = {panel: frame[frame["panel"] == panel] for panel in titles}
+    lists = {tuple(tuple(own[end].unique()) for end in LISTS) for own in panels.values()}
+    down, across = (max(map(len, names)) for names in zip(*lists, strict=True))
+    alike = len(lists) == 1
+    inches = ENTRY if len(maps) * across <= ANNOTATED else SMALL
     size = (of_text(max(1.4, inches * (len(maps) * (across + GAP) - GAP))), of_text(down * inches))
-    alike = len({(*table.index, "", *table.columns) for table in tables}) == 1
     beside = 0.15 if alike else 0.65
     columns = max(1, int((WIDEST - 0.7) / (size[0] + beside)))
-    columns = -(-len(links) // -(-len(links) // columns))  # rows of nearly equal length
-    figure, axes = grid(len(links), columns, size, left=0.9, more=0.5 * len(maps),
+    columns = -(-len(titles) // -(-len(titles) // columns))  # rows of nearly equal length
+    figure, axes = grid(len(titles), columns, size, left=0.9, more=0.5 * len(maps),
                         between=(beside, 0.5 if alike else 1.05))  # fmt: skip
-    for index, (ax, link, title) in enumerate(zip(axes, links, titles, strict=True)):
-        images = _maps(ax, link, maps, (down, across))
-        ax.set_title(title)
-        if alike and index + columns < len(links):
+    for index, (ax, (panel, own)) in enumerate(zip(axes, panels.items(), strict=True)):
+        images = _maps(ax, own, maps, (down, across))
+        ax.set_title(titles[panel])
+        if alike and index + columns < len(titles):
             ax.set_xticks([])
         if alike and index % columns:
             ax.set_yticks([])
     bars = {maps[name]: (image, name) for name, image in images.items()}
     for image, name in reversed(bars.values()):  # from the foot
         figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
-                        ticks=MaxNLocator(4), label=f"{name} over seeds")  # fmt: skip
+                        ticks=MaxNLocator(4), label=what.format(name))  # fmt: skip
     return figure
 
 
-def _maps(
-    ax: Axes, link: Link, maps: Mapping[str, tuple[str, float]], most: tuple[int, int]
-) -> dict[str, AxesImage]:
-    """A link's matrices side by side; most: rows and columns of the largest link."""
-    table, images, at = link.matrices["mean"], {}, []
-    height, width = table.shape
+def _maps(ax: Axes, own: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> dict[str, AxesImage]:
+    """A panel's matrices side by side; most: rows and columns of the largest one."""
+    down, across = (own[end].unique() for end in LISTS)  # in the table's order
+    height, width = len(down), len(across)
+    images, at, digits = {}, [], len(maps) * most[1] <= ANNOTATED
     for k, (name, (colours, top)) in enumerate(maps.items()):
-        values, start = link.matrices[name].to_numpy(), k * (most[1] + GAP) - 0.5
-        images[name] = ax.imshow(values, cmap=colours, vmin=0, vmax=top, aspect="auto",
-                                 extent=(start, start + width, height - 0.5, -0.5))  # fmt: skip
+        matrix = own.pivot(index="row", columns="column", values=name).loc[down, across]
+        values, start = matrix.to_numpy(float), k * (most[1] + GAP) - 0.5
+        images[name] = ax.imshow(
+            values, cmap=colormaps[colours].with_extremes(bad="#dddddd"), vmin=0, vmax=top,
+            aspect="auto", extent=(start, start + width, height - 0.5, -0.5),
+        )  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
         at += [start + 0.5 + i for i in range(width)]
-        for row, column in np.argwhere(np.isfinite(values)) if max(most) <= ANNOTATED else ():
+        for row, column in np.argwhere(values > 0) if digits else ():
             value = float(values[row, column])
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,
                     color="white" if value > 0.55 * top else "#111111")  # fmt: skip
-    ax.set_xticks(at, list(map(operation_name, table.columns)) * len(maps))
-    ax.set_yticks(range(height), list(map(operation_name, table.index)))
+    ax.set_xticks(at, list(map(operation_name, across)) * len(maps))
+    ax.set_yticks(range(height), list(map(operation_name, down)))
     ax.tick_params(length=0, pad=2, labelsize="small")
     ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)

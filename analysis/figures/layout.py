@@ -26,6 +26,7 @@ from analysis.errors import ResultsError
 from analysis.figures.palette import DARK, wrapped
 
 STYLES = {"paper": "paper", "slides": "talk"}  # style to seaborn's context
+_GROWTH = 0.7  # the power of their scale that panels grow with
 _POINTS = 12 * 0.8 * 1.05  # of the text of seaborn's `paper` with our scale of fonts
 _LETTER = 0.068  # inches of a letter of small text in `paper`
 _LAID_OUT = {"text.hinting": "no_hinting"}  # widths of texts are alike at any resolution
@@ -54,18 +55,14 @@ def scale() -> float:
     return matplotlib.rcParams["font.size"] / _POINTS
 
 
-def _growth() -> float:
-    return scale() ** 0.7
-
-
 def letters(inches: float) -> int:
     """How many letters of small text go into a panel of this width."""
-    return max(8, int(inches * _growth() / _LETTER / scale()))
+    return max(8, int(inches / of_text(_LETTER)))
 
 
 def of_text(inches: float) -> float:
     """A part of a panel that is to grow as texts do: a row with a name, an entry with digits."""
-    return inches * scale() / _growth()
+    return inches * scale() / scale() ** _GROWTH
 
 
 def grid(
@@ -77,10 +74,10 @@ def grid(
     size: of a panel; left: room for the names of rows, between: for the labels of each panel,
     more: for colour bars.
     """
-    columns = max(1, min(columns, panels))
+    columns, k = max(1, min(columns, panels)), scale()
     down = -(-panels // columns)
-    width = left * scale() + columns * (size[0] * _growth() + between[0] * scale())
-    height = down * (size[1] * _growth() + between[1] * scale()) + more * scale()
+    width = left * k + columns * (size[0] * k**_GROWTH + between[0] * k)
+    height = down * (size[1] * k**_GROWTH + between[1] * k) + more * k
     figure = Figure(figsize=(width, height), layout="constrained")
     every = figure.subplots(down, columns, squeeze=False, **options).ravel().tolist()
     for spare in every[panels:]:
@@ -94,21 +91,28 @@ def grid(
 
 def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> Figure:
     """Add remark and legend, for which the figure grows, and fix the layout."""
-    _thicken([*handles, *(a for ax in figure.axes for a in (*ax.lines, *ax.collections))])
+    k = scale()  # lines and markers have sizes in points of `paper`
+    drawn: list[Any] = [a for ax in figure.axes for a in (*ax.lines, *ax.collections)]
+    for artist in dict.fromkeys([*handles, *drawn]):
+        artist.set_linewidth(np.multiply(artist.get_linewidth(), k))
+        if isinstance(artist, Line2D):
+            artist.set_markersize(artist.get_markersize() * k)
+        if isinstance(artist, PathCollection):
+            artist.set_sizes(artist.get_sizes() * k**2)
     width, height = figure.get_size_inches()
     lengths = [len(str(h.get_label())) + 9 for h in handles]
-    width = max(width, 5.0 * _growth(), max([0, *lengths]) * _LETTER * scale())
-    room = int(width / (_LETTER * scale()))
+    width = max(width, 5.0 * k**_GROWTH, max([0, *lengths]) * _LETTER * k)
+    room = int(width / (_LETTER * k))
     if remark:
         lines = wrapped(remark, room, 4)
         figure.suptitle(lines, fontsize="small")
-        height += 0.2 * scale() * (1 + lines.count("\n"))
+        height += 0.2 * k * (1 + lines.count("\n"))
     if handles:
         columns = min(8, len(handles))
         while columns > 1 and sum(map(max, np.array_split(lengths, columns))) > room:
             columns -= 1  # a legend fills column by column, the first ones having one more
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-        height += 0.19 * scale() * -(-len(handles) // columns) + 0.1
+        height += 0.19 * k * -(-len(handles) // columns) + 0.1
     figure.set_size_inches(width, height)
     # What is drawn inside axes needs no room around them, and takes long to measure.
     for ax in figure.axes:
@@ -121,16 +125,6 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
     engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
-
-
-def _thicken(artists: Sequence[Any]) -> None:
-    """Lines and markers, whose sizes are given in points of `paper`, in the context at hand."""
-    for artist in dict.fromkeys(artists):
-        artist.set_linewidth(np.multiply(artist.get_linewidth(), scale()))
-        if isinstance(artist, Line2D):
-            artist.set_markersize(artist.get_markersize() * scale())
-        if isinstance(artist, PathCollection):
-            artist.set_sizes(artist.get_sizes() * scale() ** 2)
 
 
 def entry(label: str, **style: Any) -> Line2D:

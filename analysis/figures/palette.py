@@ -1,7 +1,6 @@
 """Colours and names: one colour an operation and one a setting, in every figure.
 
-Operation colours are Okabe and Ito's, which colour-blind readers can tell apart, with a line
-style as a second cue: solid for operations with parameters, dashed for those without.
+Operation colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from typing import Any
 
 import seaborn
 from matplotlib.colors import to_hex
-
-from analysis.data.genotypes import PARAMETERLESS
 
 OPERATIONS = {
     "none": ("none", "#9a9a9a"),
@@ -34,9 +31,6 @@ OPERATIONS = {
 _SPARE = ("#332288", "#88ccee", "#882255", "#44aa99", "#aa4499", "#661100")
 DARK, GREY, PALE, WARNING = "#222222", "#777777", "#c4c4c4", "#cc3311"
 
-Look = dict[str, Any]
-"""Options of a line: a setting's colour, and a marker as second cue where there are over ten."""
-
 
 def operation_colour(operation: str) -> str:
     """The operation's colour; one unknown to us gets a spare colour by its name."""
@@ -44,19 +38,13 @@ def operation_colour(operation: str) -> str:
     return OPERATIONS.get(operation, ("", spare))[1]
 
 
-def operation_line(operation: str) -> dict[str, str]:
-    """Options of its line: dashed without parameters."""
-    dashes = "--" if operation in PARAMETERLESS else "-"
-    return {"color": operation_colour(operation), "linestyle": dashes}
-
-
 def operation_name(operation: str) -> str:
     """A name short enough for an axis."""
     return OPERATIONS.get(operation, (operation.replace("_", " "), ""))[0]
 
 
-def looks(settings: Sequence[str]) -> dict[str, Look]:
-    """The look of every setting of a study, by their order in it.
+def looks(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of a line of every setting of a study, by their order in it.
 
     Up to ten have seaborn's colours for the colour-blind; more are spread over all hues, light
     and dark in turn so that neighbours differ, with markers that change from one to the next.

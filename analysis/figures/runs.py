@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,11 +11,10 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
-from analysis.figures.palette import DARK, WARNING, operation_name
+from analysis.figures.palette import DARK, WARNING, wrapped
 from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, span
 from analysis.statistics.inference import said
 
-MOST_FREQUENCIES = 6
 MOST_PROFILES = 4  # that have their bands; more bands hide each other
 
 
@@ -27,18 +23,18 @@ def genotype_counts(tables: Tables) -> Figure:
     study, frame = Study(tables), rows(tables, "genotypes", "setting", "count", part="whole")
     shown, frame, remark = study.shown(frame)
     figure, (ax,) = grid(1, 1, (5.2, of_text(0.2 + 0.3 * len(shown))), left=2.3)
-    small: dict[str, Any] = {"va": "center", "fontsize": "small"}
-    for row, setting in enumerate(shown):
-        counts = frame.loc[frame["setting"] == setting, "count"].to_numpy(int)
-        ends, colour = np.cumsum(counts), study.looks[setting]["color"]
-        shades = [to_rgba(colour, 1 if count > 1 else 0.4) for count in counts]
-        ax.barh(row, counts, left=ends - counts, height=0.6, color=shades, edgecolor="white")
-        for count, end in zip(counts[counts > 1], ends[counts > 1], strict=True):
-            ax.text(end - count / 2, row, str(count), color="white", ha="center", **small)
-        ax.text(counts.sum(), row, f"  {len(counts)} distinct of {counts.sum()}", **small)
-    ax.set_yticks(range(len(shown)), [study.name(s, 36, 2) for s in shown], fontsize="small")
-    most = 1.35 * max(1, frame.groupby("setting")["count"].sum().max())
-    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, most))
+    counts, of = frame["count"].astype(int), frame.groupby("setting", sort=False)["count"]
+    shades = [to_rgba(study.looks[setting]["color"], 1 if count > 1 else 0.4)
+              for setting, count in zip(frame["setting"], counts, strict=True)]  # fmt: skip
+    bars = ax.barh(pd.factorize(frame["setting"])[0], counts, left=of.cumsum() - counts,
+                   height=0.6, color=shades, edgecolor="white")  # fmt: skip
+    ax.bar_label(bars, [str(count) if count > 1 else "" for count in counts], color="white",
+                 label_type="center", fontsize="small")  # fmt: skip
+    for row, (distinct, total) in enumerate(zip(of.size(), of.sum(), strict=True)):
+        ax.text(total, row, f"  {distinct} distinct of {total}", va="center", fontsize="small")
+    names = [wrapped(study.names[s], 36, 2) for s in shown]
+    ax.set_yticks(range(len(shown)), names, fontsize="small")
+    ax.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, 1.35 * max(1, of.sum().max())))
     ax.set_xlabel("runs (pale: a genotype derived only once)")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.grid(axis="y", visible=False)
@@ -141,35 +137,6 @@ def accuracy_stability(tables: Tables) -> Figure:
     entries += [entry("hollow: a seed that collapsed")] * bool(hollow)
     kinds = f"stability of the {cell} cell"
     return finish(figure, entries, said(remark, kinds, "seeds' are jackknife pseudo-values"))
-
-
-def frequencies(tables: Tables, cell: str) -> Figure:
-    """Operations that the seeds choose, edge by edge; at most six settings."""
-    study = Study(tables)
-    frame = rows(tables, "operation_choices", "share", cell=cell).dropna(subset="share")
-    shown, frame, remark = study.shown(frame, MOST_FREQUENCIES)
-    used = list(frame["operation"].unique())
-    names = list(map(operation_name, used))
-    edge = ["target", "source", "inner"]
-    most = frame.groupby("setting").apply(lambda own: len(own[edge].drop_duplicates())).max()
-    size = (0.3 * max(5, len(used)), 0.2 * max(5, most))
-    figure, axes = grid(len(shown), 3, size, between=(0.6, 1.0), more=0.6)
-    grey = ""
-    for ax, setting in zip(axes, shown, strict=True):
-        own = frame[frame["setting"] == setting]
-        shares = own.pivot_table(index=edge, columns="operation", values="share")[used]
-        grey = "; grey: no candidate" if shares.isna().any(axis=None) else grey
-        edges = [f"{s}→{t}{' inner' if inner else ''}" for t, s, inner in shares.index]
-        seaborn.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=1, linewidths=0.8, cbar=False,
-                        xticklabels=names, yticklabels=edges)  # fmt: skip
-        ax.set(facecolor="#dddddd", xlabel="", ylabel="")
-        ax.tick_params(labelsize="small", length=0, pad=2)
-        ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_title(study.name(setting, letters(size[0] + 0.2), 3))
-    figure.supylabel("edge", fontsize="small")
-    image, what = axes[-1].collections[0], f"share of seeds that choose it ({cell} cell{grey})"
-    figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=30, label=what)
-    return finish(figure, remark=remark)
 
 
 def tuning_history(tables: Tables) -> Figure:

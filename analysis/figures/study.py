@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from analysis.figures.layout import entry
-from analysis.figures.palette import Look, looks, wrapped
+from analysis.figures.palette import looks, wrapped
 from analysis.quantities import DEFINITIONS, label_of
 
 Tables = Mapping[str, pd.DataFrame]  # what `report/tables` holds, by name
@@ -34,60 +34,56 @@ def rows(tables: Tables, name: str, *columns: str, **where: Any) -> pd.DataFrame
 
 
 class Study:
-    """The study's settings: their order, looks, numbers of seeds, and which of them are shown."""
+    """The study's settings: their order, looks, names with n, and which of them are shown."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        settings = rows(tables, "settings", "setting", "model", "n")
-        self.looks: dict[str, Look] = looks(settings["setting"].tolist())
-        self.model: dict[str, str] = dict(zip(settings["setting"], settings["model"], strict=True))
-        self.n: dict[str, int] = dict(zip(settings["setting"], settings["n"], strict=True))
+        frame = rows(tables, "settings", "setting", "model", "n").set_index("setting")
+        self.looks = looks(frame.index.tolist())
+        self.model = frame["model"].to_dict()
+        self.names = {s: f"{s} (n={n})" for s, n in frame["n"].items()}
 
     def shown(
         self, frame: pd.DataFrame, most: int = MOST, also: str = ""
     ) -> tuple[list[str], pd.DataFrame, str]:
-        """The first settings of a frame in the study's order, their rows, a remark if not all.
+        """The first settings of a frame and their rows in the study's order, a remark if not all.
 
         `also` and a placebo are always among them: what is told of a transition is told of its
         control.
         """
-        every = self._in_order(frame)
+        present = set(frame["setting"])
+        every = [s for s in self.looks if s in present]
         placebos = [s for s in every if self.model[s] == "placebo"]
         wanted = dict.fromkeys([s for s in every if s == also] + placebos[:1] + every)
         chosen = sorted(list(wanted)[:most], key=every.index)
         which = "the first" if chosen == every[:most] else "only"
         remark = f"{which} {most} of {len(every)} settings" if chosen != every else ""
-        return chosen, frame[frame["setting"].isin(chosen)], remark
+        frame = frame[frame["setting"].isin(chosen)]
+        frame = frame.sort_values("setting", key=lambda s: s.map(chosen.index), kind="stable")
+        return chosen, frame, remark
 
     def primary(self, frame: pd.DataFrame) -> str:
         """Of the settings of a frame the verdict's primary, else the first transition, else any."""
+        present = set(frame["setting"])
         first = set(rows(self.tables, "verdict", "setting", primary=True)["setting"])
         rank = {s: (s not in first, self.model[s] != "transition") for s in self.looks}
-        return min(self._in_order(frame), key=lambda s: rank[s])
-
-    def _in_order(self, frame: pd.DataFrame) -> list[str]:
-        present = set(frame["setting"])
-        return [s for s in self.looks if s in present]
-
-    def name(self, setting: str, width: int = 56, lines: int = 1) -> str:
-        """A setting's name with its number of seeds."""
-        return wrapped(f"{setting} (n={int(self.n.get(setting, 0))})", width, lines)
+        return min(rank, key=lambda s: (s not in present, rank[s]))
 
     def entries(self, settings: Sequence[str], **style: Any) -> list[Line2D]:
         """Entries of a legend, one a setting, as lines unless the style says otherwise."""
-        return [entry(self.name(s), **{"linestyle": "-"} | self.looks[s] | style) for s in settings]
+        look = {s: {"linestyle": "-"} | self.looks[s] | style for s in settings}
+        return [entry(wrapped(self.names[s], 56, 1), **look[s]) for s in settings]
 
 
 def label(quantity: str, width: int = 99) -> str:
-    """A quantity's label with its unit, in lines of so many letters."""
-    return wrapped(label_of(quantity), width, 3)
+    """A quantity's label with its unit (any other text as it is), in lines of so many letters."""
+    return wrapped(label_of(quantity) if quantity in DEFINITIONS else quantity, width, 3)
 
 
 def clipped(quantity: str, values: ArrayLike) -> np.ndarray:
     """Values no further than what is possible: an accuracy's interval stays in 0..1."""
-    definition = DEFINITIONS.get(quantity)
-    low, high = (definition.limits if definition else None) or (-np.inf, np.inf)
-    return np.clip(np.asarray(values, dtype=float), low, high)
+    limits = DEFINITIONS[quantity].limits if quantity in DEFINITIONS else (-np.inf, np.inf)
+    return np.clip(np.asarray(values, dtype=float), *limits)
 
 
 def span(

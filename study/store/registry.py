@@ -11,6 +11,7 @@ from itnas.data import ImageData
 from itnas.settings import DIFFERING, Seeds, Setting
 from study.errors import StudyError
 from study.file.grid import Expansion, Run, StudySetting, distinguish
+from study.file.identity import NormalForm
 from study.file.schema import RATES, StudyFile
 from study.store.door import Storage
 
@@ -132,6 +133,18 @@ class Registry:
             for pack_id, run_ids in self.packs.items()
             if not complete.issuperset(run_ids)
         ]
+
+    def complete_runs(
+        self, complete: set[str]
+    ) -> tuple[dict[str, NormalForm], dict[str, tuple[str, list[int]]]]:
+        """Normal forms of settings by name, and of complete runs the setting's name and seeds."""
+        known = {entry["name"]: entry["setting"] for entry in self.settings.values()}
+        runs = {
+            run_id: (run["setting"], run["seeds"])
+            for run_id, run in self.runs.items()
+            if run_id in complete
+        }
+        return known, runs
 
     def kept_packs(self, asked: list[str], complete: set[str], size: int) -> list[str]:
         """A line where packs that were made with another `pack` are still to be trained."""

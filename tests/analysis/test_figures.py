@@ -237,9 +237,9 @@ def test_similarity_is_ordered_by_average_linkage(tables: Tables) -> None:
 def test_frequencies_and_profiles_have_their_numbers(tables: Tables) -> None:
     figure = figures.draw(tables, "frequencies")
     frame = tables["operation_choices"].query("setting == 'transition'")
-    drawn = figure.axes[2].collections[0].get_array()
+    drawn = figure.axes[2].images[0].get_array()
     np.testing.assert_allclose(drawn, frame["share"].to_numpy().reshape(6, 5))
-    assert [t.get_text() for t in figure.axes[2].get_yticklabels()][2] == "1→2 inner"
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][2] == "1→2 inner"
     frame = tables["profiles"].query("setting == 'placebo'")
     line = figures.draw(tables, "profiles").axes[0].lines[1]
     np.testing.assert_array_equal(line.get_ydata(), frame["share"])

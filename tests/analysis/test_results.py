@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -137,6 +138,19 @@ def test_a_damaged_shard_is_named_in_one_line(copy: Path, table: str, damage: st
     with pytest.raises(analysis.ResultsError) as error:
         results.runs if table == "runs" else getattr(results, table)()
     assert f"{table}/{shard.name} cannot be read" in one_line(error)
+
+
+@pytest.mark.parametrize("table", list(KEYS))
+@pytest.mark.parametrize("columns", [{"run_id": [1, 2]}, {"mine": ["a"]}, {"epoch": ["x"]}])
+def test_a_foreign_file_changes_nothing(copy: Path, table: str, columns: dict) -> None:
+    before = analysis.load(copy)
+    foreign = copy / table / "foreign.parquet"
+    pq.write_table(pa.table(columns), foreign)
+    for name in (table, "runs"):
+        pd.testing.assert_frame_equal(
+            *(one.runs if name == "runs" else getattr(one, name)()
+              for one in (before, analysis.load(copy)))
+        )  # fmt: skip
 
 
 def test_what_is_no_study_is_said_in_one_line(tmp_path: Path) -> None:
