@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from study.errors import StudyError
 from study.file import load_study
 from study.file.models import documented
 from study.file.reference import settings_reference
+from study.file.schema import Waits
 from study.file.seeds import compact, parse_seeds
 from study.plan import make_plan
 from tests.study.cli import ROOT
@@ -29,6 +31,15 @@ def test_defaults_are_those_of_itnas(write_study):
     file = load_study(write_study(search={}))
     assert file.search == SearchSettings()
     assert file.engine_settings().device == "cpu"
+
+
+def test_defaults_of_what_a_launch_survives(write_study):
+    file = load_study(write_study())
+    assert (file.checkpoint_epochs, file.checkpoint_minutes) == (1, 10)
+    assert (file.max_failures, file.fail_fast) == (3, False)
+    assert dict(file.waits) == {
+        "retry_seconds": 10, "stale_seconds": 60, "head_seconds": 30, "stop_seconds": 60
+    }  # fmt: skip
 
 
 def test_resolved_reads_back_as_itself(write_study, tmp_path):
@@ -196,6 +207,10 @@ def test_every_setting_is_documented_where_it_is_defined():
     text = settings_reference()
     assert "init_strength" in text
     assert "startup_trials" in text
+    for line in ("checkpoint_epochs ", "checkpoint_minutes ", "max_failures ", "fail_fast "):
+        assert text.count(f"\n  {line}") == 1
+    for name, seconds in Waits():
+        assert re.search(rf"\n  {name} [^\[]*\[default\s+{seconds}\]", text)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
