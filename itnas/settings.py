@@ -95,6 +95,9 @@ class SearchSettings:
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "batch_size", self.batch_size >= 2, "at least 2 (batch statistics)")
         require(self, "cells", self.cells == "auto" or self.cells >= 1, "auto or at least 1")
+        for name, most in (("channels", 4096), ("cells", 1000)):
+            value = getattr(self, name)
+            require(self, name, value == "auto" or value <= most, f"at most {most}")
         for name in ("architecture_lr", "transition_lr", "attention_lr"):
             value = getattr(self, name)
             require(self, name, value == "auto" or value >= 0, "auto or at least 0")

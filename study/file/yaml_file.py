@@ -173,3 +173,15 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if key.value in seen:
             raise _problem(f"the key {key.value} is given twice", key)
         seen.add(key.value)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for something else than a text."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump(content: dict[str, Any]) -> str:
+    """A mapping as YAML that `read_mapping` reads as the same again, in its order."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

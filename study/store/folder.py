@@ -16,6 +16,7 @@ import yaml
 from analysis.contract import TABLES
 from study.errors import StudyError
 from study.file.schema import StudyFile
+from study.file.yaml_file import dump
 from study.store.door import Storage
 from study.store.registry import REGISTRY
 
@@ -95,9 +96,8 @@ def write_description(folder: Storage, file: StudyFile, command: Command) -> Non
         **own,
         "launches": [*_launches(read_description(folder) or {}), now | own],
     }
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     try:
-        folder.write(STUDY, text)
+        folder.write(STUDY, dump(content))
     except OSError as error:
         raise StudyError(f"{folder}: cannot be written ({error})") from None
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
 from itnas.settings import Seeds
 from study.errors import StudyError
 from study.file.grid import Run, StudySetting
 from study.file.identity import effectless
 from study.file.schema import RATES, StudyFile, Tune, load_study
 from study.file.seeds import compact
+from study.file.yaml_file import dump
 from study.opening import Launching, open_study
 from study.scheduling.progress import Progress
 from study.store import checkpoints
@@ -184,7 +183,7 @@ def _write_best(
         f"# The best rates that `tune` found in study {file.name}.\n"
         "# The seeds are fresh: the rates were chosen because they did well on the old ones, so\n"
         "# on those they would look better than they are.\n"
-    ) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    ) + dump(content)
     folder.write(BEST, text)
     load_study(folder.path(BEST))
 

@@ -16,6 +16,8 @@ from study.file.reference import settings_reference
 from study.file.schema import Waits
 from study.file.seeds import compact, parse_seeds
 from study.plan import make_plan
+from study.store.door import Storage
+from study.store.folder import write_description
 from tests.study.cli import ROOT
 
 EXAMPLES = sorted((ROOT / "study" / "examples").glob("*.yaml"))
@@ -226,3 +228,20 @@ def test_examples_can_be_planned(path, tmp_path):
 def test_examples_cover_what_is_promised():
     names = {path.stem for path in EXAMPLES}
     assert names >= {"demo", "nas-bench-201-seeds", "darts-transition-settings", "s1-s4", "tuning"}
+
+
+@pytest.mark.parametrize("name", ["1e5", "true", "null", "1.5", "2020-01-01", "0x10"])
+def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path, name):
+    """Under the command's own folder: what it writes is read as the same study again."""
+    folder = Storage.open(tmp_path)
+    path = tmp_path / "file.yaml"
+    path.write_text(f"name: '{name}'\nspace: darts\n")
+    file = load_study(path)
+    write_description(folder, file, "launch")
+    assert load_study(tmp_path / "study.yaml").name == file.name == name
+
+
+@pytest.mark.parametrize(("key", "value"), [("channels", 4097), ("cells", 1001)])
+def test_sizes_that_no_machine_holds_are_refused(write_study, key, value):
+    with pytest.raises(StudyError, match=f"search.{key}: {value} is not allowed; at most"):
+        load_study(write_study(), [f"search.{key}={value}"])

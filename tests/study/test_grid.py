@@ -216,6 +216,17 @@ def test_packs_hold_consecutive_seeds_of_one_setting(include):
         assert pack.pack_id == pack_id_of(sorted((r.run_id for r in pack.runs), reverse=True))
 
 
+def test_another_pack_is_for_new_runs_and_a_line_says_so(include):
+    registry = Registry()
+    asked = [run.run_id for pack in include(registry, seeds="0..3", pack=2) for run in pack.runs]
+    assert registry.kept_packs(asked, set(), 2) == []
+    (line,) = registry.kept_packs(asked, set(), 1)
+    assert line.startswith("pack: 1 is for new runs; 4 packs that are not complete stay")
+    assert registry.kept_packs(asked, set(asked), 1) == []  # nothing is left to train
+    include(registry, seeds="0..4", pack=1)
+    assert sorted(map(len, registry.packs.values())) == [1, 1, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_auto_packs_fill_the_gpu_at_the_studys_precision(write_study, tiny_data, precision):
     """The largest pack whose estimate fits, without the data set."""

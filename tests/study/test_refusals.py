@@ -114,6 +114,20 @@ def test_no_such_cluster(write_study, tmp_path, address, expected):
     )  # fmt: skip
     assert f"--address {address}: " in message
     assert expected in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_launch_leaves_a_study_as_it_was(write_study, tmp_path):
+    """Its packs, its description and the last launch's beat: other seeds change none of them."""
+    folder = tmp_path / "out" / "tiny"
+    door = Storage.open(folder)
+    door.write("study.yaml", "name: tiny\ncommand: launch\n")
+    door.write("packs.json", json.dumps({"settings": {}, "runs": {}, "packs": {}}))
+    door.write("logs/launch.json", json.dumps(heartbeat(state="finished")))
+    before = {p: p.is_file() and p.read_bytes() for p in (tmp_path / "out").rglob("*")}
+    study = str(write_study(seeds="5..6"))
+    refused("launch", study, "--storage", str(tmp_path / "out"), "--address", "127.0.0.1:1")
+    assert before == {p: p.is_file() and p.read_bytes() for p in (tmp_path / "out").rglob("*")}
 
 
 @pytest.mark.parametrize(
