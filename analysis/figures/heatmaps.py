@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -146,31 +145,30 @@ def _drawn(
     figure, axes = grid(len(titles), columns, size, left=0.9, more=0.5 * len(maps),
                         between=(beside, 0.5 if alike else 1.05))  # fmt: skip
     for index, (ax, (panel, own)) in enumerate(zip(axes, panels.items(), strict=True)):
-        images = _maps(ax, own, maps, (down, across))
+        _maps(ax, own, maps, (down, across))
         ax.set_title(titles[panel])
         if alike and index + columns < len(titles):
             ax.set_xticks([])
         if alike and index % columns:
             ax.set_yticks([])
-    bars = {maps[name]: (image, name) for name, image in images.items()}
+    bars = {maps[name]: (image, name) for name, image in zip(maps, axes[0].images, strict=True)}
     for image, name in reversed(bars.values()):  # from the foot
         figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02,
                         ticks=MaxNLocator(4), label=what.format(name))  # fmt: skip
     return figure
 
 
-def _maps(ax: Axes, own: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> dict[str, AxesImage]:
+def _maps(ax: Axes, own: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> None:
     """A panel's matrices side by side; most: rows and columns of the largest one."""
     down, across = (own[end].unique() for end in LISTS)  # in the table's order
-    height, width = len(down), len(across)
-    images, at, digits = {}, [], len(maps) * most[1] <= ANNOTATED
+    height, width, digits = len(down), len(across), len(maps) * most[1] <= ANNOTATED
+    at: list[float] = []
     for k, (name, (colours, top)) in enumerate(maps.items()):
         matrix = own.pivot(index="row", columns="column", values=name).loc[down, across]
         values, start = matrix.to_numpy(float), k * (most[1] + GAP) - 0.5
-        images[name] = ax.imshow(
-            values, cmap=colormaps[colours].with_extremes(bad="#dddddd"), vmin=0, vmax=top,
-            aspect="auto", extent=(start, start + width, height - 0.5, -0.5),
-        )  # fmt: skip
+        cmap, extent = colormaps[colours], (start, start + width, height - 0.5, -0.5)
+        ax.imshow(values, cmap=cmap.with_extremes(bad="#dddddd"), vmin=0, vmax=top, aspect="auto",
+                  extent=extent)  # fmt: skip
         ax.add_patch(Rectangle((start, -0.5), width, height, fill=False, clip_on=False,
                                edgecolor=PALE, linewidth=0.7))  # fmt: skip
         at += [start + 0.5 + i for i in range(width)]
@@ -179,11 +177,9 @@ def _maps(ax: Axes, own: pd.DataFrame, maps: Maps, most: tuple[int, int]) -> dic
             ax.text(start + 0.5 + column, row, f"{value:.2f}".removeprefix("0"), ha="center",
                     va="center", fontsize="small", parse_math=False,
                     color="white" if value > 0.55 * top else "#111111")  # fmt: skip
-    ax.set_xticks(at, list(map(operation_name, across)) * len(maps))
+    ax.set_xticks(at, list(map(operation_name, across)) * len(maps), rotation=90)
     ax.set_yticks(range(height), list(map(operation_name, down)))
     ax.tick_params(length=0, pad=2, labelsize="small")
-    ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     ax.set(xlim=(-0.5, len(maps) * (most[1] + GAP) - GAP - 0.5), ylim=(most[0] - 0.5, -0.5))
-    return images

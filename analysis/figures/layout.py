@@ -116,9 +116,8 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
     figure.set_size_inches(width, height)
     # What is drawn inside axes needs no room around them, and takes long to measure.
     for ax in figure.axes:
-        inside = (ax.lines, ax.collections, ax.patches, ax.images, ax.texts, ax.spines.values())
-        for artist in (artist for artists in inside for artist in artists):
-            artist.set_in_layout(False)
+        for artist in ax.get_children():
+            artist.set_in_layout(artist in (ax.xaxis, ax.yaxis, ax.title))
     FigureCanvasAgg(figure)
     engine = figure.get_layout_engine()
     assert engine is not None

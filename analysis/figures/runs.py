@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, WARNING, wrapped
-from analysis.figures.study import MOST, Study, Tables, clipped, label, rows, span
+from analysis.figures.study import Study, Tables, clipped, label, rows, span
 from analysis.statistics.inference import said
 
 MOST_PROFILES = 4  # that have their bands; more bands hide each other
@@ -74,10 +74,10 @@ def similarity(tables: Tables) -> Figure:
     ax.yaxis.tick_right()
     what = "similarity of two runs (1 − bits between their edges' probabilities)"
     figure.colorbar(image, ax=ax, location="bottom", shrink=0.5, aspect=30, label=what)
-    settings = [s for s in study.looks if s in runs.get_level_values(0)]
-    entries = study.entries(settings[:MOST], marker="s", linestyle="", markersize=8)
-    more = f"the legend has the first {MOST}" if len(settings) > MOST else ""
-    return finish(figure, entries, said(f"n={count} runs of {len(settings)} settings", more))
+    shown, _, cut = study.shown(runs.to_frame(index=False))
+    entries = study.entries(shown, marker="s", linestyle="", markersize=8)
+    remark = f"n={count} runs of {runs.get_level_values(0).nunique()} settings"
+    return finish(figure, entries, said(remark, cut and f"the legend has {cut}"))
 
 
 def profiles(tables: Tables) -> Figure:

@@ -68,18 +68,17 @@ def _forest(
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.45, -0.55)  # before anything is drawn: shared axes fit anew
     for ax, panel in zip(axes, panels, strict=True):
-        own, line = frame[frame["panel"] == panel], lines.get(panel)
+        own, line = frame[frame["panel"] == panel], lines.get(panel, np.nan)
         if seeds:
             ax.set(xscale="log", xlim=(2.5, 400))
             ax.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
             ax.minorticks_off()
         else:
             seed, e = own["kind"] == SEED, own[own["kind"] == ESTIMATE]
-            middle = [*own.loc[~seed, "estimate"], *([] if line is None else [line])]
-            more = (own.loc[seed, "estimate"], e["null_mean"])
-            ax.set_xlim(span(panel, middle, e["low"], e["high"], *more))
+            middle, points = [*own.loc[~seed, "estimate"], line], own.loc[seed, "estimate"]
+            ax.set_xlim(span(panel, middle, e["low"], e["high"], points, e["null_mean"]))
             ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        if line is not None:
+        if panel in lines:
             dashes, color = ("-", DARK) if line == 0 else ("--", WARNING)
             ax.axvline(line, linewidth=1, zorder=1, color=color, linestyle=dashes)
         _strips(ax, own, panel)
