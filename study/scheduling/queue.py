@@ -62,6 +62,8 @@ class PackQueue:
     """by trial"""
     excluded: set[str] = field(default_factory=set)
     """nodes that turned out unfit"""
+    begun: set[str] = field(default_factory=set)
+    """trials that were given a worker"""
     _waiting: list[tuple[float, Pack]] = field(default_factory=list)
     _given: dict[str, Pack] = field(default_factory=dict)
     """packs whose trial has no worker yet"""
@@ -105,6 +107,7 @@ class PackQueue:
     def started(self, trial: str, pack: Pack) -> None:
         """A trial was given its worker, for the first time or again."""
         self._given.pop(pack.pack_id, None)
+        self.begun.add(trial)
         self.running[trial] = Running(pack)
         self.progress.started(pack.pack_id, len(pack.runs))
 

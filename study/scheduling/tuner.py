@@ -104,6 +104,8 @@ class Conductor:
 
     def broke(self, trial: Trial) -> None:
         """A trial's worker is gone."""
+        if trial.trial_id not in self.queue.begun:  # its worker could not even start
+            self.queue.started(trial.trial_id, trial.config["pack"])
         if trial.trial_id not in self.queue.running:
             return  # it had said how it ended
         error = _error(trial)

@@ -199,3 +199,21 @@ def test_what_was_given_comes_back_when_trials_end_at_once(make):
 def test_shares_of_gpus_are_counted_on_each(cpu, gpu, expected):
     """0.4 of a GPU twice leaves 0.2 of it, which no pack can use together with another's."""
     assert fits({"CPU": 8.0, "GPU": 2.0}, Resources(cpu=cpu, gpu=gpu)) == expected
+
+
+def test_a_worker_that_cannot_start_is_trouble_of_its_pack(make):
+    """Ray tells of an error of a trial that never began: its pack is not lost."""
+    from types import SimpleNamespace
+
+    from study.scheduling.tuner import Conductor
+
+    queue = make(max_failures=0)
+    conductor = Conductor(queue, Resources(), None, None, None, None, 1.0)
+    config = conductor.request()
+    trial = SimpleNamespace(trial_id="t", config=config)
+    conductor.broke(trial)
+    assert queue.progress.failed == {PACKS[0].pack_id: "its worker was lost"}
+    conductor.broke(trial)  # said twice, counted once
+    assert begin(queue, "s") is PACKS[1]
+    queue.completed("s", 0.5)
+    assert queue.exhausted
