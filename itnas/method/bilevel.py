@@ -306,8 +306,8 @@ class SearchPack:
         Tensors and plain values only: `torch.load(..., weights_only=True)` reads it. The tensors
         are copies on the CPU, so it stays what it is while the pack goes on, and may be written by
         another thread. Random streams are keyed by epoch and step: no generator's state is in it.
-        Mostly weights and velocity: 13.6 MB a replica of NAS-Bench-201 (C=16, N=5) in float32,
-        15.6 to 16.4 MB of DARTS (C=16, 8 cells), see docs/engine.md.
+        A replica in float32 takes 13.6 MB of NAS-Bench-201 (C=16, N=5) and up to 16.4 MB of DARTS
+        (C=16, 8 cells), see docs/engine.md.
         """
         losses, hits = self._sums()
         return {
