@@ -112,7 +112,7 @@ def _hours(rows: dict[str, dict[str, Any]], resources: dict[str, Any]) -> dict[s
     """By setting: a run's seconds are its share of its pack's."""
     seconds: dict[str, float] = {}
     for row in rows.values():
-        seconds[row["setting"]] = seconds.get(row["setting"], 0.0) + row["seconds"]
+        seconds[row["setting"]] = seconds.get(row["setting"], 0.0) + (row["seconds"] or 0.0)
     cpu, gpu = float(resources.get("cpu", 1)), float(resources.get("gpu", 0))
     return {
         setting: {"cpu": round(total * cpu / 3600, 4), "gpu": round(total * gpu / 3600, 4)}

@@ -122,12 +122,12 @@ class Progress:
             }
 
     def counts(self) -> str:
-        """`runs 12/80 · packs 3/20 · running 8 · failed 0`."""
+        """`runs 12/80 · running 8 · failed 0 · packs 3/20`."""
         with self._lock:
             return (
                 f"runs {self.runs_done}/{self.runs_total} · "
-                f"packs {self.packs_done}/{self.packs_total} · "
-                f"running {sum(self.running.values())} · failed {self.runs_failed}"
+                f"running {sum(self.running.values())} · failed {self.runs_failed} · "
+                f"packs {self.packs_done}/{self.packs_total}"
             )
 
     def line(self) -> str:

@@ -26,7 +26,7 @@ def test_every_column_has_a_meaning_and_every_key_is_a_column(table: str) -> Non
 def test_nullable_columns_are_those_of_the_design() -> None:
     runs = """sharing attention init init_strength trainable own_weight
         architecture_lr transition_lr attention_lr genotype_normal genotype_reduce
-        transition_displacement benchmark_valid benchmark_test tune_trial backend"""
+        transition_displacement benchmark_valid benchmark_test tune_trial backend gpu attempts"""
     nullable = {t: [c.name for c in cs if c.nullable] for t, cs in contract.COLUMNS.items()}
     assert nullable == {
         "runs": runs.split(),

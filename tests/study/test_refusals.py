@@ -221,4 +221,4 @@ def test_time_left_is_that_of_the_epochs_seen():
     progress.resumed("a", 2)  # from the checkpoint before
     assert progress.seconds_left == 34 * 2.5 / 2
     progress.broke("a", "x")
-    assert progress.counts() == "runs 2/6 · packs 0/2 · running 2 · failed 2"
+    assert progress.counts() == "runs 2/6 · running 2 · failed 2 · packs 0/2"
