@@ -65,6 +65,8 @@ class Conductor:
         if (asked is not None or self.queue.stopping) and not self.orders.stopped:
             self.queue.stopping = True
             self.orders.stop()
+            if self.queue.running:
+                self.queue.notify("packs write their checkpoints (Ctrl-C again: end at once)")
         if asked is not None:
             waited = time.monotonic() - asked
             if not self.queue.running or waited > self.stop_seconds:
