@@ -127,9 +127,8 @@ class Conductor:
             if process and one.process == int(process[1])
         } or set(self.queue.running)
         line = f"Ray's memory monitor ended its worker ({first_line(error)})"
-        for trial in list(self.queue.running):
-            if trial in victims:
-                self.queue.failed(trial, Failure(Kind.TROUBLE, line, text))
+        for trial in victims:  # the others go back with `recall`
+            self.queue.failed(trial, Failure(Kind.TROUBLE, line, text))
 
 
 def _error(trial: Trial) -> Exception | None:
