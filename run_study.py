@@ -155,8 +155,6 @@ def parser() -> Parser:
                          help="first and last epochs only, much faster")  # fmt: skip
     analyze.add_argument("--details", type=int, metavar="N",
                          help="settings drawn one by one (default: few or all)")  # fmt: skip
-    retrain = command("retrain", run_retrain, "train derived genotypes (not available yet)")
-    retrain.add_argument("folder", metavar="DIR")
     return top
 
 
@@ -212,7 +210,7 @@ def run_demo(options: argparse.Namespace) -> int:
     file = load_study(Path(study.__file__).parent / "examples" / "demo.yaml")
     outcome = launch(file, options.out, Launching(notify=_notify))
     result = _finish(outcome, hint=False)
-    for row in summary(outcome.folder):
+    for row in summary(outcome):
         moved = row["architecture_displacement"]
         if moved is not None and moved < ARCHITECTURE_MOVED:
             _notify(f"{row['setting']}: hardly moved ({moved:.2f}); nothing follows from it")
@@ -230,7 +228,7 @@ def _finish(outcome: Any, hint: bool = True) -> int:
     table = Table(box=None, pad_edge=False)
     for name in ("setting", "n", "derived accuracy", "displacement", "genotypes", "diverged"):
         table.add_column(name, justify="left" if name == "setting" else "right", overflow="fold")
-    for row in summary(outcome.folder):
+    for row in summary(outcome):
         table.add_row(
             row["setting"],
             str(row["runs"]),
@@ -303,11 +301,6 @@ def run_analyze(options: argparse.Namespace) -> int:
     except ResultsError as error:
         raise StudyError(str(error)) from None
     return DONE
-
-
-def run_retrain(options: argparse.Namespace) -> int:
-    """`retrain`: a later part of this project."""
-    raise StudyError("retrain: not available yet; launch, tune and analyze are")
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,10 @@ from study.store.door import Storage
 from study.store.folder import clear_leftovers, write_description
 from study.store.lock import read_heartbeat
 from study.store.registry import Pack, Registry, pack_size
-from study.store.shards import fill_benchmark, read_runs
+from study.store.shards import Runs, benchmark_changes, fill_benchmark
+
+MEANS = ("derived_accuracy", "valid_accuracy", "architecture_displacement", "benchmark_test")
+"""of a setting's runs, in its row of the summary"""
 
 
 @dataclass
@@ -31,6 +34,10 @@ class Outcome:
     """the last line of each failed pack's error"""
     unfinished: list[str] = field(default_factory=list)
     """run_ids asked for and not in `runs/`"""
+    settings: list[str] = field(default_factory=list)
+    """names of the settings asked for, in the study file's order"""
+    complete: Runs = field(default_factory=lambda: Runs([], {}))
+    """all that is in `runs/`, with the columns of `opening.COLUMNS`"""
 
 
 class PackList:
@@ -64,32 +71,37 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
     for name, why in before.passed_over.items():
         notify(f"{name}: passed over ({why})")
     asked = [run.run_id for run in study.expansion.runs]
-    outcome = Outcome(folder, len(asked))
+    outcome = Outcome(folder, len(asked), complete=before)
     registry = Registry.read(folder)
     known = registry.complete_runs(before.run_ids)
+    for name in registry.new_settings(study.expansion):
+        notify(f"new setting: {name}")
     for line in left_behind(study.file, study.data, study.expansion, *known):
         notify(line)
     progress = Progress(len(asked), len(before.run_ids.intersection(asked)), 0)
     if before.run_ids.issuperset(asked):
-        if study.lookup is not None or left_by_a_dead_launch(folder):
+        outcome.settings = [registry.name(one) for one in study.expansion.settings]
+        if _untidy(study):
             with study.held(progress):
-                _tidy(study, set())
+                _tidy(study, before, set())
         return outcome
-    size = pack_size(file, study.expansion, study.data)
-    for line in registry.kept_packs(asked, before.run_ids, size):
-        notify(line)
     with study.training(progress) as train:
         registry = Registry.read(folder)  # another launch may have ended since
-        complete = study.complete().run_ids
-        todo = registry.include(study.expansion, file, complete, size)
-        progress.expect(*_expected(todo, asked, complete))
+        now = study.complete()
+        size = pack_size(file, study.expansion, study.data, study.gpu_bytes())
+        for line in registry.kept_packs(asked, now.run_ids, size):
+            notify(line)
+        todo = registry.include(study.expansion, file, now.run_ids, size)
+        progress.expect(*_expected(todo, asked, now.run_ids))
         write_description(folder, file, "launch")
         registry.write(folder)
-        _tidy(study, {pack.pack_id for pack in todo})
+        _tidy(study, now, {pack.pack_id for pack in todo})
         train(PackList(todo), None)
-        found = study.complete().run_ids
+        outcome.complete = study.complete()
+        found = outcome.complete.run_ids
         left = [pack for pack in todo if not found.issuperset(r.run_id for r in pack.runs)]
         checkpoints.clear_all_but(folder, {pack.pack_id for pack in left})
+    outcome.settings = [registry.name(one) for one in study.expansion.settings]
     outcome.runs_new = len(found - before.run_ids)
     outcome.failed = progress.failed
     outcome.unfinished = [run_id for run_id in asked if run_id not in found]
@@ -103,38 +115,46 @@ def _expected(todo: list[Pack], asked: list[str], complete: set[str]) -> tuple[i
     return done + sum(len(pack.runs) for pack in todo), done, epochs, len(todo)
 
 
-def left_by_a_dead_launch(folder: Storage) -> bool:
-    """Whether a launch ended after its last pack and before it could put things in order."""
-    return read_heartbeat(folder).get("state") == "running" or folder.exists(checkpoints.FOLDER)
+def _untidy(study: OpenStudy) -> bool:
+    """Whether there is something to do although all runs are complete: a launch ended after its
+    last pack and before it could put things in order, or the benchmark is another.
+    """
+    folder, lookup = study.folder, study.lookup
+    state = read_heartbeat(folder).get("state")
+    if state == "running" or folder.exists(checkpoints.FOLDER):
+        return True
+    return lookup is not None and bool(benchmark_changes(study.runs, lookup))
 
 
-def _tidy(study: OpenStudy, packs: set[str]) -> None:
+def _tidy(study: OpenStudy, runs: Runs, packs: set[str]) -> None:
     """Remove what dead launches left, but for these packs' checkpoints; fill in the benchmark."""
-    clear_leftovers(study.folder)
-    checkpoints.clear_all_but(study.folder, packs)
-    filled = fill_benchmark(study.folder, study.lookup) if study.lookup is not None else 0
+    folder, lookup = study.folder, study.lookup
+    clear_leftovers(folder)
+    checkpoints.clear_all_but(folder, packs)
+    filled = fill_benchmark(folder, lookup, runs) if lookup is not None else 0
     if filled:
         study.how.notify(f"benchmark accuracies filled in for {filled} complete runs")
 
 
-def summary(folder: Storage) -> list[dict[str, Any]]:
-    """One row per setting: runs, accuracies, displacement, number of genotypes."""
-    columns = (
-        *("setting", "status", "genotype", "derived_accuracy", "valid_accuracy"),
-        *("architecture_displacement", "benchmark_test"),
-    )
-    by_setting: dict[str, list[dict[str, Any]]] = {}
-    for row in read_runs(folder, columns).rows:
+def summary(outcome: Outcome) -> list[dict[str, Any]]:
+    """One row per setting: runs, accuracies, displacement, number of genotypes.
+
+    In the study file's order; settings that are complete and not in it any more come last.
+    """
+    by_setting: dict[str, list[dict[str, Any]]] = {name: [] for name in outcome.settings}
+    for row in outcome.complete.rows:
         by_setting.setdefault(row["setting"], []).append(row)
     table = []
     for name, rows in by_setting.items():
+        if not rows:
+            continue
         sound = [row for row in rows if row["status"] != "diverged"]
         table.append({
             "setting": name,
             "runs": len(rows),
             "diverged": len(rows) - len(sound),
             "genotypes": len(Counter(row["genotype"] for row in sound)),
-            **{c: _mean([row[c] for row in sound]) for c in columns[3:]},
+            **{c: _mean([row[c] for row in sound]) for c in MEANS},
         })  # fmt: skip
     return table
 

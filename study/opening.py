@@ -19,15 +19,22 @@ from study.errors import StudyError
 from study.file.grid import Expansion, expand
 from study.file.schema import StudyFile
 from study.scheduling.interrupt import Interrupt
+from study.scheduling.loggers import check_logger
 from study.scheduling.progress import LiveLine, Progress
 from study.scheduling.queue import PackQueue, Source
 from study.store.benchmark import Lookup, read_benchmark
 from study.store.door import Storage
 from study.store.folder import Command, check_folder, study_folder
 from study.store.lock import Lock, refuse_if_running
-from study.store.shards import Runs, read_runs
+from study.store.shards import BENCHMARK, Runs, read_runs
 
 Notify = Callable[[str], None]
+
+COLUMNS = (
+    *("setting", "status", "genotype", "derived_accuracy", "valid_accuracy"),
+    *("architecture_displacement", *BENCHMARK),
+)
+"""of `runs`: all that a launch looks at, so that a shard is opened once"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,19 @@ class OpenStudy:
         return self.complete()
 
     def complete(self) -> Runs:
-        """The runs that are complete now."""
-        return read_runs(self.folder, ())
+        """The runs that are complete now, with `COLUMNS`."""
+        return read_runs(self.folder, COLUMNS)
+
+    def gpu_bytes(self) -> float | None:
+        """Of the smallest GPU that a pack may be given on the cluster that was joined; None where
+        that does not matter, or is this machine's.
+        """
+        asked = self.file.pack == "auto" and self.file.resources.gpu_memory == "auto"
+        if self.how.address is None or not asked or not self.file.resources.gpu:
+            return None
+        from study.cluster.nodes import gpu_bytes
+
+        return gpu_bytes(self.file.resources)
 
     @contextlib.contextmanager
     def held(self, progress: Progress) -> Iterator[Lock]:
@@ -76,8 +94,8 @@ class OpenStudy:
         The second argument of that is the largest number of packs at once, None for as many as
         there is room for.
         """
-        from study.scheduling.backends import LocalBackend, cluster_backends
-        from study.scheduling.cluster import HeadWatch, cluster
+        from study.cluster.backends import LocalBackend, cluster_backends
+        from study.cluster.join import HeadWatch, cluster
 
         file, how, engine = self.file, self.how, self.file.engine_settings()
         local = LocalBackend(engine) if how.address is None else None
@@ -91,8 +109,9 @@ class OpenStudy:
         with self.folder.footprint(), Interrupt() as interrupt, joined:
             interrupt.install()
             with self.held(progress) as lock, LiveLine(progress) as line:
+                from study.cluster.nodes import versions
                 from study.scheduling.failures import Retries
-                from study.scheduling.nodes import versions
+                from study.scheduling.loggers import logger_callbacks
                 from study.scheduling.orders import Orders
                 from study.scheduling.trainable import TrialContext
                 from study.scheduling.tuner import Conductor, run_packs
@@ -136,6 +155,7 @@ class OpenStudy:
                         interrupt,
                         Orders(lock.token),
                         file.waits.stop_seconds,
+                        logger_callbacks(file, self.folder),
                     )
                     run_packs(conductor, {"context": context, "data": arrays}, at_once)
 
@@ -156,6 +176,7 @@ def open_study(file: StudyFile, storage: str, command: Command, how: Launching) 
     check_folder(folder, command)
     refuse_if_running(folder, file.waits.stale_seconds, how.notify)
     check_device(file, local=how.address is None)
+    check_logger(file, folder)
     lookup = read_benchmark(file.benchmark) if file.benchmark else None
     data = read_data(file)
     return OpenStudy(file, folder, data, lookup, expand(file, data), how)

@@ -6,7 +6,8 @@ reservations, which are named, and an interval that holds 0 is never turned into
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -96,6 +97,33 @@ def backends(names: pd.Series) -> list[str]:
     return _told(
         (len(counts) > 1, f"This study mixes backends: {told}. Their numbers agree within "
          "rounding, not bit by bit, and a long search can part on that."),
+    )  # fmt: skip
+
+
+def mixtures(launches: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> list[str]:
+    """What not all runs were computed with: versions and commits of the launches, GPUs, devices.
+
+    launches: those of study.yaml, in order (started, software, git_commit); a run is of the last
+    one that had started when it did.
+    """
+    times = [str(one.get("started", "")) for one in launches]
+    known = pd.to_datetime(times, utc=True, errors="coerce", format="ISO8601")
+    began = list(known.fillna(pd.Timestamp(0, tz="UTC")))
+    before = [bisect.bisect_right(began, time) for time in runs["started"] if began]
+    of_runs = [launches[max(n - 1, 0)] for n in before]
+    columns: dict[str, list[Any]] = {"git commit": [one.get("git_commit") for one in of_runs]}
+    for name in dict.fromkeys(name for one in of_runs for name in one.get("software") or {}):
+        columns[name] = [(one.get("software") or {}).get(name) for one in of_runs]
+    columns |= {name: runs[name].to_list() for name in ("gpu", "device")}
+    counted = {name: pd.Series(values, dtype=object).dropna().astype(str).value_counts(sort=False)
+               for name, values in columns.items()}  # fmt: skip
+    mixed = [
+        f"{name} {' and '.join(f'{str(v)[:20]} ({text.runs(n)})' for v, n in counts.items())}"
+        for name, counts in counted.items() if len(counts) > 1
+    ]  # fmt: skip
+    return _told(
+        (mixed, f"Not all runs were computed with the same: {'; '.join(mixed)}. What that changes "
+         "is in the spread over seeds, and between settings where one was computed apart."),
     )  # fmt: skip
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 import torch
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 TEST_SHARE = 5
 """Without a test split of its own, a source keeps one image in five as its test split."""
+REACH_SECONDS = 2.5
+"""for the Hub to take a connection"""
 
 
 @dataclass
@@ -134,13 +141,43 @@ def _folder_split(folder: Path) -> _Split:
 
 
 def _hub(name: str) -> tuple[_Split, _Split | None]:
+    """From the Hub; where it does not answer, from this machine's cache of it, if it is there."""
+    answers = hub_answers()
     try:
-        from datasets import load_dataset
+        import datasets
+        from huggingface_hub import constants
 
-        sets: Any = load_dataset(name)
+        if not answers:  # the library would try for half a minute
+            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+        sets: Any = datasets.load_dataset(name)
     except Exception as error:  # the library raises a dozen kinds, from no network to no such set
-        raise DataError(f"data.source: hub:{name} cannot be loaded: {_line(error)}") from None
+        why = _line(error) if answers else "the Hub does not answer, nor is it in the cache here"
+        remedy = "" if answers else "; parquet:DIR takes the Hub's files from a folder"
+        raise DataError(f"data.source: hub:{name} cannot be loaded: {why}{remedy}") from None
     return _hub_splits(name, sets)
+
+
+def hub_answers() -> bool:
+    """Whether the Hub, or the proxy before it, takes connections; known within `REACH_SECONDS`."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    place = urlsplit(constants.ENDPOINT)
+    proxy = None if proxy_bypass(place.hostname or "") else getproxies().get(place.scheme)
+    place = urlsplit(proxy) if proxy else place
+    port = place.port or (443 if place.scheme == "https" else 80)
+    reached = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((place.hostname or "", port), REACH_SECONDS).close()
+            reached.set()
+
+    thread = threading.Thread(target=connect, daemon=True)  # a name server may take its time
+    thread.start()
+    thread.join(REACH_SECONDS)
+    return reached.is_set()
 
 
 def _hub_splits(name: str, sets: Any) -> tuple[_Split, _Split | None]:

@@ -48,8 +48,12 @@ class Resources(Strict):
     """processors of one pack; also its number of threads (at least one)"""
     gpu: float = Field(default=0, ge=0)
     """GPUs of one pack; 0.25 lets four packs share one"""
+    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")] | None = None
+    """only on nodes with this GPU, by Ray's name for it, such as A100 or H100; left out: any"""
+    memory: Annotated[float, Field(gt=0)] | None = None
+    """GiB of a node's main memory that Ray sets aside for a pack; left out: none"""
     gpu_memory: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """GiB of one GPU, for `pack: auto`; auto: as this machine's, or 16 where it has none"""
+    """GiB of one GPU, for `pack: auto`; auto: the smallest of those that packs may run on"""
 
     @field_validator("cpu")
     @classmethod
@@ -64,6 +68,24 @@ class Resources(Strict):
         if 0 < value < 0.01 or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} is not allowed; 0, a share from 0.01, or a whole number")
         return value
+
+    @model_validator(mode="after")
+    def _of_a_gpu(self) -> Resources:
+        if self.gpu_type is not None and not self.gpu:
+            raise ValueError(f"gpu_type: {self.gpu_type} is asked for with gpu: 0")
+        return self
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What one pack asks of Ray, under Ray's names; memory in bytes."""
+        found = {"CPU": self.cpu}
+        if self.gpu:
+            found["GPU"] = self.gpu
+        if self.gpu_type is not None:
+            found[f"accelerator_type:{self.gpu_type}"] = 0.001
+        if self.memory is not None:
+            found["memory"] = float(int(self.memory * 2**30))
+        return found
 
 
 class Benchmark(Strict):
@@ -156,6 +178,8 @@ class StudyFile(Strict):
     """how often a pack is tried again after trouble around it (storage, memory, a lost worker)"""
     fail_fast: bool = False
     """end the launch at the first pack that fails for good"""
+    logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
+    """shows packs' metrics by epoch elsewhere, too (Ray Tune's callbacks)"""
     waits: Waits = Waits()
     """how long a launch waits for what"""
     tune: Tune | None = None
@@ -172,9 +196,16 @@ class StudyFile(Strict):
         """What can be judged without the data: grid, space, engine."""
         found = [*self._grid_problems(), *self._space_problems()]
         try:
-            check_graphs(self.engine_settings(), get_space(self.space))
+            engine = self.engine_settings()
+            check_graphs(engine, get_space(self.space))
         except ValueError as error:
             found.append(f"engine.{error}")
+        else:
+            if engine.device.startswith("cuda") and not self.resources.gpu:
+                found.append(
+                    f"engine.device: {engine.device} needs resources.gpu above 0, else Ray gives "
+                    "packs no GPU"
+                )
         if found:
             raise ValueError("\n".join(found))
         return self

@@ -20,9 +20,9 @@ from typing import Any
 
 from itnas.method.records import RunResult
 from itnas.settings import EngineSettings
+from study.cluster.nodes import differing
 from study.errors import with_kind
 from study.scheduling.failures import Retries, failure_of
-from study.scheduling.nodes import differing
 from study.store.benchmark import Lookup
 from study.store.checkpoints import Checkpoints
 from study.store.door import Storage
@@ -178,6 +178,7 @@ class _Trial:
             if ended:
                 self.report({
                     "epoch": search.epoch,
+                    "timesteps_total": search.epoch,  # loggers' axis, also after a resume
                     "epoch_seconds": time.monotonic() - began,
                     **_metrics(search.progress(), search.best_valid_accuracy),
                 })  # fmt: skip

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from itnas.settings import Seeds
+from study.cluster.nodes import is_alive, leaving, usable
 from study.errors import LaunchEnded, first_line
 from study.file.schema import Resources
 from study.scheduling.failures import Failure, Kind
 from study.scheduling.interrupt import Interrupt
-from study.scheduling.nodes import is_alive, leaving, usable
 from study.scheduling.orders import Orders
 from study.scheduling.progress import LiveLine
 from study.scheduling.queue import PackQueue
@@ -53,6 +54,8 @@ class Conductor:
     interrupt: Interrupt
     orders: Orders
     stop_seconds: float
+    loggers: list[Callback] = field(default_factory=list)
+    """Tune's own callbacks, beside ours"""
     _looked: float = 0.0
 
     def look(self) -> None:
@@ -80,11 +83,10 @@ class Conductor:
         pack = self.queue.next()
         if pack is None:
             return None
-        seeds = [run.seeds for run in pack.runs]
         return {
             "pack": pack,
             "setting": ", ".join(dict.fromkeys(run.name for run in pack.runs)),
-            "seeds": [list(vars(s).values()) for s in seeds],
+            "seeds": " ".join(_spelled(run.seeds) for run in pack.runs),
             "avoid": sorted(self.queue.excluded),
         }
 
@@ -200,8 +202,19 @@ class _Events(Callback):
         self._conductor.look()
 
 
+def _name(trial: Trial) -> str:
+    """`placebo, seeds 0 1`, as loggers show a trial."""
+    return f"{trial.config['setting']}, seeds {trial.config['seeds']}"
+
+
+def _spelled(seeds: Seeds) -> str:
+    """`3`, or all three of a run's seeds where they differ: `0/3/1`."""
+    values = list(vars(seeds).values())
+    return "/".join(map(str, values if len(set(values)) > 1 else values[:1]))
+
+
 def _request(resources: Resources, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
+    bundle = resources.bundle
     avoid = config.get("avoid")
     if not avoid:
         return tune.PlacementGroupFactory([bundle])
@@ -231,7 +244,7 @@ def run_packs(
                     num_samples=-1,
                     max_concurrent_trials=max_concurrent,
                     reuse_actors=True,
-                    trial_name_creator=lambda trial: trial.trial_id,
+                    trial_name_creator=_name,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
@@ -239,7 +252,7 @@ def run_packs(
                     storage_path=own,  # its state is of no use to us and stays out of the study
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),  # the queue decides
-                    callbacks=[_Events(conductor)],
+                    callbacks=[_Events(conductor), *conductor.loggers],
                 ),
             )
             try:

@@ -39,7 +39,7 @@ class PackRun:
     """the setting's columns of the `runs` table; null where without effect"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pack:
     """Runs trained together in one process."""
 
@@ -47,6 +47,10 @@ class Pack:
     runs: tuple[PackRun, ...]
     tune_trial: int | None = None
     """under `tune`, the number of its trial"""
+
+    def __repr__(self) -> str:
+        """Short: it stands in the configuration of its trial, where loggers show it."""
+        return f"pack {self.pack_id}"
 
 
 def pack_id_of(run_ids: list[str]) -> str:
@@ -146,6 +150,12 @@ class Registry:
         }
         return known, runs
 
+    def new_settings(self, expansion: Expansion) -> list[str]:
+        """Names of the settings that this study has not had; [] for its first launch."""
+        if not self.settings:
+            return []
+        return [one.name for one in expansion.settings if one.setting_id not in self.settings]
+
     def kept_packs(self, asked: list[str], complete: set[str], size: int) -> list[str]:
         """A line where packs that were made with another `pack` are still to be trained."""
         wanted = set(asked)
@@ -220,11 +230,13 @@ def _shape(one: StudySetting) -> str:
     return str([(k, v) for k, v in items if not k.startswith("dependence.") and k not in own])
 
 
-def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
+def pack_size(
+    file: StudyFile, expansion: Expansion, data: ImageData, gpu_bytes: float | None = None
+) -> int:
     """How many runs a new pack has: `pack`, or what its `auto` comes to.
 
-    On a GPU as many as its memory holds by the estimate, else `AUTO_PACK`. The GPU is this
-    machine's, or one of `resources.gpu_memory` GiB where it has none.
+    On a GPU as many as its memory holds by the estimate, else `AUTO_PACK`. That memory is
+    `resources.gpu_memory`, else `gpu_bytes` (what the nodes said), else this machine's GPU's.
     """
     if file.pack != "auto":
         return file.pack
@@ -232,7 +244,8 @@ def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
         return AUTO_PACK
     from itnas.engine.memory import peak_bytes
 
-    memory = gpu_bytes(file) * min(file.resources.gpu, 1.0) * MEMORY_SHARE - data.images.numel()
+    share = min(file.resources.gpu, 1.0) * MEMORY_SHARE
+    memory = (_asked_bytes(file) or gpu_bytes or _own_bytes()) * share - data.images.numel()
     precision = file.engine_settings().precision
     sizes = []
     for one in {_shape(one): one for one in expansion.settings}.values():
@@ -243,12 +256,15 @@ def pack_size(file: StudyFile, expansion: Expansion, data: ImageData) -> int:
     return min(max(int(min(sizes)), 1), LARGEST_PACK)
 
 
-def gpu_bytes(file: StudyFile) -> float:
-    """Memory of one GPU."""
+def _asked_bytes(file: StudyFile) -> float | None:
+    memory = file.resources.gpu_memory
+    return None if memory == "auto" else memory * 2**30
+
+
+def _own_bytes() -> float:
+    """Memory of this machine's GPU."""
     import torch
 
-    if file.resources.gpu_memory != "auto":
-        return file.resources.gpu_memory * 2**30
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(0).total_memory)
     return ASSUMED_GPU_MEMORY * 2**30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
@@ -38,7 +38,9 @@ IDENTIFYING = (
 """columns that every shard of `runs` ever written has, by which it is known as one"""
 RUN_TYPES = dict(zip(SCHEMAS["runs"].names, SCHEMAS["runs"].types, strict=True))
 BENCHMARK = ("benchmark_valid", "benchmark_test")
-NOT_KNOWN = (None, None)
+Accuracies = tuple[float | None, float | None]
+"""of validation and test, as `BENCHMARK`"""
+NOT_KNOWN: Accuracies = (None, None)
 READERS = 16
 """shards of an object store that are read at a time"""
 
@@ -51,6 +53,8 @@ class Runs:
     """run_id and the columns asked for of every complete run, each run once"""
     passed_over: dict[str, str]
     """files that hold no runs to go by, such as `runs/x.parquet`, and why"""
+    shards: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """all rows of every file that was read, in its order"""
 
     @cached_property
     def run_ids(self) -> set[str]:
@@ -203,35 +207,51 @@ def read_runs(storage: Storage, columns: Sequence[str]) -> Runs:
     """
     rows: dict[str, dict[str, Any]] = {}
     passed_over: dict[str, str] = {}
+    shards: dict[str, list[dict[str, Any]]] = {}
     for name, shard in _shards(storage, list(dict.fromkeys(("run_id", *columns)))):
         if isinstance(shard, str):
             passed_over[name] = shard
         else:
-            for row in shard.to_pylist():
+            shards[name] = shard.to_pylist()
+            for row in shards[name]:
                 rows.setdefault(row["run_id"], row)
-    return Runs(list(rows.values()), passed_over)
+    return Runs(list(rows.values()), passed_over, shards)
 
 
-def fill_benchmark(storage: Storage, lookup: Lookup) -> int:
+def benchmark_changes(runs: Runs, lookup: Lookup) -> dict[str, list[Accuracies]]:
+    """By file of `runs/`, the benchmark columns of its rows, where they are not those of `lookup`.
+
+    `runs` has the columns genotype and `BENCHMARK`. Null where `lookup` does not know a genotype.
+    """
+    wanted = {
+        name: [lookup.get(row["genotype"], NOT_KNOWN) for row in rows]
+        for name, rows in runs.shards.items()
+    }
+    return {name: pairs for name, pairs in wanted.items() if pairs != _present(runs, name)}
+
+
+def _present(runs: Runs, name: str) -> list[Accuracies]:
+    return [(row[BENCHMARK[0]], row[BENCHMARK[1]]) for row in runs.shards[name]]
+
+
+def fill_benchmark(storage: Storage, lookup: Lookup, runs: Runs | None = None) -> int:
     """Make the benchmark columns of all complete runs those of `lookup`; returns the runs changed.
 
-    Null where `lookup` does not know the genotype. Only shards that differ are written. Raises
-    `StudyError` with one line where the storage cannot be read or written.
+    Only files that differ are written (and of these alone those of `runs` are opened again, if it
+    is given: what was read now, with the columns of `benchmark_changes`). Raises `StudyError` with
+    one line where the storage cannot be read or written.
     """
+    runs = runs or read_runs(storage, ("genotype", *BENCHMARK))
     changed = 0
-    for name, shard in _shards(storage, ["run_id", "genotype", *BENCHMARK]):
-        if isinstance(shard, str):
-            continue
-        wanted = [lookup.get(genotype, NOT_KNOWN) for genotype in shard["genotype"].to_pylist()]
-        present = zip(*(shard[column].to_pylist() for column in BENCHMARK), strict=True)
-        differing = sum(old != new for old, new in zip(present, wanted, strict=True))
-        if differing:
-            _rewrite(storage, name, wanted)
-            changed += differing
+    for name, pairs in benchmark_changes(runs, lookup).items():
+        changed += sum(old != new for old, new in zip(_present(runs, name), pairs, strict=True))
+        _rewrite(storage, name, pairs)
+        for row, pair in zip(runs.shards[name], pairs, strict=True):
+            row.update(zip(BENCHMARK, pair, strict=True))
     return changed
 
 
-def _rewrite(storage: Storage, name: str, pairs: list[tuple[float | None, float | None]]) -> None:
+def _rewrite(storage: Storage, name: str, pairs: list[Accuracies]) -> None:
     """Write a shard of `runs` again, all of it as it was but for the benchmark columns."""
     try:
         shard = pq.ParquetFile(pa.BufferReader(storage.read(name) or b"")).read(use_threads=False)

@@ -86,7 +86,7 @@ def run_tuning(
     if finished < trials:
         progress = Progress(0, 0, 0)
         with study.training(progress) as train:
-            from study.scheduling.nodes import slots
+            from study.cluster.nodes import slots
             from study.tuning.suggest import Suggestions
 
             registry = Registry.read(folder)

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from itnas.data import DataError, DataSettings
-from itnas.data.sources import _hub_splits, _prepare, load_data
+from itnas.data.sources import _hub_splits, _prepare, hub_answers, load_data
 
 
 def png(seed, size=(12, 12), mode="RGB"):
@@ -156,7 +156,61 @@ def test_a_hub_set_that_is_not_there(monkeypatch):
         raise ConnectionError("no network\nand a long story")
 
     monkeypatch.setattr(datasets, "load_dataset", missing)
+    monkeypatch.setattr("itnas.data.sources.hub_answers", lambda: True)
     refused("hub:no/such", "hub:no/such cannot be loaded: no network$")
+
+
+def listening():
+    """A port that takes connections, and one that does not."""
+    server = socket.create_server(("127.0.0.1", 0))
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    return server, port
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Sets the Hub's place, without proxies but for those that are given."""
+    constants = pytest.importorskip("huggingface_hub").constants
+
+    def place(endpoint, **proxies):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("itnas.data.sources.getproxies", lambda: proxies)
+
+    return place
+
+
+def test_the_hub_is_asked_once_and_not_waited_for(hub, monkeypatch, tmp_path):
+    """Offline: one line within five seconds, where the library would try for half a minute."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    _, port = listening()
+    hub(f"http://127.0.0.1:{port}")
+    began = time.monotonic()
+    refused("hub:no/such", "the Hub does not answer, nor is it in the cache here; parquet:DIR")
+    assert time.monotonic() - began < 5
+
+
+def test_whether_the_hub_answers(hub, monkeypatch):
+    server, port = listening()
+    with server:
+        here = f"http://127.0.0.1:{server.getsockname()[1]}"
+        hub(here)
+        assert hub_answers()
+        hub(f"https://hub.invalid:{port}")
+        assert not hub_answers()
+        hub("https://hub.invalid", https=here)  # a proxy has its own name server
+        assert hub_answers()
+        hub(here, http=f"http://127.0.0.1:{port}")
+        assert hub_answers() is bool(proxy_bypass("127.0.0.1"))
+    monkeypatch.setattr("socket.create_connection", lambda *_: time.sleep(60))  # no answer at all
+    began = time.monotonic()
+    hub("https://hub.invalid")
+    assert not hub_answers()
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from study.cluster.nodes import slots
 from study.file import Resources
-from study.scheduling.nodes import slots
 from study.status import study_status
 from tests.study.cli import command, environment, run
 from tests.study.test_launch import LONG, beat, rows, wait_for
@@ -121,7 +121,7 @@ def test_slots_are_counted_per_node(monkeypatch):
         {"Resources": {"CPU": 4.0, "GPU": 1.0}},
         {"Resources": {}},
     ]
-    monkeypatch.setattr("study.scheduling.nodes.nodes", lambda: made)
+    monkeypatch.setattr("study.cluster.nodes.nodes", lambda: made)
     assert slots(Resources(cpu=2)) == 3
     assert slots(Resources(cpu=1, gpu=0.5)) == 2
     assert slots(Resources(cpu=0.1, gpu=1)) == 1

@@ -127,7 +127,7 @@ def test_every_dependence_setting_has_an_effect_under_transition():
 @pytest.mark.parametrize(
     "override",
     ["name=other", "pack=1", "pack_across_settings=true", "resources.cpu=2", "resources.gpu=1",
-     "engine.device=cuda", "benchmark.table=x.csv", "search.architecture_lr=3.0",
+     "benchmark.table=x.csv", "search.architecture_lr=3.0",
      "tune.architecture_lr=[0.1, 0.2]", "data.source='imagefolder:somewhere'",
      "checkpoint_epochs=2", "checkpoint_minutes=0.5", "max_failures=0", "fail_fast=true",
      "waits={retry_seconds: 1, stale_seconds: 2, head_seconds: 3, stop_seconds: 4}"],

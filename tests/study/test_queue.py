@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from study.cluster.nodes import fits
 from study.file.schema import Resources
 from study.launch import PackList
 from study.scheduling import queue as queues
 from study.scheduling.failures import Failure, Kind, Retries, failure_of
-from study.scheduling.nodes import fits
 from study.scheduling.progress import Progress
 from study.store.checkpoints import Checkpoints
 from study.store.door import Storage

@@ -57,15 +57,22 @@ def place(tmp_path):
     return write_study(tmp_path / "file"), tmp_path / "out", tmp_path / "out" / "tiny"
 
 
-def test_fault_01_driver_killed(place, undisturbed):
-    """SIGKILL at three random moments; every relaunch goes on from the newest checkpoint."""
+def test_fault_01_driver_killed(place, tmp_path):
+    """SIGKILL at three random moments; every relaunch goes on from the newest checkpoint.
+
+    The packs are longer than the other tests', so that none of the three finds the study complete.
+    """
     study, storage, folder = place
+    longer = ("--set", "search.epochs=60")
+    launch = Launch(write_study(tmp_path / "calm"), tmp_path / "calm", *longer)
+    assert launch.ends() == 0, launch.errors
+    calm = lasting(tmp_path / "calm" / "tiny")
     chance, killed = random.Random(1), []
     for _ in range(3):
-        launch = Launch(study, storage)
+        launch = Launch(study, storage, *longer)
         before = {p.name for p in checkpoints(folder)}
         launch.until(lambda before=before: {p.name for p in checkpoints(folder)} - before)
-        time.sleep(chance.uniform(0, 3))
+        time.sleep(chance.uniform(0, 1))
         launch.kill()
         killed.append(launch.process.pid)
         time.sleep(3)  # its workers are gone after this
@@ -75,13 +82,13 @@ def test_fault_01_driver_killed(place, undisturbed):
         pack: len(json.loads((folder / "checkpoints" / pack / "attempts.json").read_text()))
         for pack in left
     }
-    launch = Launch(study, storage)
+    launch = Launch(study, storage, *longer)
     assert launch.ends() == 0, launch.errors
     for pack, moment in left.items():
         if moment is not None:
             epoch, step = moment
             assert f"pack {pack}: goes on after epoch {epoch}, step {step}" in launch.errors
-    assert lasting(folder) == undisturbed
+    assert lasting(folder) == calm
     after = {row["pack_id"]: row["attempts"] for row in table(folder, "runs")}
     assert all(after[pack] == n + 1 for pack, n in begun.items())
     assert max(after.values()) <= 4

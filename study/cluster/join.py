@@ -9,13 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from study.cluster.address import REACH_SECONDS, find, show_token
+from study.cluster.nodes import check_nodes, lacking, usable
 from study.errors import StudyError, first_line
 from study.file.schema import Resources
-from study.scheduling.nodes import REACH_SECONDS, check_nodes, lacking, usable
 from study.store.door import Storage
 
 QUIET = {
@@ -49,7 +49,7 @@ def cluster(
     """
     os.environ.update({k: v for k, v in QUIET.items() if k not in os.environ})
     if address is not None:
-        _show_token()
+        show_token()
     import ray
 
     try:
@@ -76,9 +76,8 @@ def _wait_for_nodes(resources: Resources, minutes: float, notify: Callable[[str]
     if not minutes:
         raise lacking(resources)
     notify(f"{lacking(resources)}; waiting up to {minutes:g} minutes for one")
-    bundle = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu else {})
     end = time.monotonic() + minutes * 60
-    request_resources(bundles=[bundle])
+    request_resources(bundles=[resources.bundle])
     try:
         while not usable(resources):
             if time.monotonic() > end:
@@ -105,17 +104,6 @@ def _start(resources: Resources, data_bytes: int) -> None:
     )
 
 
-def _show_token() -> None:
-    """Have a driver that joins a cluster show its token, if there is one; before Ray is imported.
-
-    Ray's head nodes ask for a token by default, its joining drivers show none by default; a
-    cluster without tokens takes a driver that shows one.
-    """
-    named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if named or (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
 def _join(address: str) -> None:
     import ray
 
@@ -123,12 +111,10 @@ def _join(address: str) -> None:
     import itnas
     import study
 
-    found = address if address != "auto" else _current_cluster()
-    if found:
-        _check_reachable(found, address)
+    found = find(address) or address
     try:
         ray.init(
-            address=found or address,
+            address=found,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
@@ -136,26 +122,6 @@ def _join(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first = first_line(error)
         raise StudyError(f"--address {address}: no Ray cluster could be joined ({first})") from None
-
-
-def _current_cluster() -> str:
-    """Where Ray's own `auto` would look, or "": a cluster that has ended leaves its address."""
-    from ray._private.utils import read_ray_address
-
-    return os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
-
-
-def _check_reachable(address: str, asked: str) -> None:
-    """Ray itself would try for a minute. `asked` is what the user wrote."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise StudyError(f"--address {address}: expected auto or HOST:PORT")
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        text = "no such cluster" if asked == address else f"no cluster at {address} any more"
-        raise StudyError(f"--address {asked}: {text} ({reason})") from None
 
 
 class HeadWatch(threading.Thread):

@@ -9,9 +9,9 @@ import warnings
 
 from itnas.engine.pack import prepare
 from itnas.settings import EngineSettings
+from study.cluster.nodes import fits, nodes
 from study.errors import with_kind
 from study.file.schema import Resources
-from study.scheduling.nodes import fits, nodes
 
 BUILD_SECONDS = 180.0
 """for a node to import torch and build the kernels"""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import socket
+import subprocess
 import uuid
 from typing import Any
 
+from study.cluster.address import REACH_SECONDS
 from study.errors import StudyError, with_kind
 from study.file.schema import Resources
 from study.store.door import Storage
 
 PROBE_SECONDS = 60.0
-REACH_SECONDS = 3.0
 COMPARED = ("torch", "numpy", "pyarrow")
 """packages whose versions all nodes share; what follows a + (cpu, cu128) may differ"""
 
@@ -55,13 +57,13 @@ def slots(resources: Resources) -> int:
 
 def fits(node: dict[str, float], resources: Resources) -> int:
     """How many packs fit into a node at once. Packs with a share of a GPU fill it one by one."""
-    counts = [int(node.get("CPU", 0.0) / resources.cpu + 1e-9)]
-    if resources.gpu > 0:
-        gpus = node.get("GPU", 0.0)
-        if resources.gpu < 1:
-            counts.append(int(gpus + 1e-9) * int(1 / resources.gpu + 1e-9))
+    counts = []
+    for name, asked in resources.bundle.items():
+        has = node.get(name, 0.0)
+        if name == "GPU" and asked < 1:
+            counts.append(int(has + 1e-9) * int(1 / asked + 1e-9))
         else:
-            counts.append(int(gpus / resources.gpu + 1e-9))
+            counts.append(int(has / asked + 1e-9))
     return min(counts)
 
 
@@ -72,17 +74,58 @@ def usable(resources: Resources, excluded: set[str] = frozenset()) -> bool:  # t
     )
 
 
+def gpu_bytes(resources: Resources) -> float | None:
+    """Memory of the smallest GPU among the nodes that can take a pack, as nvidia-smi tells there.
+
+    None where no node tells. `resources.gpu_memory` is for GPUs that are shared by other means.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def told() -> list[float]:  # bytes
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        result = subprocess.run(query, capture_output=True, text=True, timeout=REACH_SECONDS * 5)
+        return [float(line) * 2**20 for line in result.stdout.split()]
+
+    tasks = [
+        told.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in nodes()
+        if fits(node["Resources"], resources)
+    ]
+    found: list[float] = []
+    for task in tasks:
+        with contextlib.suppress(Exception):  # no such program, a lost node: others may tell
+            answer: Any = ray.get(task, timeout=PROBE_SECONDS)
+            found += answer
+    return min(found, default=None)
+
+
 def lacking(resources: Resources, has: list[str] | None = None) -> StudyError:
     """What is told where no node has the resources of one pack."""
     if has is None:
-        has = [
-            f"{node['Resources'].get('CPU', 0):g} CPU, {node['Resources'].get('GPU', 0):g} GPU"
-            for node in nodes()
-        ]
+        has = [_told(node["Resources"], resources) for node in nodes()]
     wanted = f"cpu: {resources.cpu:g}, gpu: {resources.gpu:g}"
+    if resources.gpu_type is not None:
+        wanted += f", gpu_type: {resources.gpu_type}"
+    if resources.memory is not None:
+        wanted += f", memory: {resources.memory:g}"
     return StudyError(
         f"resources: no node has {{{wanted}}} for a pack; nodes have {'; '.join(has) or 'nothing'}"
     )
+
+
+def _told(node: dict[str, float], resources: Resources) -> str:
+    """What a node has of what is asked for."""
+    parts = [f"{node.get('CPU', 0):g} CPU", f"{node.get('GPU', 0):g} GPU"]
+    if resources.gpu_type is not None:
+        types = [name.partition(":")[2] for name in node if name.startswith("accelerator_type:")]
+        parts[1] += f" ({', '.join(types) or 'no type'})"
+    if resources.memory is not None:
+        parts.append(f"{node.get('memory', 0) / 2**30:.1f} GiB")
+    return ", ".join(parts)
 
 
 def versions() -> dict[str, str]:
