@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import random
 import socket
 import statistics
 import time
@@ -80,6 +81,24 @@ def train_pack(config: dict[str, Any], *, context: TrialContext, data: dict[str,
     tune.report(last)
 
 
+def _as_new(threads: int) -> None:
+    """What a pack before may have changed in this process, as a new process has it.
+
+    A search keys its own random streams; an operation or a model of the user's may draw from the
+    global ones, or change a default.
+    """
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.set_num_threads(threads)
+
+
 def _release(device: str) -> None:
     """Give back what a pack held, before the next one comes to this process."""
     gc.collect()
@@ -124,13 +143,11 @@ class _Trial:
 
     def run(self, data: dict[str, Any]) -> dict[str, Any]:
         """Train, write, and give the last report."""
-        import torch
-
         from itnas.data import ImageData
         from itnas.method.search import SearchPack
 
         started, context = datetime.now(UTC), self.context
-        torch.set_num_threads(context.threads)
+        _as_new(context.threads)
         self._held()
         gpu = _gpu_model(context.engine.device)
         begun = self.checkpoints.begin(

@@ -39,6 +39,8 @@ from study.store.lock import Lock
 
 DRAIN_SECONDS = 2.0
 """between two looks for nodes that are being drained"""
+MOST_TRIALS = 64
+"""that Tune holds before those that have ended are taken from it"""
 SCRATCH = "itnas-tune-"
 NODE_LABEL = "ray.io/node-id"
 
@@ -200,6 +202,24 @@ class _Events(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         self._conductor.look()
+        if len(trials) > MOST_TRIALS:
+            _forget_ended(trials)
+
+
+def _forget_ended(trials: list[Trial]) -> None:
+    """Keep Tune from growing with the study: it holds every trial it has had, with averages of all
+    that was ever reported, and looks through them all at every snapshot.
+
+    `trials` is Tune's own list. The last one stays: of an empty list it would read its snapshot.
+    """
+    ended = [trial for trial in trials[:-1] if trial.is_finished()]
+    for trial in ended:
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+        trial.run_metadata.last_result = {}
+        trial.config = trial.evaluated_params = {}
+    gone = {id(trial) for trial in ended}
+    trials[:] = [trial for trial in trials if id(trial) not in gone]
 
 
 def _name(trial: Trial) -> str:

@@ -1,6 +1,9 @@
 """Every source on small data made here, and every way in which it can be wrong."""
 
 import io
+import socket
+import time
+from urllib.request import proxy_bypass
 
 import numpy as np
 import pyarrow as pa

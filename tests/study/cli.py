@@ -71,3 +71,13 @@ def heartbeat(**changes: Any) -> dict[str, Any]:
     content = {"host": socket.gethostname(), "pid": os.getpid(), "state": "running",
                "beat": now.isoformat()}  # fmt: skip
     return content | changes
+
+
+def refused(*words: str, by: Any = run_here) -> str:
+    """The lines of a refusal: exit status 2, a few lines, no traceback."""
+    result = by(*words)
+    output = result.stdout + result.stderr
+    assert result.returncode == 2, output
+    assert "Traceback" not in output
+    assert 1 <= len(result.stderr.splitlines()) <= 4, output
+    return result.stderr

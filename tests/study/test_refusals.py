@@ -15,16 +15,7 @@ import pytest
 from study.scheduling.progress import Progress
 from study.status import status_lines, study_status
 from study.store.door import Storage
-from tests.study.cli import NOBODY, heartbeat, run, run_here
-
-
-def refused(*words, by=run_here):
-    result = by(*words)
-    output = result.stdout + result.stderr
-    assert result.returncode == 2, output
-    assert "Traceback" not in output
-    assert 1 <= len(result.stderr.splitlines()) <= 4, output
-    return result.stderr
+from tests.study.cli import NOBODY, heartbeat, refused, run, run_here
 
 
 def launch(write_study, tmp_path, *overrides, by=run_here, **changes):

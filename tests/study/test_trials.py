@@ -1,0 +1,117 @@
+"""A trial in this process, without Ray: what it tells Tune, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from study.cluster.nodes import versions
+from study.file import load_study
+from study.file.grid import expand
+from study.opening import read_data
+from study.scheduling import loggers, trainable
+from study.scheduling.trainable import TrialContext, _Trial
+from study.store.door import Storage
+from study.store.registry import Registry
+from tests.study.cli import refused
+from tests.study.faults.support import lasting
+
+
+class Listener:
+    """Nobody tells it anything."""
+
+    def __init__(self, *_):
+        pass
+
+    def ends(self):
+        return False
+
+
+@pytest.fixture
+def trained(write_study, tmp_path, monkeypatch):
+    """Trains packs one after the other in this process, as a reused actor does; gives reports."""
+    monkeypatch.setattr("study.scheduling.orders.Listener", Listener)
+    monkeypatch.setattr(trainable, "_where", lambda: {"node_id": "n", "host": "h", "process": 1})
+    monkeypatch.setattr(trainable, "holds", lambda *_: True)
+    kept = torch.get_num_threads(), torch.get_default_dtype()
+
+    def train(name, before=lambda: None):
+        file = load_study(write_study(search={"epochs": 2, "batch_size": 32, "channels": 4,
+                                              "cells": 1}))  # fmt: skip
+        data = read_data(file)
+        expansion, folder, reports = expand(file, data), Storage.open(str(tmp_path / name)), []
+        packs = Registry().include(expansion, file, set(), 2)
+        for pack in packs:
+            before()
+            context = TrialContext(
+                study="tiny", folder=folder, token="t", engine=file.engine_settings(), threads=1,
+                lookup=None, versions=versions(), checkpoint_epochs=1, checkpoint_minutes=10,
+                max_failures=0, retry_seconds=1,
+            )  # fmt: skip
+            last = _Trial(pack, context, reports.append).run(data.to_arrays())
+            reports.append(last)
+        return reports
+
+    yield train
+    torch.set_num_threads(kept[0])
+    torch.set_default_dtype(kept[1])
+
+
+def test_nothing_is_left_to_the_next_pack_of_a_process(trained, tmp_path):
+    """Another dtype, device and gradients, drawn random numbers, more threads: no bit changes."""
+    seen = []
+
+    def soil():
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(2)
+        torch.manual_seed(random.randrange(2**31))
+        torch.rand(3, device="cpu"), np.random.rand(3), random.random()
+
+    trained("clean")
+    trained("soiled", soil)
+    assert lasting(tmp_path / "soiled") == lasting(tmp_path / "clean")
+
+    def look():
+        seen.append((torch.rand(2).tolist(), np.random.rand(), random.random()))
+
+    soil()
+    begin = trainable._as_new
+    for _ in range(2):
+        begin(1)
+        look()
+        soil()
+    begin(1)
+    assert seen[0] == seen[1]
+    assert torch.get_num_threads() == 1
+    assert torch.is_grad_enabled()
+    assert torch.ones(1).dtype == torch.float32
+
+
+def test_every_epoch_is_told_with_its_metrics(trained):
+    """What Tune's loggers draw: means over the pack's runs, on an axis of epochs."""
+    epochs = [report for report in trained("out") if "epoch_seconds" in report]
+    assert [(r["epoch"], r["timesteps_total"]) for r in epochs] == [(1, 1), (2, 2)] * 2
+    for report in epochs:
+        assert {"train_loss", "valid_loss", "valid_accuracy", "derived_accuracy"} <= report.keys()
+        assert 0 <= report["valid_accuracy"] <= report["best_valid_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("package", ["mlflow", "wandb"])
+def test_a_logger_that_is_not_installed(write_study, tmp_path, monkeypatch, package):
+    found = loggers.importlib.util.find_spec
+    monkeypatch.setattr(loggers.importlib.util, "find_spec",
+                        lambda name: None if name == package else found(name))  # fmt: skip
+    words = ("launch", str(write_study()), "--storage", str(tmp_path / "out"))
+    message = refused(*words, "--set", f"logger={package}")
+    assert message == f"logger: {package} needs a package: pip install {package}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_needs_a_disk(write_study, s3):
+    message = refused("launch", str(write_study()), "--storage", s3, "--set", "logger=tensorboard")
+    assert message.startswith("logger: tensorboard writes into the study's folder")
