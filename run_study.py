@@ -41,6 +41,10 @@ class Parser(argparse.ArgumentParser):
 
     lists_settings = False
 
+    def error(self, message: str) -> NoReturn:
+        """One line, where argparse would print the usage first."""
+        self.exit(REFUSED, f"{self.prog}: {message} ({self.prog} --help)\n")
+
     def format_help(self) -> str:
         """The help; the settings are gathered only when they are shown."""
         text = super().format_help()
@@ -121,15 +125,22 @@ def parser() -> Parser:
     plan = command("plan", run_plan, "what would run, how long, how many seeds suffice")
     plan.add_argument("study", metavar="STUDY.yaml")
     plan.add_argument("--json", action="store_true", help="for programs")
+    plan.add_argument("--trials", type=_positive, default=30, metavar="N",
+                      help="of a tuning (default: 30)")  # fmt: skip
+    plan.add_argument("--difference", type=_above_zero, metavar="D",
+                      help="how many seeds it takes to find a difference of D")  # fmt: skip
+    plan.add_argument("--spread", type=_above_zero, metavar="S",
+                      help="with --difference: its deviation over paired seeds")  # fmt: skip
     launch = command("launch", run_launch, "train what is not complete; again: resume")
     launch.add_argument("study", metavar="STUDY.yaml")
     tune = command("tune", run_tune, "let Optuna choose the architecture learning rates")
     tune.add_argument("study", metavar="STUDY.yaml")
     tune.add_argument("--trials", type=_positive, required=True, metavar="N",
                       help="finished trials in all, those of earlier calls included")  # fmt: skip
-    for one in (launch, tune):
+    for one in (plan, launch, tune):
         one.add_argument("--address", metavar="auto|HOST:PORT",
-                         help="a running Ray cluster; default: Ray on this machine")  # fmt: skip
+                         help="a running Ray cluster; default: this machine")  # fmt: skip
+    for one in (launch, tune):
         one.add_argument("--wait", type=float, nargs="?", const=WAIT_MINUTES, default=0.0,
                          metavar="MINUTES",
                          help="with --address: wait for nodes that can take a pack, as an "
@@ -158,6 +169,13 @@ def parser() -> Parser:
     return top
 
 
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("above 0")
+    return value
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -168,9 +186,10 @@ def _positive(text: str) -> int:
 def run_plan(options: argparse.Namespace) -> int:
     """`plan`."""
     from study.file import load_study
-    from study.plan import make_plan, plan_rows
+    from study.planning.plan import Asked, make_plan, plan_rows
 
-    plan = make_plan(load_study(options.study, options.overrides), options.storage)
+    asked = Asked(options.address, True, options.trials, options.difference, options.spread)
+    plan = make_plan(load_study(options.study, options.overrides), options.storage, asked)
     if options.json:
         print(json.dumps(plan, indent=1))
         return DONE

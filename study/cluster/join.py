@@ -36,7 +36,7 @@ QUIET = {
 def cluster(
     address: str | None,
     resources: Resources,
-    storage: Storage,
+    storage: Storage | None,
     data_bytes: int,
     wait_minutes: float = 0.0,
     notify: Callable[[str], None] = print,
@@ -45,7 +45,8 @@ def cluster(
 
     A cluster started here ends with the block; one that was joined is left as it was. Raises
     `StudyError` where there is no such cluster, where no node has the resources of one pack (after
-    `wait_minutes` in which nodes may join), or where a node is not fit (see `check_nodes`).
+    `wait_minutes` in which nodes may join), or where a node is not fit (see `check_nodes`; not
+    looked at without a storage, where nothing is to be written).
     """
     os.environ.update({k: v for k, v in QUIET.items() if k not in os.environ})
     if address is not None:
@@ -59,7 +60,7 @@ def cluster(
             _join(address)
         if not usable(resources):
             _wait_for_nodes(resources, wait_minutes, notify)
-        if address is not None:
+        if address is not None and storage is not None:
             check_nodes(storage)
         yield
     finally:

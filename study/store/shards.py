@@ -73,10 +73,10 @@ def write_shards(storage: Storage, pack_id: str, tables: dict[str, list[pa.Table
     `tables` holds for each table its row groups (one per epoch), as `pack_tables` gives them.
     """
     for table in (*(t for t in TABLES if t != "runs"), "runs"):
-        storage.write(shard_name(table, pack_id), _parquet(table, tables[table]))
+        storage.write(shard_name(table, pack_id), parquet(table, tables[table]))
 
 
-def _parquet(table: str, groups: list[pa.Table]) -> bytes:
+def parquet(table: str, groups: list[pa.Table]) -> bytes:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, SCHEMAS[table], compression="zstd") as writer:
         for group in groups:

@@ -15,7 +15,7 @@ from study.file.models import documented
 from study.file.reference import settings_reference
 from study.file.schema import Waits
 from study.file.seeds import compact, parse_seeds
-from study.plan import make_plan
+from study.planning.plan import Asked, make_plan
 from study.store.door import Storage
 from study.store.folder import write_description
 from tests.study.cli import ROOT
@@ -219,7 +219,7 @@ def test_every_setting_is_documented_where_it_is_defined():
 def test_examples_can_be_planned(path, tmp_path):
     """On the digits, so that no network is needed; counts alone, as the full sizes are for GPUs."""
     file = load_study(path, ["data.source=digits", "resources.gpu=0"])
-    plan = make_plan(file, str(tmp_path), measure=False)
+    plan = make_plan(file, str(tmp_path), Asked(measure=False))
     assert plan["runs"] == plan["settings"] * len(file.seed_list())
     assert plan["merged_runs"] == 0
     assert plan["links"] == (4 if file.space == "nas-bench-201" else 16)

@@ -12,8 +12,10 @@ from study.cluster.nodes import versions
 from study.file import load_study
 from study.file.grid import expand
 from study.opening import read_data
+from study.planning.sizes import sizes
 from study.scheduling import loggers, trainable
 from study.scheduling.trainable import TrialContext, _Trial
+from study.store.checkpoints import Checkpoints
 from study.store.door import Storage
 from study.store.registry import Registry
 from tests.study.cli import refused
@@ -90,6 +92,22 @@ def test_nothing_is_left_to_the_next_pack_of_a_process(trained, tmp_path):
     assert torch.get_num_threads() == 1
     assert torch.is_grad_enabled()
     assert torch.ones(1).dtype == torch.float32
+
+
+def test_a_checkpoint_is_as_large_as_planned(trained, tmp_path, monkeypatch):
+    saved = []
+    save = Checkpoints.save
+
+    def measured(self, moment, state):
+        saved.append(save(self, moment, state))
+
+    monkeypatch.setattr(Checkpoints, "save", measured)
+    trained("out")
+    file = load_study(tmp_path / "study.yaml")
+    data = read_data(file)
+    found = sizes(expand(file, data).runs, data, file.engine_settings(), 2, 1)
+    assert found["checkpoint_bytes"] == pytest.approx(max(saved), rel=0.15)
+    assert found["checkpoints_bytes"] == 3 * found["checkpoint_bytes"]
 
 
 def test_every_epoch_is_told_with_its_metrics(trained):
