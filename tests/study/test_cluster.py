@@ -2,80 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import uuid
-from pathlib import Path
 
 import pytest
 
-from study.cluster.nodes import slots
+from study.cluster import nodes as cluster_nodes
+from study.cluster.address import find
+from study.cluster.nodes import fits, lacking, slots
 from study.file import Resources
 from study.status import study_status
-from tests.study.cli import command, environment, run
+from tests.study.cli import command, environment, refused, run
+from tests.study.faults.support import cluster
 from tests.study.test_launch import LONG, beat, rows, wait_for
 
-RAY = shutil.which("ray", path=os.path.dirname(sys.executable))
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@contextlib.contextmanager
-def ray_start(*words: str, log: Path):
-    """A `ray start` child process with its node, ended by SIGTERM."""
-    own = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
-    own["RAY_AUTH_MODE"] = "token"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [RAY, "start", *words, "--block", "--disable-usage-stats"],
-            stdout=file, stderr=file, env=own, cwd=log.parent,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+SMI = """#!/bin/sh
+echo 81559
+echo 24564
+"""
+"""what nvidia-smi says of a node with two unlike GPUs: MiB"""
 
 
 def reachable(port: int) -> bool:
-    with contextlib.suppress(OSError):
+    try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    return False
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
-    """A head without processors and a worker node with two, which ask for a token."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # found by the driver, too
-        yield from start_nodes(tmp_path_factory)
+def made(tmp_path_factory):
+    """A head without processors and a node with two; both ask for a token."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "nvidia-smi").write_text(SMI)
+    (folder / "bin" / "nvidia-smi").chmod(0o755)
+    path = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    with cluster(folder) as ray, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", ray.env["RAY_AUTH_TOKEN"])  # found by the driver, too
+        ray.add(2, env=path)
+        yield ray
 
 
-def start_nodes(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("cluster"), free_port()
-    head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
-            "--node-ip-address=127.0.0.1", "--object-store-memory=100000000")  # fmt: skip
-    worker = (f"--address=127.0.0.1:{port}", "--num-cpus=2", "--node-ip-address=127.0.0.1",
-              "--object-store-memory=100000000")  # fmt: skip
-    with ray_start(*head, log=folder / "head.log") as process:
-        wait_for(lambda: reachable(port), process)
-        with ray_start(*worker, log=folder / "worker.log") as process:
-            wait_for(lambda: "Ray runtime started" in (folder / "worker.log").read_text(), process)
-            yield f"127.0.0.1:{port}"
+@pytest.fixture
+def two_nodes(made):
+    return made.address
 
 
 def test_launch_on_two_nodes(two_nodes, write_study, tmp_path):
@@ -115,6 +92,84 @@ def test_terminated_on_a_cluster_that_goes_on(two_nodes, write_study, tmp_path):
     assert reachable(int(two_nodes.rpartition(":")[2]))
 
 
+def test_plan_measures_on_a_node(two_nodes, write_study, tmp_path):
+    """In a pack's resources there; nothing is written."""
+    result = run("plan", str(write_study()), "--storage", str(tmp_path / "out"), "--address",
+                 two_nodes, "--json", cwd=tmp_path)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["measured_on"] == [{"nodes": "nodes with 2 CPU", "packs_at_once": 2}]
+    assert plan["not_measured"] == []
+    assert 0 < plan["seconds_per_step"] < 10
+    assert plan["hours_here"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+SMALLEST = """
+import sys, ray
+from study.cluster import nodes
+from study.file import Resources
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(nodes.gpu_bytes(Resources(cpu=1)), nodes.gpu_bytes(Resources(cpu=3)))
+"""
+
+
+def test_the_smallest_gpu_of_the_nodes_is_asked_for(two_nodes):
+    """`pack: auto` is sized on it: no GPU of the driver's machine, nor of a node too small."""
+    result = subprocess.run(
+        [sys.executable, "-c", SMALLEST, two_nodes], capture_output=True, text=True, timeout=120,
+        env=environment() | {"RAY_AUTH_MODE": "token"},
+    )  # fmt: skip
+    assert result.stdout.split() == [str(24564.0 * 2**20), "None"], result.stderr
+
+
+# -- drivers that cannot join --------------------------------------------------------------
+
+
+def launch_at(address, write_study, tmp_path):
+    began = time.monotonic()
+    words = ("launch", str(write_study()), "--storage", str(tmp_path / "out"))
+    line = refused(*words, "--address", address, by=run)
+    assert time.monotonic() - began < 30  # some seconds, on an idle machine
+    assert not (tmp_path / "out").exists()
+    return line
+
+
+@pytest.mark.parametrize("token", ["f" * 32, ""])
+def test_another_token_or_none_is_told_in_one_line(two_nodes, write_study, tmp_path, monkeypatch,
+                                                   token):  # fmt: skip
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = launch_at(two_nodes, write_study, tmp_path)
+    assert line.startswith(f"--address {two_nodes}: the cluster refuses this driver's token; set")
+    assert len(line.splitlines()) == 1
+
+
+def test_a_driver_outside_the_cluster_is_told_where_to_run(write_study, tmp_path, monkeypatch):
+    """A head that answers, on a machine on which no raylet runs: it is killed, the head stays."""
+    with cluster(tmp_path / "ray") as ray:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", ray.env["RAY_AUTH_TOKEN"])
+        ray.head.process.send_signal(signal.SIGSTOP)  # it would end the head with its raylet
+        for raylet in ray.head.raylets():
+            raylet.kill()
+        try:
+            line = launch_at(ray.address, write_study, tmp_path)
+        finally:
+            ray.head.process.send_signal(signal.SIGCONT)
+            ray.head.kill()
+    assert "this machine is no node of that cluster, and the driver must run on one" in line
+    assert f"ray start --address={ray.address} --num-cpus=0" in line
+    assert len(line.splitlines()) == 1
+
+
+def test_a_driver_on_a_node_is_let_in(two_nodes, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert find(two_nodes) == two_nodes
+
+
+# -- what nodes have -----------------------------------------------------------------------
+
+
 def test_slots_are_counted_per_node(monkeypatch):
     made = [
         {"Resources": {"CPU": 3.0}},
@@ -125,3 +180,19 @@ def test_slots_are_counted_per_node(monkeypatch):
     assert slots(Resources(cpu=2)) == 3
     assert slots(Resources(cpu=1, gpu=0.5)) == 2
     assert slots(Resources(cpu=0.1, gpu=1)) == 1
+
+
+def test_a_type_of_gpu_and_memory_are_asked_for(monkeypatch):
+    node = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0, "memory": 10 * 2.0**30}
+    assert fits(node, Resources(gpu=0.5, gpu_type="A100")) == 4
+    assert fits(node, Resources(gpu=1, gpu_type="H100")) == 0
+    assert fits(node, Resources(memory=3)) == 3
+    assert fits(node, Resources(memory=11)) == 0
+    monkeypatch.setattr(cluster_nodes, "nodes", lambda: [{"Resources": node}])
+    assert str(lacking(Resources(gpu=1, gpu_type="H100", memory=20))) == (
+        "resources: no node has {cpu: 1, gpu: 1, gpu_type: H100, memory: 20} for a pack; "
+        "nodes have 8 CPU, 2 GPU (A100), 10.0 GiB"
+    )
+    assert Resources(gpu=0.5, gpu_type="A100", memory=0.5).bundle == {
+        "CPU": 1, "GPU": 0.5, "accelerator_type:A100": 0.001, "memory": 2.0**29,
+    }  # fmt: skip

@@ -145,6 +145,38 @@ def test_fault_03_node_killed(place, undisturbed, tmp_path):
     assert max(attempts(folder)) == 2
 
 
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-u", "true"], capture_output=True).returncode != 0,
+    reason="needs the right to give a node a host name of its own",
+)
+def test_fault_03_node_replaced(place, tmp_path):
+    """Two nodes of one processor, one killed and replaced: `status --json` tells who did what."""
+    study, storage, folder = place
+
+    def named(name):
+        return ("unshare", "-u", "sh", "-c", f'hostname {name} && exec "$@"', "sh")
+
+    with cluster(tmp_path / "ray") as ray:
+        nodes = [ray.add(1, prefix=named(name)) for name in ("first", "second")]
+        launch = ray.launch(study, storage, *LONGER)
+        launch.until(lambda: checkpoints(folder) and all(n.trains() for n in nodes))
+        nodes[0].kill()
+        ray.add(1, prefix=named("third"))
+        launch.until(lambda: json.loads(run_here("status", str(folder), "--json").stdout)["done"])
+        assert launch.ends() == 0, launch.errors
+    status = json.loads(run_here("status", str(folder), "--json").stdout)
+    assert (status["state"], status["done"], status["failed"]) == ("finished", 4, 0)
+    assert {"second", "third"} <= status["hosts"].keys() <= {"first", "second", "third"}
+    assert sum(status["hosts"].values()) == 4
+    assert status["attempts"]["packs"] == 4
+    assert status["attempts"]["begun"] == 4 + sum(status["attempts"]["again"].values()) - len(
+        status["attempts"]["again"]
+    )
+    assert 1 <= len(status["attempts"]["again"]) <= 2
+    assert status["attempts"]["unfinished"] == {}
+    assert status["hours"].keys() == {"independent", "transition"}
+
+
 def test_fault_04_head_killed(place, undisturbed, tmp_path):
     study, storage, folder = place
     with cluster(tmp_path / "ray", 2) as ray:
