@@ -24,14 +24,16 @@ WAIT_MINUTES = 30.0
 OVERVIEW = """\
 Seed studies of ITNAS, the search in which inner edges depend on their predecessors.
 
-first steps
-  python run_study.py demo                       a small study of the digits, with its report
-  python run_study.py plan  study/examples/nas-bench-201-seeds.yaml
-  python run_study.py launch STUDY.yaml          again: resumes; more seeds: extends
+first steps, without a network or a GPU
+  python run_study.py demo                               a small study, with its report
+  python run_study.py plan study/examples/demo.yaml      the same study: what would run
+  python run_study.py status results/demo
+then your own
+  python run_study.py launch STUDY.yaml                  again: resumes; more seeds: extends
 """
 WHERE = """\
-A study file is YAML; study/examples/ holds commented ones, and `plan --help` lists every setting
-with its default. Results are Parquet tables in STORAGE/NAME. Exit status: 0 complete, 1 some runs
+A study file is YAML; study/examples/ holds commented ones (they say whether they need the Hugging
+Face Hub), and `plan --help` lists every setting with its default. Results are Parquet tables in STORAGE/NAME. Exit status: 0 complete, 1 some runs
 failed, 2 refused before anything ran, 130 interrupted.
 """
 

@@ -53,6 +53,30 @@ def test_separate_intervals_are_described_and_not_called_a_test(tmp_path: Path) 
     assert "it is no test" in told
 
 
+def launch(started: str, **software: str) -> dict[str, object]:
+    return {"started": started, "git_commit": "a" * 40, "software": software}
+
+
+def test_mixtures_are_named_and_counted_by_the_launch_of_each_run() -> None:
+    """Five runs, by hand: two of the first launch, none of the second, three of the third."""
+    started = ["2026-01-01 10:00", "2026-01-03 09:59", "2026-01-03 10:00", "2026-01-04 10:00",
+               "2026-01-05 10:00"]  # fmt: skip
+    runs = pd.DataFrame({"started": pd.to_datetime(started, utc=True), "device": "cuda",
+                         "gpu": ["A100"] * 4 + ["H100"]})  # fmt: skip
+    launches = [
+        launch("2026-01-01T10:00:00+00:00", torch="2.12.0", ray="2.60.0"),
+        launch("2026-01-03T11:59:30+02:00", torch="1.0.0", ray="2.60.0"),  # 09:59:30 UTC
+        launch("2026-01-03T10:00:00+00:00", torch="2.13.0", ray="2.60.0"),
+    ]
+    (told,) = sentences.mixtures(launches, runs)
+    assert "torch 2.12.0 (2 runs) and 2.13.0 (3 runs)" in told
+    assert "gpu A100 (4 runs) and H100 (1 run)" in told
+    assert not any(word in told for word in ("1.0.0", "ray", "git commit", "device"))
+    assert sentences.mixtures(launches[:1], runs.assign(gpu=None)) == []
+    assert sentences.mixtures([], runs[:4]) == []
+    assert sentences.mixtures([{}, {"started": "long ago"}], runs[:4]) == []
+
+
 def test_movement_names_who_did_not_move(tmp_path: Path) -> None:
     each = [Setting("moved", moved=0.6), Setting("still", moved=0.01)]
     told = " ".join(sentences.movement(tables_of(tmp_path, Study(settings=each, noise=3.0))))

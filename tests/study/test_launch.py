@@ -34,7 +34,8 @@ def launched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("launched")
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(TINY, sort_keys=False))
-    result = run("launch", str(study), "--storage", str(folder / "out"))
+    result = run("launch", str(study), "--storage", str(folder / "out"),
+                 "--set", "logger=tensorboard")  # fmt: skip
     return study, folder / "out" / "tiny", result
 
 
@@ -81,7 +82,7 @@ def test_launch_leaves_no_clutter(launched):
     _, folder, _ = launched
     names = {path.name for path in folder.iterdir()}
     assert names == {"study.yaml", "packs.json", "logs", *TABLES}
-    assert [path.name for path in (folder / "logs").iterdir()] == ["launch.json"]
+    assert {path.name for path in (folder / "logs").iterdir()} == {"launch.json", "tensorboard"}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size < 500_000
 
@@ -103,6 +104,72 @@ def test_relaunch_does_nothing_and_says_so(launched):
     assert "nothing to do: all 4 runs" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert time.process_time() - began < 10
+
+
+def test_relaunch_opens_every_shard_of_runs_once_and_no_others(launched, monkeypatch):
+    study, folder, _ = launched
+    opened, read = [], Storage.read
+
+    def counted(self, name):
+        opened.append(self.path(name))
+        return read(self, name)
+
+    monkeypatch.setattr(Storage, "read", counted)
+    result = run_here("launch", str(study), "--storage", str(folder.parent))
+    assert "nothing to do" in result.stdout
+    assert "transition" in result.stdout  # the table of the settings is there all the same
+    shards = [name for name in opened if name.endswith(".parquet")]
+    assert sorted(shards) == sorted(map(str, (folder / "runs").glob("*.parquet")))
+
+
+def test_the_table_of_a_launch_has_the_study_files_order(copied):
+    study, folder = copied
+    for models in (["transition", "independent"], ["independent", "transition"]):
+        grid = ", ".join(f"{{model: {model}}}" for model in models)
+        result = run_here("launch", str(study), "--storage", str(folder.parent),
+                          "--set", f"grid.dependence=[{grid}]")  # fmt: skip
+        lines = [line.split()[0] for line in result.stdout.splitlines()]
+        assert [word for word in lines if word in models] == models
+
+
+def test_what_is_new_in_a_study_file_and_what_is_left_behind_is_told(copied):
+    study, folder = copied
+    result = run_here("launch", str(study), "--storage", str(folder.parent), "--set",
+                      "grid.dependence=[{model: placebo}]", "--address", "127.0.0.1:1")  # fmt: skip
+    assert "new setting: placebo" in result.stderr.splitlines()
+    assert "4 complete runs are left behind" in result.stderr
+
+
+def test_tensorboard_has_every_epoch_of_every_pack(launched):
+    """Read by its own protocol: the curves, and the setting and seeds as hyper-parameters."""
+    _, folder, _ = launched
+    packs = {row["pack_id"]: row for row in rows(folder)}
+    assert {path.name for path in (folder / "logs" / "tensorboard").iterdir()} == packs.keys()
+    for path in (folder / "logs" / "tensorboard").glob("*/events*"):
+        events = list(tensorboard_events(path))
+        curve = [(e.step, v.simple_value) for e in events for v in e.summary.value
+                 if v.tag == "ray/tune/derived_accuracy"]  # fmt: skip
+        of_pack = [r for r in rows(folder, "epochs") if r["run_id"] in run_ids(folder, path)]
+        mean = sum(row["derived_accuracy"] for row in of_pack) / len(of_pack)
+        assert curve == [(1, pytest.approx(mean, rel=1e-6))]
+        text = "".join(str(v.metadata) for e in events for v in e.summary.value)
+        assert packs[path.parent.name]["setting"] in text
+        assert "0 1" in text
+
+
+def run_ids(folder: Path, path: Path) -> list[str]:
+    return json.loads((folder / "packs.json").read_text())["packs"][path.parent.name]
+
+
+def tensorboard_events(path: Path):
+    """Records of an event file: length (8 bytes), its checksum (4), content, checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, place = path.read_bytes(), 0
+    while place < len(content):
+        length = int.from_bytes(content[place : place + 8], "little")
+        yield Event.FromString(content[place + 12 : place + 12 + length])
+        place += 16 + length
 
 
 def test_the_written_study_launches_again(launched):
