@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from run_study import parser
 from tests.study.cli import ROOT
@@ -29,6 +30,11 @@ case $1 in
 show) [ "$2 $3" = "hostnames node[7-8]" ] && printf 'node7\\nnode8\\n' ;;
 *) echo "$*" >>"$LOG/scontrol"; [ ! -e "$LOG/no-requeue" ] ;;
 esac
+""",
+    # The script's seconds are short ones.
+    "slurm/sleep": """
+[ "$1" != 1 ] || set -- 0.02
+exec /bin/sleep "$@"
 """,
     # One task a node; a signal to srun is one to every task.
     "slurm/srun": """
@@ -45,7 +51,7 @@ until_there() { until [ -e "$LOG/$1" ]; do sleep 0.05; done; }
 echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" \\
     >"$LOG/node$SLURM_PROCID"
 [ "$ENDS" != never-began ] || { until_there over; exit 1; }
-[ "$SLURM_PROCID" = 0 ] || { until_there closed; exit 0; } # looks for the head for long
+[ "$SLURM_PROCID" = 0 ] || { until_there "${LINGERS:-over}"; exit 0; }
 (trap 'echo TERM >>"$LOG/heard-raylet"' TERM; until_there over) &
 while [ "$1" != -- ]; do shift; done
 shift
@@ -208,6 +214,18 @@ def test_at_the_limit_the_driver_is_asked_and_the_job_put_back(job):
     assert job.lines("scontrol") == [f"requeue {JOB}"]
 
 
+def test_other_nodes_do_not_hold_a_job_whose_driver_has_ended(job):
+    job.start("130", LINGERS="for-ever")
+    assert job.end()[0] == 130
+    assert job.lines("scontrol") == [f"requeue {JOB}"]
+
+
+def test_a_job_that_comes_back_has_another_port(job):
+    job.start("0", SLURM_RESTART_COUNT="3")
+    job.end()
+    assert option(job.lines("srun"), "--address") == f"node7:{20000 + int(JOB) % 10000 + 3}"
+
+
 def test_an_interrupted_driver_is_put_back_whoever_interrupted_it(job):
     job.start("130")
     assert job.end()[0] == 130
@@ -286,3 +304,27 @@ def test_ray_knows_what_the_script_gives_it(job):
     assert every_node <= {name for parameter in start.params for name in parameter.opts}
     source = find_spec("ray.scripts.symmetric_run").origin
     assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" in Path(source).read_text()
+
+
+def test_the_kubernetes_job_is_yaml_of_one_image_and_a_command_that_exists():
+    job = yaml.safe_load((TEMPLATES / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    head, (group,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+
+    script, *words = shlex.split(job["spec"]["entrypoint"])[1:]
+    options = parser().parse_args(words)
+    assert Path(script).name == "run_study.py"
+    assert (options.command, options.address, options.wait) == ("launch", "auto", 30)
+    (mount,) = head["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert str(Path(options.study).parent) == mount["mountPath"]
+
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert group["minReplicas"] == 0 < group["maxReplicas"]
+    assert head["rayStartParams"] == {"num-cpus": "0"}  # strings, as everything of rayStartParams
+    pods = [one["template"]["spec"]["containers"] for one in (head, group)]
+    assert len({container["image"] for (container,) in pods}) == 1
+    assert len({container["envFrom"][0]["secretRef"]["name"] for (container,) in pods}) == 1
+    assert group["template"]["spec"]["tolerations"]
+    requirements = (ROOT / "requirements.txt").read_text()
+    assert f"ray[tune]=={cluster['rayVersion']}" in requirements
