@@ -123,6 +123,8 @@ def _join(address: str) -> None:
     import itnas
     import study
 
+    # Folders: in a Ray job (`ray job submit`) Ray deep-copies these, which modules do not survive.
+    packages = [str(Path(str(one.__file__)).parent) for one in (itnas, study, analysis)]
     found = address if address != "auto" else _current_cluster()
     if found:
         _check_reachable(found, address)
@@ -131,7 +133,7 @@ def _join(address: str) -> None:
             address=found or address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
+            runtime_env={"py_modules": packages},  # nodes need no checkout
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first = first_line(error)

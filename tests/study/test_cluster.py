@@ -78,7 +78,9 @@ def start_nodes(tmp_path_factory):
             yield f"127.0.0.1:{port}"
 
 
-def test_launch_on_two_nodes(two_nodes, write_study, tmp_path):
+def test_launch_on_two_nodes(two_nodes, write_study, tmp_path, monkeypatch):
+    """As a Ray job, the entrypoint of `ray job submit` and of a RayJob, which Ray marks so."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {}, "metadata": {}}')
     study, folder = str(write_study()), tmp_path / "out" / "tiny"
     result = run("launch", study, "--storage", str(tmp_path / "out"), "--address", two_nodes,
                  cwd=tmp_path)  # fmt: skip
