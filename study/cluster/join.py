@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -112,13 +113,15 @@ def _join(address: str) -> None:
     import itnas
     import study
 
+    # Folders: in a Ray job (`ray job submit`) Ray deep-copies these, which modules do not survive.
+    packages = [str(Path(str(one.__file__)).parent) for one in (itnas, study, analysis)]
     found = find(address) or address
     try:
         ray.init(
             address=found,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": [itnas, study, analysis]},  # nodes need no checkout
+            runtime_env={"py_modules": packages},  # nodes need no checkout
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first = first_line(error)

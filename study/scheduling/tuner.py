@@ -59,6 +59,8 @@ class Conductor:
     loggers: list[Callback] = field(default_factory=list)
     """Tune's own callbacks, beside ours"""
     _looked: float = 0.0
+    _leaving: set[str] = field(default_factory=set)
+    """nodes that are being drained: a pack that left one would begin there again"""
 
     def look(self) -> None:
         """Called often, by Tune's loop."""
@@ -78,7 +80,8 @@ class Conductor:
                 raise KeyboardInterrupt
         if time.monotonic() - self._looked > DRAIN_SECONDS:
             self._looked = time.monotonic()
-            self.orders.leave(leaving())
+            self._leaving = leaving()
+            self.orders.leave(self._leaving)
 
     def request(self) -> dict[str, Any] | None:
         """The configuration of a trial for the next pack; None where there is none now."""
@@ -89,7 +92,7 @@ class Conductor:
             "pack": pack,
             "setting": ", ".join(dict.fromkeys(run.name for run in pack.runs)),
             "seeds": " ".join(_spelled(run.seeds) for run in pack.runs),
-            "avoid": sorted(self.queue.excluded),
+            "avoid": sorted(self.queue.excluded | self._leaving),
         }
 
     def heard(self, trial: Trial, report: dict[str, Any]) -> None:

@@ -55,7 +55,9 @@ def two_nodes(made):
     return made.address
 
 
-def test_launch_on_two_nodes(two_nodes, write_study, tmp_path):
+def test_launch_on_two_nodes(two_nodes, write_study, tmp_path, monkeypatch):
+    """As a Ray job, the entrypoint of `ray job submit` and of a RayJob, which Ray marks so."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {}, "metadata": {}}')
     study, folder = str(write_study()), tmp_path / "out" / "tiny"
     result = run("launch", study, "--storage", str(tmp_path / "out"), "--address", two_nodes,
                  cwd=tmp_path)  # fmt: skip
