@@ -33,8 +33,9 @@ then your own
 """
 WHERE = """\
 A study file is YAML; study/examples/ holds commented ones (they say whether they need the Hugging
-Face Hub), and `plan --help` lists every setting with its default. Results are Parquet tables in STORAGE/NAME. Exit status: 0 complete, 1 some runs
-failed, 2 refused before anything ran, 130 interrupted.
+Face Hub), and `plan --help` lists every setting with its default. Results are Parquet tables in
+STORAGE/NAME. Exit status: 0 complete, 1 some runs failed, 2 refused before anything ran, 130
+interrupted.
 """
 
 

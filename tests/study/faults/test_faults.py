@@ -35,6 +35,7 @@ from tests.study.faults.support import (
 
 pytestmark = pytest.mark.faults
 
+LONG = ("--set", "search.epochs=60")
 LONGER = ("--set", "search.epochs=80")
 """packs that outlast the start of a node and of a worker there"""
 BOOM = {"at": "itnas.method.bilevel:SearchPack.run_epoch", "do": "raise"}
@@ -57,19 +58,21 @@ def place(tmp_path):
     return write_study(tmp_path / "file"), tmp_path / "out", tmp_path / "out" / "tiny"
 
 
-def test_fault_01_driver_killed(place, tmp_path):
-    """SIGKILL at three random moments; every relaunch goes on from the newest checkpoint.
-
-    The packs are longer than the other tests', so that none of the three finds the study complete.
-    """
-    study, storage, folder = place
-    longer = ("--set", "search.epochs=60")
-    launch = Launch(write_study(tmp_path / "calm"), tmp_path / "calm", *longer)
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """As `undisturbed`, of packs that are long enough to be disturbed several times."""
+    folder = tmp_path_factory.mktemp("calm")
+    launch = Launch(write_study(folder), folder / "out", *LONG)
     assert launch.ends() == 0, launch.errors
-    calm = lasting(tmp_path / "calm" / "tiny")
+    return lasting(folder / "out" / "tiny")
+
+
+def test_fault_01_driver_killed(place, calm):
+    """SIGKILL at three random moments; every relaunch goes on from the newest checkpoint."""
+    study, storage, folder = place
     chance, killed = random.Random(1), []
     for _ in range(3):
-        launch = Launch(study, storage, *longer)
+        launch = Launch(study, storage, *LONG)
         before = {p.name for p in checkpoints(folder)}
         launch.until(lambda before=before: {p.name for p in checkpoints(folder)} - before)
         time.sleep(chance.uniform(0, 1))
@@ -82,7 +85,7 @@ def test_fault_01_driver_killed(place, tmp_path):
         pack: len(json.loads((folder / "checkpoints" / pack / "attempts.json").read_text()))
         for pack in left
     }
-    launch = Launch(study, storage, *longer)
+    launch = Launch(study, storage, *LONG)
     assert launch.ends() == 0, launch.errors
     for pack, moment in left.items():
         if moment is not None:
@@ -194,11 +197,13 @@ def test_fault_04_head_killed(place, undisturbed, tmp_path):
     assert lasting(folder) == undisturbed
 
 
-def test_fault_05_node_preempted(place, undisturbed, tmp_path):
-    """Drained with reason preemption, then its raylet is killed: packs leave with a checkpoint."""
+def test_fault_05_node_preempted(place, calm, tmp_path):
+    """Drained with reason preemption, then its raylet is killed: packs leave with a checkpoint, and
+    do not begin on that node again.
+    """
     study, storage, folder = place
     with cluster(tmp_path / "ray", 1, 1) as ray:
-        launch = ray.launch(study, storage, "--set", "max_failures=0")
+        launch = ray.launch(study, storage, "--set", "max_failures=0", *LONG)
         launch.until(lambda: checkpoints(folder) and all(n.trains() for n in ray.nodes[1:]))
         listed = subprocess.run(
             [sys.executable, "-c", NODE_IDS, ray.address], env=ray.env, capture_output=True,
@@ -207,15 +212,15 @@ def test_fault_05_node_preempted(place, undisturbed, tmp_path):
         node_id = json.loads(listed.stdout.splitlines()[-1])[0]
         ray.ray("drain-node", "--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION",
                 "--reason-message", "test", "--deadline-remaining-seconds", "60")  # fmt: skip
-        time.sleep(4)
-        for node in ray.nodes[1:]:
-            for raylet in node.raylets():
-                if node_id in " ".join(raylet.cmdline()) or node is ray.nodes[1]:
-                    raylet.kill()
-                    break
-            break
+        time.sleep(6)
+        begun = [json.loads(p.read_text()) for p in folder.glob("checkpoints/*/attempts.json")]
+        assert 1 <= max(map(len, begun)) <= 2  # before the drain, and where there is room
+        for raylet in (r for node in ray.nodes[1:] for r in node.raylets()):
+            if node_id in " ".join(raylet.cmdline()):
+                raylet.kill()
         assert launch.ends() == 0, launch.errors
-    assert lasting(folder) == undisturbed
+    assert lasting(folder) == calm
+    assert max(attempts(folder)) == 2
 
 
 NODE_IDS = """
