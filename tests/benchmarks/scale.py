@@ -1,6 +1,9 @@
 """What a pack costs its driver: a study of thousands of packs, each a stub of a search.
 
     python -m tests.benchmarks.scale --runs 2000
+    python -m tests.benchmarks.scale --written 10000
+
+The second one trains nothing: it writes the tables of that many packs, and times what reads them.
 
 Packs of one run and one epoch, trained by the real trainable with `stub.StubPack` in place of the
 search, on this machine. Prints the driver's CPU seconds a pack, its memory at the end and its
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -103,10 +107,56 @@ def measure(runs: int) -> dict[str, float]:
     }
 
 
+def written(runs: int) -> dict[str, float]:
+    """A study whose packs are all complete: its files, and the seconds of who reads them."""
+    from itnas.settings import EngineSettings
+    from study.file import load_study
+    from study.file.grid import expand
+    from study.launch import launch
+    from study.opening import Launching, read_data
+    from study.status import study_status
+    from study.store.folder import study_folder, write_description
+    from study.store.registry import Registry
+    from study.store.shards import pack_tables, write_shards
+    from tests.benchmarks.stub import StubPack
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = study(Path(folder), runs), str(Path(folder) / "out")
+        file = load_study(path)
+        data, registry, storage = read_data(file), Registry(), study_folder(out, file.name)
+        began = time.perf_counter()
+        packs = registry.include(expand(file, data), file, set(), 1)
+        write_description(storage, file, "launch")
+        registry.write(storage)
+        found = {"prepare_seconds": time.perf_counter() - began}
+        result = StubPack([packs[0].runs[0].setting], [packs[0].runs[0].seeds], data,
+                          EngineSettings()).results()  # fmt: skip
+        for pack in packs:
+            tables = pack_tables(pack, result, study=file.name, device="cpu", backend="stub",
+                                 gpu=None, attempts=1, started=datetime.now(UTC))  # fmt: skip
+            write_shards(storage, pack.pack_id, tables)
+        how = Launching(notify=lambda line: None)
+        for name, do in (
+            ("relaunch_seconds", lambda: launch(load_study(path), out, how)),
+            ("status_seconds", lambda: study_status(f"{out}/scale")),
+        ):
+            began = time.perf_counter()
+            do()
+            found[name] = time.perf_counter() - began
+        found["packs_json_mib"] = (Path(out) / "scale" / "packs.json").stat().st_size / 2**20
+        found["memory_mib"] = psutil.Process().memory_info().rss / 2**20
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--written", type=int)
     options = parser.parse_args()
+    if options.written:
+        found = written(options.written)
+        print(", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        return
     os.environ["INJECT"] = json.dumps([FAULT])
     os.environ["PYTHONPATH"] = os.pathsep.join((str(INJECT), str(ROOT)))
     found = measure(options.runs)
