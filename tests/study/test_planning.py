@@ -15,7 +15,7 @@ from study.file.schema import Resources
 from study.opening import read_data
 from study.planning.costs import Kind, durations, shape_of
 from study.planning.power import paired_seeds
-from tests.study.cli import refused, run_here
+from tests.study.cli import refused, run, run_here
 
 
 def power(ratio, n):
@@ -84,7 +84,7 @@ def test_bytes_are_those_of_a_launch(write_study, tmp_path):
     study = str(write_study(search={"epochs": 3, "batch_size": 32, "channels": 4, "cells": 1}))
     words = (study, "--storage", str(tmp_path / "out"))
     plan = json.loads(run_here("plan", *words, "--json").stdout)
-    assert run_here("launch", *words).returncode == 0
+    assert run("launch", *words).returncode == 0
     files = (tmp_path / "out" / "tiny").glob("*/*.parquet")
     assert plan["result_bytes"] == pytest.approx(sum(f.stat().st_size for f in files), rel=0.15)
     again = json.loads(run_here("plan", *words, "--json").stdout)
