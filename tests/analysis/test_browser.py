@@ -60,7 +60,10 @@ def faults(browser: Browser, file: Path, width: int, scheme: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("study", ["nb201", "darts", "ragged"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("nb201", "darts")]
+
+
+@pytest.mark.parametrize("study", [*SLOW, "ragged"])
 def test_the_report_is_whole_in_a_browser(
     study: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -228,7 +228,10 @@ def available(*names):
     return [b for b in names if b != "compiled" or kernels.load() is not None]
 
 
-@pytest.mark.parametrize("space", ["nas-bench-201", "s1", "s2", "s4"])
+SLOW_SPACES = [pytest.param(name, marks=pytest.mark.slow) for name in ("s2", "s4")]
+
+
+@pytest.mark.parametrize("space", ["nas-bench-201", "s1", *SLOW_SPACES])
 def test_twenty_steps_with_unequal_rates_clipping_and_a_diverged_replica(digits, space):
     packs, plain = steps(digits, space, available("groups", "loop", "compiled"), "float64")
     for pack in packs:

@@ -250,6 +250,7 @@ def beat(folder: Path):
     return read_heartbeat(Storage.open(folder))
 
 
+@pytest.mark.faults
 def test_interrupted(write_study, tmp_path):
     study, storage = write_study(search=LONG), tmp_path / "out"
     process = started(study, storage, "--set", "pack=1")
@@ -268,6 +269,7 @@ def test_interrupted(write_study, tmp_path):
     assert beat(storage / "tiny")["state"] == "interrupted"
 
 
+@pytest.mark.faults
 def test_a_killed_launch_redoes_only_what_had_not_ended(write_study, tmp_path):
     """The driver is killed when some packs have ended; the relaunch keeps these as they are."""
     study, storage = write_study(grid={}, pack=1, seeds="0..1"), tmp_path / "out"

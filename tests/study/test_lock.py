@@ -128,6 +128,7 @@ def _compete(root, barrier, results):
         results.put("refused")
 
 
+@pytest.mark.faults
 def test_of_many_launches_at_once_one_is_left(tmp_path):
     context = multiprocessing.get_context("spawn")
     for n in range(3):
