@@ -98,6 +98,7 @@ def test_a_pack_that_is_another_one_after_every_step_gives_the_same_bits(images,
     assert bits(pack.state_dict()) == last
 
 
+@pytest.mark.faults
 def test_processes_share_a_search_and_give_the_same_results(undisturbed, tmp_path):
     """One saves every case after some step and ends, another goes on from there."""
     for what in ("save", "finish"):
