@@ -224,7 +224,7 @@ def run_demo(options: argparse.Namespace) -> int:
     """`demo`: launch the embedded study, write its report, say whether it shows anything."""
     import study
     from analysis import write_report
-    from analysis.compute.settings import ARCHITECTURE_MOVED
+    from analysis.statistics.trials import ARCHITECTURE_MOVED
     from study.file import load_study
     from study.launch import launch, summary
     from study.opening import Launching

@@ -18,9 +18,7 @@ from analysis.data import genotypes
 from analysis.data.samples import SEEDS, seed_label
 from analysis.quantities import SUMMARISED
 from analysis.statistics.inference import interquartile, of_runs, rate, said
-
-ARCHITECTURE_MOVED = 0.2
-"""Mean architecture_displacement under which a setting hardly moved."""
+from analysis.statistics.trials import ARCHITECTURE_MOVED
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
 

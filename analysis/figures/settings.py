@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.compute.cell import TRANSITION_MOVED
-from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.figures.layout import entry, finish, grid, letters, of_text
 from analysis.figures.palette import DARK, GREY, WARNING, wrapped
 from analysis.figures.study import Study, Tables, clipped, label, rows, span
 from analysis.quantities import DEFINITIONS, label_of
 from analysis.statistics.inference import said
+from analysis.statistics.trials import ARCHITECTURE_MOVED
 
 ACCURACIES = ("valid_accuracy", "derived_accuracy", "benchmark_test")
 TRANSFER = ("dependence_transfer", "column_transfer", "learned_effect", "flow_effect",

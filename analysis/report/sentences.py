@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.verdict import COLUMNS, NOTHING, ROWS, UNKNOWN
 from analysis.quantities import label_of, used
 from analysis.report import text
 from analysis.statistics.inference import SIGNIFICANT, SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
+from analysis.statistics.trials import ARCHITECTURE_MOVED
 
 MOST_TOLD = 6  # settings or comparisons that are told one by one; the tables have all of them
 FEW = 10  # seeds under which it is said what so few cannot show

@@ -25,12 +25,12 @@ from pandas.api.types import infer_dtype
 
 from analysis import figures
 from analysis.compute.cell import TRANSITION_MOVED
-from analysis.compute.settings import ARCHITECTURE_MOVED
 from analysis.compute.study import MANY_RUNS, Study, compute_study
 from analysis.data.results import Folder, Results, load
 from analysis.errors import ResultsError
 from analysis.figures.layout import png, svg
 from analysis.report import html, sentences, text
+from analysis.statistics.trials import ARCHITECTURE_MOVED
 from analysis.workers import mapped
 
 IN_DETAIL, FEW_IN_DETAIL = 24, 1
