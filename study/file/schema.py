@@ -26,19 +26,18 @@ from study.file.grid_point import GridPoint
 from study.file.messages import problems
 from study.file.models import Strict, model_of, named, validated
 from study.file.seeds import count_seeds, parse_seeds
+from study.file.tune import Tune, problems_of
 from study.file.yaml_file import parse_value, read_mapping
 
 PROVENANCE = ("software", "git_commit", "command", "launches")
 """keys of a written `study.yaml` that say where it comes from; ignored when it is read again"""
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
-"""what `tune` suggests; names as in `SearchSettings`"""
+"""whose `auto` is worked out of the run's length; names as in `SearchSettings`"""
 
 MOST_SETTINGS, MOST_RUNS = 2_000, 100_000
 MOST_LINES = 20
 """told of a file with many problems"""
-
-Range = tuple[float, float]
 
 
 class Resources(Strict):
@@ -98,38 +97,6 @@ class Benchmark(Strict):
     """which accuracies are looked up"""
 
 
-class Tune(Strict):
-    """What `tune` searches: log ranges [low, high] of the architecture rates."""
-
-    architecture_lr: Range | None = None
-    """range of Adam's rate for the logits a; left out: as in `search`"""
-    transition_lr: Range | None = None
-    """range of Adam's rate for the transition logits"""
-    attention_lr: Range | None = None
-    """range of Adam's rate for attention scalars and queries"""
-    seed: int = Field(default=0, ge=0)
-    """seed of the sampler"""
-    startup_trials: int = Field(default=10, ge=1)
-    """random suggestions before TPE's model takes over"""
-
-    @field_validator(*RATES, mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator(*RATES)
-    @classmethod
-    def _ordered(cls, value: Range | None) -> Range | None:
-        if value is not None and not 0 < value[0] < value[1] < float("inf"):
-            raise ValueError(f"{list(value)} is not allowed; [low, high] with 0 < low < high")
-        return value
-
-    @property
-    def ranges(self) -> dict[str, Range]:
-        """The rates that have a range."""
-        return {name: getattr(self, name) for name in RATES if getattr(self, name) is not None}
-
-
 class Waits(Strict):
     """Seconds that a launch waits."""
 
@@ -183,7 +150,7 @@ class StudyFile(Strict):
     waits: Waits = Waits()
     """how long a launch waits for what"""
     tune: Tune | None = None
-    """ranges for `tune`"""
+    """what `tune` searches, and how"""
 
     @field_validator("seeds")
     @classmethod
@@ -195,6 +162,13 @@ class StudyFile(Strict):
     def _together(self) -> StudyFile:
         """What can be judged without the data: grid, space, engine."""
         found = [*self._grid_problems(), *self._space_problems()]
+        if self.tune is not None and not found:
+            bases = [point.settings[0] for point in self.grid_points()]
+            benchmark = self.benchmark is not None
+            found += (
+                f"tune.{line}"
+                for line in problems_of(self.tune, self.seeds, self.grid, bases, benchmark)
+            )
         try:
             engine = self.engine_settings()
             check_graphs(engine, get_space(self.space))

@@ -1,0 +1,134 @@
+"""What is searched, as Optuna's distributions and as settings of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from itnas.data import DataSettings
+from itnas.settings import Setting
+from study.file.identity import effectless
+from study.file.searched import Parameter
+from study.file.tune import DECIDING
+
+Values = dict[str, Any]
+"""of a trial's parameters that have an effect, by bare name"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters, and the default setting that they change."""
+
+    parameters: tuple[Parameter, ...]
+    base: Setting
+    """plain: `auto` not resolved, what has no effect at its default"""
+    data: DataSettings
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """By name."""
+        return {one.name: _distribution(one) for one in self.parameters}
+
+    @cached_property
+    def in_order(self) -> tuple[Parameter, ...]:
+        """Those first on which it hangs whether others have an effect."""
+        deciding = [p for name in DECIDING for p in self.parameters if p.name == name]
+        return (*deciding, *(p for p in self.parameters if p.name not in DECIDING))
+
+    @property
+    def only_numbers(self) -> bool:
+        """Whether nothing is a choice, so that nothing hangs on a choice either."""
+        return not any(one.choices for one in self.parameters)
+
+    def suggest(self, trial: optuna.Trial) -> Values:
+        """A trial's values, asked for one after another; one without effect is not asked for."""
+        values: Values = {}
+        for one in self.in_order:
+            if not self._has_effect(one, values):
+                continue
+            of = self.distributions[one.name]
+            if isinstance(of, CategoricalDistribution):
+                values[one.name] = trial.suggest_categorical(one.name, of.choices)
+            elif isinstance(of, IntDistribution):
+                values[one.name] = trial.suggest_int(
+                    one.name, of.low, of.high, step=of.step, log=of.log
+                )
+            elif isinstance(of, FloatDistribution):
+                values[one.name] = trial.suggest_float(
+                    one.name, of.low, of.high, step=of.step, log=of.log
+                )
+        return values
+
+    def read(self, known: Mapping[str, Any]) -> Values | None:
+        """Values that a trial has; None where it has not been given all of them."""
+        values: Values = {}
+        for one in self.in_order:
+            if self._has_effect(one, values):
+                if one.name not in known:
+                    return None
+                values[one.name] = known[one.name]
+        return values
+
+    def _has_effect(self, one: Parameter, values: Values) -> bool:
+        return one.key not in effectless(self.setting(values).dependence)
+
+    def setting(self, values: Values) -> Setting:
+        """The default setting with a trial's values; `ValueError` where they do not go together."""
+        changed: dict[str, dict[str, Any]] = {"search": {}, "dependence": {}, "data": {}}
+        for one in self.parameters:
+            if one.name in values:
+                changed[one.section][one.name] = values[one.name]
+        return replace(
+            self.base,
+            search=replace(self.base.search, **changed["search"]),
+            dependence=replace(self.base.dependence, **changed["dependence"]),
+        )
+
+    def data_changes(self, values: Values) -> dict[str, Any]:
+        """What a trial changes of `data`."""
+        return {p.name: values[p.name] for p in self.parameters if p.section == "data"}
+
+    def default(self, resolved: Setting) -> Values:
+        """The default setting's values, `auto` by what it came to in `resolved`."""
+        values: Values = {}
+        for one in self.in_order:
+            if self._has_effect(one, values):
+                values[one.name] = self._default_of(one, resolved)
+        return values
+
+    def _default_of(self, one: Parameter, resolved: Setting) -> Any:
+        if one.section == "data":
+            value = getattr(self.data, one.name)
+            return self.data.flips if value == "auto" and "auto" not in one.choices else value
+        plain = asdict(getattr(self.base, one.section))[one.name]
+        if plain == "auto" and "auto" not in one.choices:
+            return getattr(getattr(resolved, one.section), one.name)
+        return plain
+
+    def nearest(self, values: Values) -> Values:
+        """The values that are searched and are nearest to the default setting's."""
+        found: Values = {}
+        for one in self.in_order:
+            if self._has_effect(one, found):
+                near = one.choices[0] if one.choices else one.low
+                found[one.name] = one.nearest(values.get(one.name, near))
+        return found
+
+
+def _distribution(one: Parameter) -> BaseDistribution:
+    if one.choices:
+        return CategoricalDistribution(one.choices)
+    if one.kind == "integer":
+        step = 1 if one.step is None else int(one.step)
+        return IntDistribution(int(one.low), int(one.high), log=one.log, step=step)
+    return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
