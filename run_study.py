@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.errors import StudyError
+from study.tuning import CONFIRM
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 WAIT_MINUTES = 30.0
@@ -136,10 +137,12 @@ def parser() -> Parser:
                       help="with --difference: its deviation over paired seeds")  # fmt: skip
     launch = command("launch", run_launch, "train what is not complete; again: resume")
     launch.add_argument("study", metavar="STUDY.yaml")
-    tune = command("tune", run_tune, "let Optuna choose the architecture learning rates")
+    tune = command("tune", run_tune, "let Optuna choose settings, and confirm them on fresh seeds")
     tune.add_argument("study", metavar="STUDY.yaml")
     tune.add_argument("--trials", type=_positive, required=True, metavar="N",
                       help="finished trials in all, those of earlier calls included")  # fmt: skip
+    tune.add_argument("--confirm", type=_fresh, default=CONFIRM, metavar="N",
+                      help=f"fresh seeds for the best (default: {CONFIRM}; 0: none)")  # fmt: skip
     for one in (plan, launch, tune):
         one.add_argument("--address", metavar="auto|HOST:PORT",
                          help="a running Ray cluster; default: this machine")  # fmt: skip
@@ -176,6 +179,13 @@ def _above_zero(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError("above 0")
+    return value
+
+
+def _fresh(text: str) -> int:
+    value = int(text)
+    if value != 0 and not 2 <= value <= 10_000:
+        raise argparse.ArgumentTypeError("0, or 2 to 10000")
     return value
 
 
@@ -278,19 +288,35 @@ def run_tune(options: argparse.Namespace) -> int:
     file = load_study(options.study, options.overrides)
     from study.tuning.run import BEST, run_tuning
 
-    outcome = run_tuning(file, options.storage, options.trials, _how(options))
-    if not outcome.trials_new and not outcome.missing:
+    outcome = run_tuning(file, options.storage, options.trials, _how(options), options.confirm)
+    if not outcome.trials_new and not outcome.runs_new and not outcome.missing:
         print(f"nothing to do: {outcome.trials} trials of {outcome.folder} are finished")
     for pack, line in outcome.failed.items():
         print(f"failed: pack {pack}: {line} (logs/{pack}.error.txt)", file=sys.stderr)
+    if outcome.missing:
+        print(f"{outcome.missing} trials or runs of the confirmation are not finished",
+              file=sys.stderr)  # fmt: skip
+    print(
+        f"{outcome.trials} trials, {outcome.raced_out} of them raced out, "
+        f"{outcome.infeasible} infeasible"
+    )
+    name = outcome.objectives[0]
     if outcome.best is not None:
-        best = dict(outcome.best)
-        number, objective = best.pop("number"), best.pop("objective")
-        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in best.items())
-        print(f"best of {outcome.trials} trials: {number}, derived accuracy {objective:.4f}")
-        print(f"  {rates}")
+        print(f"largest {name}: trial {outcome.best[0]}, {outcome.best[1]:.4f}")
+    if outcome.incumbent is not None and outcome.merit is not None:
+        print(f"incumbent: trial {outcome.incumbent}, shrunken mean {outcome.merit:.4f}")
+    print(outcome.answer or "not confirmed on fresh seeds (--confirm N)")
+    if outcome.found is not None:
+        what, values = outcome.found
+        told = ", ".join(f"{key} {_short(value)}" for key, value in values.items())
+        print(f"{BEST} has {what}" + (f": {told}" if told else ""))
         print(f"python run_study.py launch {shlex.quote(outcome.folder.path(BEST))}")
+    print(f"python run_study.py analyze {shlex.quote(str(outcome.folder))}")
     return FAILED if outcome.missing else DONE
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def run_status(options: argparse.Namespace) -> int:

@@ -12,10 +12,10 @@ from study.opening import Launching, OpenStudy, open_study
 from study.scheduling.progress import Progress
 from study.store import checkpoints
 from study.store.door import Storage
-from study.store.folder import clear_leftovers, write_description
+from study.store.folder import write_description
 from study.store.lock import read_heartbeat
 from study.store.registry import Pack, Registry, pack_size
-from study.store.shards import Runs, benchmark_changes, fill_benchmark
+from study.store.shards import Runs, benchmark_changes
 
 MEANS = ("derived_accuracy", "valid_accuracy", "architecture_displacement", "benchmark_test")
 """of a setting's runs, in its row of the summary"""
@@ -53,7 +53,7 @@ class PackList:
     def exhausted(self) -> bool:
         return not self._left
 
-    def ended(self, pack: Pack, objective: float | None) -> None:
+    def ended(self, pack: Pack, complete: bool) -> None:
         """What has become of it stands in `runs/` and in the progress."""
 
 
@@ -83,7 +83,7 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
         outcome.settings = [registry.name(one) for one in study.expansion.settings]
         if _untidy(study):
             with study.held(progress):
-                _tidy(study, before, set())
+                study.tidy(before, set())
         return outcome
     with study.training(progress) as train:
         registry = Registry.read(folder)  # another launch may have ended since
@@ -95,7 +95,7 @@ def launch(file: StudyFile, storage: str, how: Launching | None = None) -> Outco
         progress.expect(*_expected(todo, asked, now.run_ids))
         write_description(folder, file, "launch")
         registry.write(folder)
-        _tidy(study, now, {pack.pack_id for pack in todo})
+        study.tidy(now, {pack.pack_id for pack in todo})
         train(PackList(todo), None)
         outcome.complete = study.complete()
         found = outcome.complete.run_ids
@@ -124,16 +124,6 @@ def _untidy(study: OpenStudy) -> bool:
     if state == "running" or folder.exists(checkpoints.FOLDER):
         return True
     return lookup is not None and bool(benchmark_changes(study.runs, lookup))
-
-
-def _tidy(study: OpenStudy, runs: Runs, packs: set[str]) -> None:
-    """Remove what dead launches left, but for these packs' checkpoints; fill in the benchmark."""
-    folder, lookup = study.folder, study.lookup
-    clear_leftovers(folder)
-    checkpoints.clear_all_but(folder, packs)
-    filled = fill_benchmark(folder, lookup, runs) if lookup is not None else 0
-    if filled:
-        study.how.notify(f"benchmark accuracies filled in for {filled} complete runs")
 
 
 def summary(outcome: Outcome) -> list[dict[str, Any]]:

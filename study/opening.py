@@ -22,11 +22,12 @@ from study.scheduling.interrupt import Interrupt
 from study.scheduling.loggers import check_logger
 from study.scheduling.progress import LiveLine, Progress
 from study.scheduling.queue import PackQueue, Source
+from study.store import checkpoints
 from study.store.benchmark import Lookup, read_benchmark
 from study.store.door import Storage
-from study.store.folder import Command, check_folder, study_folder
+from study.store.folder import Command, check_folder, clear_leftovers, study_folder
 from study.store.lock import Lock, refuse_if_running
-from study.store.shards import BENCHMARK, Runs, read_runs
+from study.store.shards import BENCHMARK, Runs, fill_benchmark, read_runs
 
 Notify = Callable[[str], None]
 
@@ -68,6 +69,17 @@ class OpenStudy:
     def complete(self) -> Runs:
         """The runs that are complete now, with `COLUMNS`."""
         return read_runs(self.folder, COLUMNS)
+
+    def tidy(self, runs: Runs, packs: set[str]) -> None:
+        """Remove what dead launches left, but for these packs' checkpoints; fill in the benchmark.
+
+        For the launch that holds the study; `runs` are those that are complete, with `COLUMNS`.
+        """
+        clear_leftovers(self.folder)
+        checkpoints.clear_all_but(self.folder, packs)
+        filled = fill_benchmark(self.folder, self.lookup, runs) if self.lookup is not None else 0
+        if filled:
+            self.how.notify(f"benchmark accuracies filled in for {filled} complete runs")
 
     def gpu_bytes(self) -> float | None:
         """Of the smallest GPU that a pack may be given on the cluster that was joined; None where

@@ -5,7 +5,7 @@ Two settings of one normal form (see `identity`) are one, whatever else was writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from itnas.method.parameters import check_dependence
 from itnas.method.search import resolve
 from itnas.method.spaces import get_space
-from itnas.settings import DependenceSettings, SearchSettings, Seeds, Setting
+from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
 from study.file.identity import (
     NormalForm,
@@ -40,6 +40,8 @@ class StudySetting:
     """what identifies it"""
     name: str
     """short and readable: the model, and what differs from the defaults or is swept"""
+    data: tuple[tuple[str, Any], ...] = ()
+    """keys of `data` that are otherwise than in the study file (under `tune`)"""
 
     @property
     def setting_id(self) -> str:
@@ -83,21 +85,18 @@ def expand(file: StudyFile, data: ImageData) -> Expansion:
     Raises `StudyError` for a combination that the space does not allow, such as a matrix shared
     by edges with unequal operations, and for data too small for a batch.
     """
-    space, identity = get_space(file.space), data_identity(data)
+    identity = data_identity(data)
     found: dict[str, StudySetting] = {}
     merged: list[str] = []
     wrong: list[str] = []
     for point in file.grid_points():
         dependence, search = point.settings
         try:
-            check_dependence(space, dependence)
-            plain = _without_effectless(Setting(file.space, search, dependence))
-            setting = resolve(plain, data)
+            one = study_setting(Setting(file.space, search, dependence), data, identity,
+                                file.engine_settings(), point.swept)  # fmt: skip
         except ValueError as error:
             wrong.append(str(error))
             continue
-        normal = normal_form(setting, identity, file.engine_settings())
-        one = StudySetting(setting, normal, _name(plain, normal, point.swept))
         if one.setting_id in found:
             written = ", ".join((_spell(dependence), *_swept(search, point.swept)))
             merged.append(f"merged: {written} is the same as {found[one.setting_id].name}")
@@ -108,6 +107,22 @@ def expand(file: StudyFile, data: ImageData) -> Expansion:
     settings = list(found.values())
     runs = [Run(s.run_id(seed), s, seed) for s in settings for seed in seeds]
     return Expansion(settings, runs, merged)
+
+
+def study_setting(
+    setting: Setting, data: ImageData, identity: Mapping[str, Any], engine: EngineSettings,
+    swept: Sequence[str] = (),
+) -> StudySetting:  # fmt: skip
+    """A setting resolved on this data, with its normal form and a name.
+
+    `identity` is `data_identity(data)`, `swept` the dotted keys that belong in the name. Raises
+    `ValueError` as `expand` tells.
+    """
+    check_dependence(get_space(setting.space), setting.dependence)
+    plain = _without_effectless(setting)
+    resolved = resolve(plain, data)
+    normal = normal_form(resolved, identity, engine)
+    return StudySetting(resolved, normal, _name(plain, normal, swept))
 
 
 def _without_effectless(setting: Setting) -> Setting:

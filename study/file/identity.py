@@ -88,11 +88,14 @@ def value_in(normal: NormalForm, key: str) -> Any:
     return next((before(f) for f in fields(SECTIONS[section]) if f.name == name), None)
 
 
-def data_identity(data: ImageData) -> dict[str, Any]:
-    """What of the data is part of a run's identity: content, split and augmentation."""
+def data_identity(data: ImageData, content: str | None = None) -> dict[str, Any]:
+    """What of the data is part of a run's identity: content, split and augmentation.
+
+    content: `data.content_hash()`, where it is known.
+    """
     settings = data.settings
     first = {
-        "content": data.content_hash(),
+        "content": content or data.content_hash(),
         "holdout": settings.holdout,
         "crop": settings.crop,
         "flip": settings.flips,

@@ -26,6 +26,8 @@ TUNABLE = {
 }
 """names that may be tuned, to their sections; no name is in two of them"""
 
+MOST_CHOICES = 100
+LARGEST = 2**31
 SEARCHED = "{low, high}, with log and step where wanted, {choices}, or [low, high] for a log range"
 
 
@@ -126,12 +128,13 @@ def _choices(section: str, name: str, value: dict[str, Any]) -> tuple[Any, ...]:
     choices = value["choices"]
     if set(value) != {"choices"} or not isinstance(choices, list):
         raise ValueError(f"{shown(value)} is not allowed; {{choices: [...]}} alone, a list")
-    if len({(type(c), c) if not isinstance(c, (list, dict)) else id(c) for c in choices}) < 2:
-        raise ValueError(f"choices: {shown(choices)} is not allowed; at least two values")
-    if len(choices) > len(set(map(repr, choices))):
-        raise ValueError(f"choices: {shown(choices)} is not allowed; each value once")
     for choice in choices:
         _check(section, name, "choices", choice)
+    different = [c for n, c in enumerate(choices) if c not in choices[:n]]
+    if not 2 <= len(different) == len(choices) <= MOST_CHOICES:
+        raise ValueError(
+            f"choices: {shown(choices)} is not allowed; 2 to {MOST_CHOICES} values, each once"
+        )
     return tuple(choices)
 
 
@@ -144,8 +147,9 @@ def _range(section: str, name: str, kind: Any, value: dict[str, Any]) -> Paramet
             raise ValueError(f"{end}: is missing; {SEARCHED}")
         number = value[end]
         wanted = int if kind == "integer" else (int, float)
-        if isinstance(number, bool) or not isinstance(number, wanted) or not math.isfinite(number):
-            raise ValueError(f"{end}: {shown(number)} is not allowed; a finite {kind}")
+        sound = isinstance(number, wanted) and not isinstance(number, bool)
+        if not sound or not -LARGEST < number < LARGEST:
+            raise ValueError(f"{end}: {shown(number)} is not allowed; a finite {kind} below 2^31")
     low, high, log, step = value["low"], value["high"], value.get("log", False), value.get("step")
     if not low < high:
         raise ValueError(f"low: {shown(low)} is not allowed; below high ({shown(high)})")
@@ -173,9 +177,10 @@ def _range(section: str, name: str, kind: Any, value: dict[str, Any]) -> Paramet
 
 def _check(section: str, name: str, end: str, value: Any) -> None:
     """Whether the setting itself takes a value."""
-    if isinstance(value, int) and not -(2**31) <= value < 2**31:
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
         raise ValueError(f"{end}: {shown(value)} is not allowed; too large")
     try:
         SECTIONS[section](**{name: value})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{end}: {str(error).removeprefix(f'{name}: ')}") from None
+        told = (str(error).splitlines() or ["?"])[0].removeprefix(f"{name}: ")
+        raise ValueError(f"{end}: {told}") from None

@@ -33,7 +33,7 @@ class TrialSeeds(Strict):
 
     start: Annotated[int, Field(ge=1)] | None = None
     """how many a trial begins with; left out: 2"""
-    all: Annotated[int, Field(ge=1)] = DEFAULT_SEEDS
+    all: Annotated[int, Field(ge=1, le=1000)] = DEFAULT_SEEDS
     """how many it has at most: it is extended by doubling while it may still win"""
     chance: float = Field(default=0.1, ge=0, le=1)
     """of winning against the incumbent, from which on a trial is extended; 0: always"""

@@ -15,6 +15,7 @@ from itnas.settings import Setting
 from study.file.grid import Run, expand
 from study.file.left_behind import left_behind
 from study.file.schema import StudyFile
+from study.file.tune import seeds_of_trials
 from study.opening import read_data
 from study.planning.costs import Kind, durations, measured_here, measured_on_nodes, shape_of
 from study.planning.power import paired_seeds, seed_power
@@ -23,6 +24,7 @@ from study.store.door import Storage
 from study.store.folder import check_folder, read_description, study_folder
 from study.store.registry import Registry, pack_size
 from study.store.shards import read_runs
+from study.tuning import CONFIRM, MOST_CONFIRMED
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,26 @@ def _measured(
 def _tuning(
     file: StudyFile, kinds: list[Kind], runs: list[Run], steps: dict[str, int], trials: int
 ) -> dict[str, Any] | None:
-    """Of a file with `tune:`: so many trials, each of all seeds; none counted as complete."""
+    """Of a file with `tune:`: so many trials and their confirmation, were no trial to race out;
+    none counted as complete.
+    """
     if file.tune is None:
         return None
-    searches = len(file.seed_list())
-    hours = durations(kinds, runs[:searches] * trials, steps, searches, file.resources)
+    seeds, spent = seeds_of_trials(file.tune, file.seeds)
+    confirmation = CONFIRM * MOST_CONFIRMED
+    searches = trials * len(seeds)
+    hours = durations(kinds, runs[:1] * searches, steps, spent.start or 1, file.resources)
+    more = durations(kinds, runs[:1] * confirmation, steps, 1, file.resources)
+    for name in ("hours_here", "processor_hours", "gpu_hours"):
+        hours[name] = None if hours[name] is None else hours[name] + more[name]
     del hours["seconds_per_step"]
-    return {"trials": trials, "searches_a_trial": searches, **hours}
+    return {
+        "trials": trials,
+        "searches_a_trial": len(seeds),
+        "searches_at_least": spent.start,
+        "confirmation": confirmation,
+        **hours,
+    }
 
 
 def _parameters(setting: Setting, data: ImageData) -> int:
@@ -196,9 +211,11 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time", f"about {_hours(plan)}" + (f"; measured on {where}" if where else "")))
     if plan["tuning"] is not None:
         tuning = plan["tuning"]
-        told = f"{tuning['trials']} trials of {tuning['searches_a_trial']} searches"
+        least, most = tuning["searches_at_least"], tuning["searches_a_trial"]
+        each = f"{most}" if least == most else f"{least} to {most}"
+        told = f"{tuning['trials']} trials of {each} searches, {tuning['confirmation']} to confirm"
         if tuning["hours_here"] is not None:
-            told += f", about {_hours(tuning)}"
+            told += f": at most about {_hours(tuning)}"
         rows.append(("tuning", told))
     rows += [("not measured", line) for line in plan["not_measured"]]
     rows.append((

@@ -48,6 +48,14 @@ class Progress:
             self.epochs_total = self._epochs_left = epochs_left
             self.packs_total = packs
 
+    def fewer(self, runs: int, epochs: int, packs: int) -> None:
+        """So many of the runs that were expected, their epochs and packs, are not needed."""
+        with self._lock:
+            self.runs_total -= runs
+            self.packs_total -= packs
+            self.epochs_total -= epochs
+            self._epochs_left -= epochs
+
     def started(self, pack: str, runs: int) -> None:
         """A pack was given a worker."""
         with self._lock:

@@ -32,8 +32,8 @@ class Source(Protocol):
     def exhausted(self) -> bool:
         """Whether `next` will never give a pack again, whatever becomes of those that run."""
 
-    def ended(self, pack: Pack, objective: float | None) -> None:
-        """A pack is complete (with its objective), or has failed for good (None)."""
+    def ended(self, pack: Pack, complete: bool) -> None:
+        """A pack is complete, its rows are written; or it has failed for good."""
 
 
 @dataclass
@@ -131,11 +131,11 @@ class PackQueue:
                 report.get("best_valid_accuracy"),
             )
 
-    def completed(self, trial: str, objective: float) -> None:
+    def completed(self, trial: str) -> None:
         """A trial has written its rows."""
         pack = self.running.pop(trial).pack
         self.progress.completed(pack.pack_id)
-        self.source.ended(pack, objective)
+        self.source.ended(pack, True)
 
     def paused(self, trial: str) -> None:
         """A trial has ended before its pack's end, because it was told to."""
@@ -189,7 +189,7 @@ class PackQueue:
         except OSError as error:
             self.notify(f"{error_log(pack.pack_id)}: cannot be written ({error})")
         self.progress.broke(pack.pack_id, failure.line)
-        self.source.ended(pack, None)
+        self.source.ended(pack, False)
         if self.fail_fast:
             self.stopping = True
 

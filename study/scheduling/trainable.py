@@ -12,14 +12,12 @@ import math
 import os
 import random
 import socket
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from itnas.method.records import RunResult
 from itnas.settings import EngineSettings
 from study.cluster.nodes import differing
 from study.errors import with_kind
@@ -34,7 +32,6 @@ from study.store.shards import pack_tables, write_shards
 ENDED = "ended"
 COMPLETE, PAUSED, FAILED, UNFIT = "complete", "paused", "failed", "unfit"
 """how a trial ended: rows written; to go on later; by a failure; its node cannot take part"""
-OBJECTIVE = "objective"
 
 
 @dataclass(frozen=True)
@@ -153,10 +150,12 @@ class _Trial:
         begun = self.checkpoints.begin(
             {"launch": context.token, "host": self.where["host"], "gpu": gpu}
         )
+        images = ImageData.from_arrays(data)
+        images = replace(images, settings=replace(images.settings, **dict(self.pack.runs[0].data)))
         self.search = SearchPack(
             [run.setting for run in self.pack.runs],
             [run.seeds for run in self.pack.runs],
-            ImageData.from_arrays(data),
+            images,
             context.engine,
         )
         found = self.checkpoints.restore(self.search.load_state_dict)
@@ -182,7 +181,7 @@ class _Trial:
             lookup=context.lookup,
             tune_trial=self.pack.tune_trial,
         )
-        return self._written(tables) or {ENDED: COMPLETE, OBJECTIVE: objective(results)}
+        return self._written(tables) or {ENDED: COMPLETE}
 
     def _train(self) -> bool:
         """Train to the end, with checkpoints; False where the pack was told to end before."""
@@ -275,11 +274,3 @@ def _gpu_model(device: str) -> str | None:
     import torch
 
     return str(torch.cuda.get_device_name(torch.device(device)))
-
-
-def objective(results: Sequence[RunResult]) -> float:
-    """Mean derived accuracy at the last epoch; a run that diverged counts 0."""
-    return statistics.fmean(
-        0.0 if r.status == "diverged" else float(r.metrics["derived_accuracy"] or 0.0)
-        for r in results
-    )

@@ -34,7 +34,7 @@ from study.scheduling.interrupt import Interrupt
 from study.scheduling.orders import Orders
 from study.scheduling.progress import LiveLine
 from study.scheduling.queue import PackQueue
-from study.scheduling.trainable import COMPLETE, ENDED, FAILED, OBJECTIVE, PAUSED, UNFIT, train_pack
+from study.scheduling.trainable import COMPLETE, ENDED, FAILED, PAUSED, UNFIT, train_pack
 from study.store.lock import Lock
 
 DRAIN_SECONDS = 2.0
@@ -101,7 +101,7 @@ class Conductor:
         if how is None:
             queue.reported(name, report)
         elif how == COMPLETE:
-            queue.completed(name, report[OBJECTIVE])
+            queue.completed(name)
         elif how == PAUSED:
             queue.paused(name)
         elif how == UNFIT:

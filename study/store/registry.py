@@ -37,6 +37,8 @@ class PackRun:
     seeds: Seeds
     columns: dict[str, Any] = field(hash=False)
     """the setting's columns of the `runs` table; null where without effect"""
+    data: tuple[tuple[str, Any], ...] = ()
+    """keys of `data` that are otherwise than in the study file; equal in a pack"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +75,7 @@ def setting_columns(one: StudySetting) -> dict[str, Any]:
 def pack_run(run: Run, name: str) -> PackRun:
     """A run of an expansion, ready to be trained under the name of its setting."""
     one = run.setting
-    return PackRun(run.run_id, name, one.setting, run.seeds, setting_columns(one))
+    return PackRun(run.run_id, name, one.setting, run.seeds, setting_columns(one), one.data)
 
 
 class Registry:

@@ -198,8 +198,9 @@ def link_rows(space: Space, record: EpochRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def read_runs(storage: Storage, columns: Sequence[str]) -> Runs:
-    """Some columns of `runs`; null where a shard is older than the column.
+def read_runs(storage: Storage, columns: Sequence[str], packs: Sequence[str] | None = None) -> Runs:
+    """Some columns of `runs`, of some packs only where they are named; null where a shard is older
+    than the column.
 
     Every `.parquet` file of `runs/` is opened once. One that is truncated, damaged, not permitted
     or not a shard of `runs` (by columns, types, or a row without run_id) is passed over. Raises
@@ -208,7 +209,7 @@ def read_runs(storage: Storage, columns: Sequence[str]) -> Runs:
     rows: dict[str, dict[str, Any]] = {}
     passed_over: dict[str, str] = {}
     shards: dict[str, list[dict[str, Any]]] = {}
-    for name, shard in _shards(storage, list(dict.fromkeys(("run_id", *columns)))):
+    for name, shard in _shards(storage, list(dict.fromkeys(("run_id", *columns))), packs):
         if isinstance(shard, str):
             passed_over[name] = shard
         else:
@@ -271,11 +272,16 @@ def _rewrite(storage: Storage, name: str, pairs: list[Accuracies]) -> None:
         ) from None
 
 
-def _shards(storage: Storage, columns: list[str]) -> Iterator[tuple[str, pa.Table | str]]:
+def _shards(
+    storage: Storage, columns: list[str], packs: Sequence[str] | None
+) -> Iterator[tuple[str, pa.Table | str]]:
     """Columns of every shard of `runs`, or why it is passed over; by name, in order."""
     schema = pa.schema([SCHEMAS["runs"].field(name) for name in columns])
     try:
-        names = [f"runs/{name}" for name in storage.names("runs") if name.endswith(".parquet")]
+        if packs is not None:
+            names = [shard_name("runs", pack_id) for pack_id in packs]
+        else:
+            names = [f"runs/{name}" for name in storage.names("runs") if name.endswith(".parquet")]
     except OSError as error:
         raise StudyError(f"{storage.path('runs')}: cannot be read ({error})") from None
     read = partial(_shard, storage, schema)

@@ -34,6 +34,13 @@ class Race:
         """How many seeds a trial that has so many (complete) has next."""
         return min(max(2 * seeds, self.start), self.all) if seeds else self.start
 
+    def packs(self, seeds: int) -> int:
+        """How many more times a trial that has so many seeds may be extended."""
+        count = 0
+        while seeds < self.all:
+            seeds, count = self.stage(seeds), count + 1
+        return count
+
     def may_win(self, own: Array, incumbent: Array, every: Array) -> bool:
         """Whether a trial goes on.
 

@@ -1,29 +1,30 @@
-"""`tune`: Optuna suggests the architecture rates, a fixed set of seeds judges them (design, 6).
+"""`tune`: Optuna suggests settings, a race spends the seeds, fresh seeds confirm (design, 6).
 
-One trial is one suggestion; its runs are one pack, written to the same tables as any other with
-`tune_trial`. What is maximised is the mean derived accuracy on the holdout part.
+Its runs are ordinary runs in the study's tables, those of trials with `tune_trial`. What is known
+of a trial lies in Optuna's database; whatever was running when the driver was killed goes on from
+there and from its packs' checkpoints.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from itnas.settings import Seeds
-from study.errors import StudyError
-from study.file.grid import Run, StudySetting
-from study.file.identity import effectless
-from study.file.schema import RATES, StudyFile, Tune, load_study
-from study.file.seeds import compact
-from study.file.yaml_file import dump
-from study.opening import Launching, open_study
+from study.file.grid import Run
+from study.file.schema import StudyFile
+from study.file.tune import TRANSFER
+from study.opening import Launching, OpenStudy, open_study
 from study.scheduling.progress import Progress
 from study.store import checkpoints
 from study.store.door import Storage
-from study.store.folder import clear_leftovers, study_folder, write_description
-from study.store.registry import Pack, Registry, pack_id_of, pack_run
-
-BEST = "tune/best.yaml"
+from study.store.folder import study_folder, write_description
+from study.store.registry import Pack, Registry, pack_id_of, pack_run, pack_size
+from study.store.shards import read_runs
+from study.tuning import CONFIRM, MOST_CONFIRMED
+from study.tuning.confirm import Confirmation, confirmation
+from study.tuning.plan import TuningPlan, plan_tuning
+from study.tuning.record import BEST, best_file, check_best, chosen, record, write_record
 
 
 @dataclass
@@ -34,167 +35,231 @@ class TuneOutcome:
     trials: int
     """finished trials, those of earlier calls included"""
     trials_new: int
-    best: dict[str, Any] | None = None
-    """number, objective and rates of the best trial"""
-    failed: dict[str, str] = field(default_factory=dict)
-    """the last line of each failed trial's error, by pack"""
-    missing: int = 0
-    """trials asked for and not finished"""
-
-
-@dataclass(frozen=True)
-class Suggested:
-    """The rates of a trial, and its number, to its pack."""
-
-    base: StudySetting
-    seeds: tuple[Seeds, ...]
-
-    def runs(self, rates: dict[str, Any], number: int) -> list[Run]:
-        """The runs of the trial: the base setting with the suggested rates, all seeds."""
-        search = replace(self.base.setting.search, **rates)
-        normal = self.base.normal | {f"search.{name}": rate for name, rate in rates.items()}
-        setting = replace(self.base.setting, search=search)
-        one = StudySetting(setting, normal, f"{self.base.name} trial={number}")
-        return [Run(one.run_id(seeds), one, seeds) for seeds in self.seeds]
-
-    def __call__(self, rates: dict[str, float], number: int) -> Pack:
-        """The trial's pack."""
-        runs = self.runs(rates, number)
-        members = tuple(pack_run(run, run.setting.name) for run in runs)
-        return Pack(pack_id_of([run.run_id for run in runs]), members, number)
+    runs_new: int
+    raced_out: int
+    """feasible trials that ended before they had all seeds"""
+    infeasible: int
+    objectives: tuple[str, ...]
+    incumbent: int | None
+    """number of the trial that leads by its shrunken mean"""
+    merit: float | None
+    """that mean"""
+    best: tuple[int, float] | None
+    """the trial with the largest value, and that value: what luck adds is seen beside the merit"""
+    found: tuple[str, dict[str, Any]] | None
+    """the setting of best.yaml, and its values"""
+    answer: str | None
+    """of the confirmation"""
+    failed: dict[str, str]
+    """the last line of each failed pack's error"""
+    missing: int
+    """trials asked for and not finished, and runs of the confirmation"""
 
 
 def run_tuning(
-    file: StudyFile, storage: str, trials: int, how: Launching | None = None
+    file: StudyFile, storage: str, trials: int, how: Launching | None = None, confirm: int = CONFIRM
 ) -> TuneOutcome:
-    """Tune until `trials` trials are finished, earlier ones counted; then write `best.yaml`.
+    """Tune until `trials` trials are finished, earlier ones counted; confirm; write `best.yaml`.
 
-    Raises as `launch` does.
+    confirm: fresh seeds of the confirmation, 0 for none. Raises as `launch` does.
     """
-    if not study_folder(storage, file.name).is_local:
-        raise StudyError(f"--storage {storage}: tune needs a local folder (for its SQLite file)")
-    tuning = _ranges(file)
+    from study.tuning.database import find_study, place_of, refuse_other
+
+    folder = study_folder(storage, file.name)
+    place = place_of(file.tune.storage if file.tune else None, folder)
     study = open_study(file, storage, "tune", how or Launching())
-    folder, settings = study.folder, study.expansion.settings
-    if len(settings) != 1:
-        raise StudyError(f"grid: {len(settings)} settings; tune searches rates for exactly one")
-    _check_effect(settings[0], tuning)
-    plan = Suggested(settings[0], tuple(file.seed_list()))
-    _check_same(Registry.read(folder), plan, folder)
-    finished = finished_trials(folder, file.name)
-    outcome = TuneOutcome(folder, finished, 0)
-    if finished < trials:
-        progress = Progress(0, 0, 0)
-        with study.training(progress) as train:
+    tuning = _Tuning(study, plan_tuning(file, study.data), place, trials, confirm)
+    known = find_study(place, file.name)
+    if known is not None:
+        refuse_other(known, folder, tuning.identity)
+        if tuning.nothing_to_do(known):
+            return tuning.outcome()
+    for line in tuning.plan.notices():
+        study.how.notify(line)
+    tuning.run()
+    return tuning.outcome()
+
+
+class _Tuning:
+    """A tuning under one driver."""
+
+    def __init__(
+        self, study: OpenStudy, plan: TuningPlan, place: str, wanted: int, confirm: int
+    ) -> None:
+        from study.tuning.objective import Objective
+        from study.tuning.trials import sampler_name
+
+        self.study, self.plan, self.place = study, plan, place
+        self.wanted, self.confirm = wanted, confirm
+        self.folder = study.folder
+        tune = plan.tune
+        transfer = self._transfer if TRANSFER in tune.objectives else None
+        self.objective = Objective(tune.objectives, tune.penalty, transfer)
+        self.sampler = sampler_name(tune.sampler, plan.space, wanted)
+        self.identity = plan.identity(str(self.folder), study.lookup)
+        self.progress = Progress(0, 0, 0)
+        self.before, self.runs_before = 0, 0
+        self._promised = 0
+        """runs of the confirmation that the progress expects"""
+
+    def _transfer(self, run_ids: Sequence[str]) -> float:
+        from analysis.compute.tuning import transfer_of_runs
+
+        import analysis
+
+        return transfer_of_runs(analysis.load(str(self.folder)), run_ids)
+
+    def _prepare(self, optuna_study: Any) -> None:
+        """The trials, with the rows that are there."""
+        from study.tuning.source import KnownRuns
+        from study.tuning.trials import Trials, make_sampler
+
+        tune = self.plan.tune
+        self.known = KnownRuns(self.plan, self._rows())
+        self.trials = Trials(
+            optuna_study, self.plan.space, self.objective, self.plan.race, self.known,
+            lambda number: make_sampler(self.sampler, tune.seed + number, tune.startup_trials),
+            self.plan.first_values,
+        )  # fmt: skip
+        self.trials.read()
+        self.before, self.runs_before = len(self.trials.finished), len(self.known.rows)
+
+    def _rows(self, packs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        return read_runs(self.folder, self.objective.columns, packs).rows
+
+    def _confirmation(self) -> Confirmation:
+        return confirmation(self.plan, self.trials, self.confirm, self.known.rows)
+
+    def nothing_to_do(self, optuna_study: Any) -> bool:
+        """Whether all trials, the confirmation and best.yaml are there."""
+        self._prepare(optuna_study)
+        if self.trials.left or len(self.trials.finished) < self.wanted:
+            return False
+        confirmed = self._confirmation()
+        text = best_file(self.plan, self.trials, confirmed)
+        written = (self.folder.read(BEST) or b"").decode()
+        return not confirmed.missing and written == (text or "")
+
+    def run(self) -> None:
+        """Train what is missing, with the study's lock."""
+        from study.tuning.database import make_study
+        from study.tuning.source import TuningSource
+
+        folder, file = self.folder, self.study.file
+        with self.study.training(self.progress) as train:
             from study.cluster.nodes import slots
-            from study.tuning.suggest import Suggestions
 
-            registry = Registry.read(folder)
             write_description(folder, file, "tune")
-            suggestions = Suggestions(folder, file.name, tuning)
+            objectives = len(self.objective.names)
+            self._prepare(make_study(self.place, file.name, objectives, self.identity))
+            self.registry = Registry.read(folder)
+            self.trials.begin(self.wanted)
+            self.trials.changed = self._record
+            complete, going_on = self.study.complete(), self._going_on()
+            self.study.tidy(complete, going_on)
+            self.known.rows |= {row["run_id"]: row for row in self._rows()}  # a new benchmark's
+            self.registry.forget_unfinished(complete.run_ids, going_on)
+            self.registry.write(folder)
+            source = TuningSource(
+                self.trials, self.known, lambda pack_id: self._rows([pack_id]), self.progress,
+                self._announce, self._packs,
+            )  # fmt: skip
+            self._expect(*source.most_left())
+            train(source, max(slots(file.resources), 1))
+            self._finish()
 
-            def announce(pack: Pack) -> None:
-                assert pack.tune_trial is not None
-                rates = {name: getattr(pack.runs[0].setting.search, name) for name in tuning.ranges}
-                for run in plan.runs(rates, pack.tune_trial):
-                    registry.register(run)
-                registry.packs[pack.pack_id] = [run.run_id for run in pack.runs]
-                registry.write(folder)
+    def _going_on(self) -> set[str]:
+        """Packs of trials and of the confirmation that an earlier driver left."""
+        left = [set(self.plan.run_ids(values)) for _, values in self.trials.left]
+        fresh = {tuple(vars(seed).values()) for seed in self.plan.fresh(self.confirm)}
+        return {
+            pack_id
+            for pack_id, run_ids in self.registry.packs.items()
+            if any(of_trial.issuperset(run_ids) for of_trial in left)
+            or all(tuple(self.registry.runs[r]["seeds"]) in fresh for r in run_ids)
+        }
 
-            suggestions.begin(trials, plan, announce)
-            going_on = {plan(t.params, t.number).pack_id for t in suggestions.unfinished()}
-            registry.forget_unfinished(study.complete().run_ids, going_on)
-            registry.write(folder)
-            clear_leftovers(folder)
-            checkpoints.clear_all_but(folder, going_on)
-            done, each = suggestions.finished(), len(plan.seeds)
-            epochs = (trials - done) * each * settings[0].setting.search.epochs
-            progress.expect(trials * each, done * each, epochs, trials - done)
-            # no more at once than fit, as TPE learns from finished ones
-            train(suggestions, max(slots(file.resources), 1))
-            outcome.trials = suggestions.finished()
-        outcome.trials_new = outcome.trials - finished
-        outcome.failed = progress.failed
-        outcome.missing = trials - outcome.trials
-    if outcome.trials:
-        from study.tuning.suggest import Suggestions
+    def _expect(self, runs: int, packs: int) -> None:
+        """At most: every trial with all seeds, and the confirmation."""
+        self._promised = self.confirm * MOST_CONFIRMED
+        left = runs + self._promised
+        self.progress.expect(
+            self.runs_before + left,
+            self.runs_before,
+            left * self.plan.default.setting.search.epochs,
+            packs + MOST_CONFIRMED * -(-self.confirm // self._pack_size()),
+        )
 
-        number, objective, rates = Suggestions(folder, file.name, tuning).best()
-        outcome.best = {"number": number, "objective": objective, **rates}
-        _write_best(folder, file, rates, plan.seeds)
-    return outcome
+    def _pack_size(self) -> int:
+        study = self.study
+        return pack_size(study.file, study.expansion, study.data, study.gpu_bytes())
 
+    def _announce(self, runs: list[Run]) -> Pack:
+        """Write runs down before they begin."""
+        for run in runs:
+            self.registry.register(run)
+        run_ids = [run.run_id for run in runs]
+        pack_id = pack_id_of(run_ids)
+        self.registry.packs[pack_id] = run_ids
+        self.registry.write(self.folder)
+        members = tuple(pack_run(run, self.registry.name(run.setting)) for run in runs)
+        return Pack(pack_id, members)
 
-def finished_trials(folder: Storage, name: str) -> int:
-    """Trials with an objective so far; makes nothing."""
-    from study.tuning.suggest import DATABASE, count_finished
+    def _packs(self) -> list[Pack]:
+        """Of the confirmation, those that are not complete."""
+        confirmed = self._confirmation()
+        packs: list[Pack] = []
+        if confirmed.missing:
+            complete, size = set(self.known.rows), self._pack_size()
+            packs = self.registry.include(confirmed.expansion, self.study.file, complete, size)
+            self.registry.write(self.folder)
+        runs = self._promised - sum(len(pack.runs) for pack in packs)
+        most = MOST_CONFIRMED * -(-self.confirm // self._pack_size())
+        epochs = self.plan.default.setting.search.epochs
+        self.progress.fewer(runs, runs * epochs, most - len(packs))
+        return packs
 
-    return count_finished(folder, name) if folder.exists(DATABASE) else 0
+    def _record(self, confirmed: Confirmation | None = None) -> None:
+        write_record(self.folder, record(self.plan, self.trials, self.sampler, confirmed))
 
+    def _finish(self) -> None:
+        """Write what was found; remove checkpoints of no use."""
+        self.known.rows |= {row["run_id"]: row for row in self._rows()}
+        confirmed = self._confirmation()
+        self._record(confirmed)
+        text = best_file(self.plan, self.trials, confirmed)
+        if text is None:
+            self.folder.delete(BEST)
+        else:
+            self.folder.write(BEST, text)
+            check_best(self.folder)
+        complete = self.known.rows.keys()
+        left = {
+            pack_id
+            for pack_id, run_ids in self.registry.packs.items()
+            if not complete >= set(run_ids)
+        }
+        checkpoints.clear_all_but(self.folder, left)
 
-def _ranges(file: StudyFile) -> Tune:
-    if file.tune is None or not file.tune.ranges:
-        rates = ", ".join(RATES)
-        raise StudyError(f"tune: no rate has a range; give [low, high] to one of {rates}")
-    return file.tune
-
-
-def _check_effect(one: StudySetting, tuning: Tune) -> None:
-    without = effectless(one.setting.dependence)
-    for name in tuning.ranges:
-        if f"search.{name}" in without:
-            raise StudyError(f"tune.{name}: has no effect under this setting ({one.name})")
-
-
-def _check_same(registry: Registry, plan: Suggested, folder: Storage) -> None:
-    """Trials of one study must be comparable: the same setting but for its rates, and seeds."""
-
-    def core(normal: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in normal.items() if k.removeprefix("search.") not in RATES}
-
-    seeds = {tuple(run["seeds"]) for run in registry.runs.values()}
-    own = {tuple(vars(s).values()) for s in plan.seeds}
-    for known in registry.settings.values():
-        differing = [
-            key
-            for key, value in core(plan.base.normal).items()
-            if known["setting"].get(key, value) != value
-        ]
-        if differing or seeds != own:
-            what = ", ".join(differing) or "seeds"
-            raise StudyError(
-                f"{folder}: earlier trials had other {what}; give the study file another name"
-            )
-
-
-def _write_best(
-    folder: Storage, file: StudyFile, rates: dict[str, float], seeds: tuple[Seeds, ...]
-) -> None:
-    """A study file with the best rates and fresh seeds, checked by reading it."""
-    content = file.resolved()
-    content.pop("tune")
-    content["name"] = f"{file.name}-best"
-    content["search"] |= rates
-    content["grid"] = {
-        key: value for key, value in file.grid.items() if key.removeprefix("search.") not in rates
-    }
-    content["seeds"] = _fresh(seeds)
-    text = (
-        f"# The best rates that `tune` found in study {file.name}.\n"
-        "# The seeds are fresh: the rates were chosen because they did well on the old ones, so\n"
-        "# on those they would look better than they are.\n"
-    ) + dump(content)
-    folder.write(BEST, text)
-    load_study(folder.path(BEST))
-
-
-def _fresh(seeds: tuple[Seeds, ...]) -> Any:
-    """As many seeds as before, starting after the largest; crossed ones part by part."""
-    first = max(max(vars(s).values()) for s in seeds) + 1
-    if all(len(set(vars(s).values())) == 1 for s in seeds):
-        return compact(list(range(first, first + len(seeds))))
-    parts = ("weights", "data", "architecture")
-    return {
-        part: compact(list(range(first, first + len({getattr(s, part) for s in seeds}))))
-        for part in parts
-    }
+    def outcome(self) -> TuneOutcome:
+        """What has come of it."""
+        confirmed, trials = self._confirmation(), self.trials
+        sound = [t for t in trials.finished.values() if t.feasible]
+        best = max(sound, key=lambda t: (t.told[0], -t.number), default=None)
+        one = chosen(confirmed)
+        return TuneOutcome(
+            folder=self.folder,
+            trials=len(trials.finished),
+            trials_new=len(trials.finished) - self.before,
+            runs_new=len(self.known.rows) - self.runs_before,
+            raced_out=sum(t.raced_out for t in sound),
+            infeasible=len(trials.finished) - len(sound),
+            objectives=self.objective.names,
+            incumbent=trials.incumbent,
+            merit=dict(trials.ranked()).get(-1 if trials.incumbent is None else trials.incumbent),
+            best=None if best is None else (best.number, best.told[0]),
+            found=None if one is None else (one.name, one.values),
+            answer=confirmed.answer if confirmed.seeds else None,
+            failed=self.progress.failed,
+            missing=max(self.wanted - len(trials.finished), 0) + confirmed.missing,
+        )

@@ -98,14 +98,19 @@ class Trials:
     _incumbent: tuple[int, int | None] = (-1, None)
     """number of finished trials it was found of, and it"""
 
-    def begin(self, wanted: int) -> None:
-        """Take up what an earlier driver left; then give trials until `wanted` are finished."""
-        self._wanted = wanted
+    def read(self) -> None:
+        """What earlier drivers finished, and left; changes nothing."""
+        self._left.clear()
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state == TrialState.COMPLETE:
                 self.finished[trial.number] = self._known(trial)
             elif trial.state == TrialState.RUNNING:
                 self._left.append(trial)
+
+    def begin(self, wanted: int) -> None:
+        """Take up what an earlier driver left; then give trials until `wanted` are finished."""
+        self._wanted = wanted
+        self.read()
         if not self.study.get_trials(deepcopy=False):
             self.study.enqueue_trial(self.default)
         while self._left and len(self.finished) + len(self._left) > wanted:
@@ -141,8 +146,7 @@ class Trials:
         one. None where there is nothing to run now.
         """
         while not self._ready:
-            begun = len(self.finished) + len(self.failed) + len(self._open)
-            if begun >= self._wanted:
+            if not self.to_begin:
                 return None
             self._begin(self._left.popleft() if self._left else None)
         return self._ready.popleft()
@@ -242,6 +246,12 @@ class Trials:
             for i, v in enumerate(values)
         )
 
+    @property
+    def to_begin(self) -> int:
+        """Trials that are wanted and have not begun."""
+        begun = len(self.finished) + len(self.failed) + len(self._open)
+        return max(self._wanted - begun, 0)
+
     # -- what came of it ----------------------------------------------------------------------
 
     @property
@@ -251,9 +261,10 @@ class Trials:
 
     @property
     def left(self) -> list[tuple[int, Values]]:
-        """Trials that an earlier driver left and that have not begun again."""
-        known = ((trial.number, self.space.read(trial.params)) for trial in self._left)
-        return [(number, values) for number, values in known if values is not None]
+        """Trials that an earlier driver left and that have not begun again; those that were killed
+        while they were suggested have no values yet.
+        """
+        return [(trial.number, self.space.read(trial.params) or {}) for trial in self._left]
 
     @property
     def incumbent(self) -> int | None:
@@ -283,7 +294,7 @@ def _reopened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
     return optuna.Trial(study, frozen._trial_id)
 
 
-def sampler_name(asked: str, space: Space, objectives: int, trials: int) -> str:
+def sampler_name(asked: str, space: Space, trials: int) -> str:
     """What `auto` comes to: gp where only numbers are searched, up to 250 trials; else tpe."""
     if asked != "auto":
         return asked
