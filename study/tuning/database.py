@@ -32,12 +32,6 @@ def place_of(given: str | None, folder: Storage) -> str:
     return f"sqlite:///{folder.path(DATABASE)}"
 
 
-def exists(place: str) -> bool:
-    """Whether something is there already; a server is taken to be."""
-    path = file_of(place)
-    return path is None or path.exists()
-
-
 def file_of(place: str) -> Path | None:
     """The file of a journal or of SQLite; None of a server."""
     if place.startswith(JOURNAL):
@@ -62,8 +56,15 @@ def open_database(place: str) -> BaseStorage:
 
 
 def find_study(place: str, name: str) -> optuna.Study | None:
-    """The study of a tuning, if there is one; makes no database."""
-    if not exists(place):
+    """The study of a tuning, if there is one; makes no database.
+
+    `StudyError` with one line where it cannot be read, or could not be made.
+    """
+    path = file_of(place)
+    if path is not None and not path.exists():
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise StudyError(f"tune.storage: {place}: {above} cannot be written")
         return None
     try:
         return optuna.load_study(study_name=name, storage=open_database(place))

@@ -149,9 +149,9 @@ class _Tuning:
         with self.study.training(self.progress) as train:
             from study.cluster.nodes import slots
 
-            write_description(folder, file, "tune")
             objectives = len(self.objective.names)
             self._prepare(make_study(self.place, file.name, objectives, self.identity))
+            write_description(folder, file, "tune")
             self.registry = Registry.read(folder)
             self.trials.begin(self.wanted)
             self.trials.changed = self._record

@@ -75,6 +75,7 @@ class TuningSource:
             if any(run.run_id in self._out for run in runs):
                 self._held.append(ask)
                 continue
+            self._settle()
             pack = replace(self._announce(runs), tune_trial=ask.number)
             self._of[pack.pack_id] = ask.number
             self._out |= dict.fromkeys((run.run_id for run in runs), pack.pack_id)

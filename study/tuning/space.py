@@ -96,7 +96,8 @@ class Space:
 
     def data_changes(self, values: Values) -> dict[str, Any]:
         """What a trial changes of `data`."""
-        return {p.name: values[p.name] for p in self.parameters if p.section == "data"}
+        own = (p.name for p in self.parameters if p.section == "data")
+        return {name: values[name] for name in own if name in values}
 
     def default(self, resolved: Setting) -> Values:
         """The default setting's values, `auto` by what it came to in `resolved`."""

@@ -1,115 +1,183 @@
-"""`tune`: three small trials, one more, and the study file of the best."""
+"""`tune` end to end: trials, a kill, the confirmation, and the study file of what was found."""
 
 from __future__ import annotations
 
+import json
 import math
-import sqlite3
+import os
+import shutil
+import signal
+import subprocess
+import time
+import warnings
 
+import numpy as np
+import optuna
 import pytest
 import yaml
+from scipy import stats
 
 from itnas.settings import Seeds
 from study.file import load_study
-from study.file.seeds import parse_seeds
 from study.status import study_status
-from study.tuning.run import _fresh
-from tests.study.cli import TINY, run, run_here
+from tests.study.cli import TINY, command, environment, run, run_here
 from tests.study.test_launch import rows
 
 TUNED = {
     **TINY,
     "name": "tuned",
+    "search": {**TINY["search"], "epochs": 2, "architecture_lr": 1.0},
     "grid": {"dependence": [{"model": "transition"}]},
-    "tune": {"architecture_lr": [0.01, 1.0], "transition_lr": [0.01, 1.0], "startup_trials": 2},
+    "seeds": "0..3",
+    "tune": {
+        "architecture_lr": [0.5, 5.0],
+        "transition_lr": {"low": 0.5, "high": 4.0, "log": True},
+        "init": {"choices": ["identity", "uniform"]},
+        "startup_trials": 2,
+        "seeds": {"start": 2, "all": 4},
+    },
 }
+COMPLETE = optuna.trial.TrialState.COMPLETE
 
 
 def trials(folder):
-    database = sqlite3.connect(folder / "tune" / "optuna.db")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    place = f"sqlite:///{folder / 'tune' / 'optuna.db'}"
+    return optuna.load_study(study_name="tuned", storage=place).trials
+
+
+def killed_on_its_way(words, folder):
+    """SIGKILL once a trial is finished and another one runs."""
+    process = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.DEVNULL)
+    record, end = folder / "tune" / "tuning.json", time.monotonic() + 150
     try:
-        query = ("select number, state, value from trials left join trial_values using (trial_id) "
-                 "order by number")  # fmt: skip
-        return database.execute(query).fetchall()
+        while time.monotonic() < end:
+            assert process.poll() is None
+            if record.is_file():
+                states = [t["state"] for t in json.loads(record.read_text())["trials"]]
+                if "complete" in states and "running" in states:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("no trial was finished in time")
     finally:
-        database.close()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(2)  # its workers are gone after this
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    """A study tuned for three trials, then for four, with what was said each time."""
+    """A study that is tuned for four trials, killed once on its way, and what was said then."""
     folder = tmp_path_factory.mktemp("tuned")
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(TUNED, sort_keys=False))
-    words = ("tune", str(study), "--storage", str(folder / "out"), "--trials")
-    results = []
-    for number in (3, 3, 4):
-        results.append(run(*words, str(number)))
-        if number == 3 and len(results) == 2:  # a driver that was killed leaves one running
-            database = sqlite3.connect(folder / "out" / "tuned" / "tune" / "optuna.db")
-            with database:
-                database.execute("insert into trials (number, study_id, state) "
-                                 "values (3, 1, 'RUNNING')")  # fmt: skip
-            database.close()
-    return study, folder / "out" / "tuned", results
+    words = ("tune", str(study), "--storage", str(folder / "out"), "--trials", "4", "--confirm",
+             "3")  # fmt: skip
+    killed_on_its_way(words, folder / "out" / "tuned")
+    return study, folder / "out" / "tuned", run(*words), words
 
 
-def test_trials_are_tables_and_an_optuna_study(tuned):
-    _, folder, results = tuned
-    assert [result.returncode for result in results] == [0, 0, 0], results
-    by_trial: dict = {}
-    for row in rows(folder):
-        by_trial.setdefault(row["tune_trial"], []).append(row)
-    assert sorted(by_trial) == [0, 1, 2, 4]
-    told = {number: value for number, state, value in trials(folder) if state == "COMPLETE"}
-    for number, runs in by_trial.items():
-        assert {row["seed_weights"] for row in runs} == {0, 1}
-        assert len({row["pack_id"] for row in runs}) == 1
-        assert len({row["architecture_lr"] for row in runs}) == 1
-        assert 0.01 <= runs[0]["architecture_lr"] <= 1.0
-        assert runs[0]["setting"] == f"transition trial={number}"
-        mean = math.fsum(row["derived_accuracy"] for row in runs) / 2
-        assert told[number] == pytest.approx(mean, abs=1e-12)
-    assert len({runs[0]["transition_lr"] for runs in by_trial.values()}) == 4
+def test_trials_are_finished_each_once_whatever_was_killed(tuned):
+    _, folder, result, _ = tuned
+    assert result.returncode == 0, result.stderr
+    known = trials(folder)
+    assert [t.state for t in known] == [COMPLETE] * 4
+    assert len(rows(folder)) == len({row["run_id"] for row in rows(folder)})
+    assert not (folder / "checkpoints").exists()
 
 
-def test_a_stale_trial_is_settled_and_the_rest_continued(tuned):
-    _, folder, _ = tuned
-    states = [state for _, state, _ in trials(folder)]
-    assert states == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+def test_a_trial_is_told_the_mean_of_its_rows(tuned):
+    _, folder, _, _ = tuned
+    by_id = {row["run_id"]: row for row in rows(folder)}
+    for trial in trials(folder):
+        own = [by_id[run_id] for run_id in trial.user_attrs["run_ids"]]
+        assert [row["seed_weights"] for row in own] == list(range(len(own)))
+        assert len(own) in (2, 4)
+        values = [row["derived_accuracy"] for row in own]
+        assert trial.user_attrs["values"] == values
+        assert trial.value == pytest.approx(math.fsum(values) / len(values), abs=1e-12)
+        assert trial.user_attrs["standard_error"] == pytest.approx(stats.sem(values), abs=1e-12)
+        assert set(trial.user_attrs["pack_ids"]) == {row["pack_id"] for row in own}
+        assert trial.user_attrs["raced_out"] == (
+            len(own) < 4 and max(trial.constraints.values()) <= 0
+        )
+        moved = np.mean([row["architecture_displacement"] for row in own])
+        assert trial.constraints == {
+            "diverged": 0.0, "hardly_moved": pytest.approx(0.2 - moved, abs=1e-12)
+        }  # fmt: skip
+        for row in own:
+            assert row["architecture_lr"] == pytest.approx(trial.params["architecture_lr"])
+            assert row["init"] == trial.params["init"]
 
 
-def test_the_same_number_of_trials_does_nothing(tuned):
-    _, _, results = tuned
-    assert "nothing to do: 3 trials" in results[1].stdout
-    assert "best of 3 trials" in results[1].stdout
-    assert "best of 4 trials" in results[2].stdout
+def test_the_default_is_trial_0(tuned):
+    _, folder, _, _ = tuned
+    first = trials(folder)[0]
+    assert first.params == {"architecture_lr": 1.0, "init": "identity", "transition_lr": 1.5}
+    # the default's transition_lr, `auto`, is 6 / (2 epochs x 2 steps)
+    assert len(first.user_attrs["values"]) == 4
 
 
-def test_best_is_a_study_file_with_fresh_seeds(tuned):
-    _, folder, results = tuned
-    best = load_study(folder / "tune" / "best.yaml")
-    assert best.name == "tuned-best"
-    assert best.tune is None
-    assert best.seed_list() == [Seeds.all(2), Seeds.all(3)]
-    value, number = max((value, -number) for number, state, value in trials(folder) if value)
-    runs = [row for row in rows(folder) if row["tune_trial"] == -number]
-    assert best.search.architecture_lr == runs[0]["architecture_lr"]
-    assert best.search.transition_lr == runs[0]["transition_lr"]
-    assert f"derived accuracy {value:.4f}" in results[2].stdout
-    assert str(folder / "tune" / "best.yaml") in results[2].stdout
+def test_the_confirmation_is_on_seeds_that_no_trial_saw(tuned):
+    _, folder, result, _ = tuned
+    told = json.loads((folder / "tune" / "tuning.json").read_text())["confirmation"]
+    assert told["seeds"] == [[n, n, n] for n in (4, 5, 6)]
+    by_id = {row["run_id"]: row for row in rows(folder)}
+    of_trials = {run_id for trial in trials(folder) for run_id in trial.user_attrs["run_ids"]}
+    for one in told["settings"]:
+        assert of_trials.isdisjoint(one["run_ids"])
+        assert [by_id[run_id]["seed_data"] for run_id in one["run_ids"]] == [4, 5, 6]
+        assert all(by_id[run_id]["tune_trial"] is None for run_id in one["run_ids"])
+    assert told["settings"][told["default"]]["trial"] == 0
+    assert told["answer"] in result.stdout
+    assert len(by_id) == len(of_trials) + 3 * len(told["settings"])
 
 
-def test_status_counts_all_trials(tuned):
-    _, folder, _ = tuned
+def test_best_is_a_study_file_with_seeds_fresh_again(tuned):
+    _, folder, result, _ = tuned
+    path = folder / "tune" / "best.yaml"
+    best = load_study(path)
+    assert (best.name, best.tune) == ("tuned-best", None)
+    assert best.seed_list() == [Seeds.all(n) for n in range(7, 11)]
+    params = [t.params for t in trials(folder)]
+    (dependence,) = best.grid["dependence"]
+    found = {"architecture_lr": best.search.architecture_lr, "init": dependence["init"],
+             "transition_lr": best.search.transition_lr}  # fmt: skip
+    assert found in params
+    told = json.loads((folder / "tune" / "tuning.json").read_text())["confirmation"]["answer"]
+    assert told[1:] in path.read_text().replace("\n# ", " ")
+    assert str(path) in result.stdout
+
+
+def test_the_same_again_does_nothing(tuned):
+    _, folder, _, words = tuned
+    before = {p: (p.read_bytes(), p.stat().st_mtime) for p in folder.rglob("*") if p.is_file()}
+    result = run_here(*words)
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do: 4 trials" in result.stdout
+    after = {p: (p.read_bytes(), p.stat().st_mtime) for p in folder.rglob("*") if p.is_file()}
+    assert {p.name for p in before if before[p] != after.get(p)} <= {"optuna.db"}
+
+
+def test_status_counts_trials_and_the_confirmation(tuned):
+    _, folder, _, _ = tuned
     status = study_status(str(folder))
-    assert (status["state"], status["runs"], status["done"]) == ("finished", 8, 8)
+    n = len(rows(folder))
+    assert (status["state"], status["runs"], status["done"], status["failed"]) == (
+        "finished", n, n, 0,
+    )  # fmt: skip
 
 
 def test_other_settings_do_not_mix(tuned):
-    study, folder, _ = tuned
-    for change, what in (("search.epochs=2", "search.epochs"), ("seeds=0..2", "seeds")):
-        result = run_here("tune", str(study), "--storage", str(folder.parent), "--trials", "5",
-                     "--set", change)  # fmt: skip
+    study, folder, _, words = tuned
+    for change, what in (
+        ("search.epochs=3", "search.epochs"),
+        ("seeds=1..4", "seeds"),
+        ("tune.seeds.start=1", "tune.seeds.start"),
+        ("tune.architecture_lr=[0.5, 6.0]", "tune.architecture_lr"),
+        ("tune.objective=valid_accuracy", "tune.objective"),
+    ):
+        result = run_here(*words, "--set", change)
         assert result.returncode == 2
         assert f"earlier trials had other {what}" in result.stderr
     result = run_here("launch", str(study), "--storage", str(folder.parent))
@@ -117,8 +185,24 @@ def test_other_settings_do_not_mix(tuned):
     assert "is a study under `tune`" in result.stderr
 
 
-def test_fresh_seeds_of_crossed_ones():
-    seeds = tuple(parse_seeds({"weights": "0..1", "data": 5, "architecture": [1, 2]}))
-    fresh = parse_seeds(_fresh(seeds))
-    assert len(fresh) == len(seeds)
-    assert min(min(vars(s).values()) for s in fresh) == 6
+def test_a_database_of_another_folder_is_refused(tuned, tmp_path):
+    study, folder, _, _ = tuned
+    place = f"sqlite:///{tmp_path / 'own.db'}"
+    shutil.copy(folder / "tune" / "optuna.db", tmp_path / "own.db")
+    result = run_here("tune", str(study), "--storage", str(tmp_path / "out"), "--trials", "5",
+                      "--set", f"tune.storage={place}")  # fmt: skip
+    assert result.returncode == 2
+    assert "earlier trials" in result.stderr or "has a study tuned of" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_deprecated_of_optuna_is_used(tuned):
+    """The database is read and the samplers are made without a warning of theirs."""
+    from study.tuning.trials import make_sampler
+
+    _, folder, _, _ = tuned
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("tpe", "gp", "random"):
+            make_sampler(name, 1, 5)
+        trials(folder)
