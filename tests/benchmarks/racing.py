@@ -214,8 +214,8 @@ def interval(x: np.ndarray) -> tuple[float, float, float]:
 
 
 HEADER = """\
-| way | regret | less that of the first | largest mean | trials | searches | true lead | on its own \
-seeds | shrunken | covered | above 0 | below 0 | default kept |
+| way | regret | less that of the first | largest mean | trials | searches | true lead | on its \
+own seeds | shrunken | covered | above 0 | below 0 | default kept |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
