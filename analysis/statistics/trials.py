@@ -97,15 +97,14 @@ def shrunken(values: ArrayLike) -> Shrunken:
     if not y.size:
         return Shrunken(means, errors, NAN, NAN, 0)
     count = known.sum(axis=1)
-    left = int(known.sum()) - y.shape[1]  # degrees of freedom beside the seeds
     freedom = max(int(known.sum()) - len(trials) - y.shape[1] + 1, 0)
     ratio = 0.0 if freedom else LARGE
     if freedom and len(trials) > 1:
-        grid = np.linspace(-8.0, 8.0, 33)  # of logs, then ever finer ones around the least
-        for reach in (0.5, 0.5**5, 0.5**9, 0.5**13):
+        best = 0.0
+        for reach in (8.0, 0.5, 0.5**5, 0.5**9):  # ever finer grids of logs around the least
+            grid = best + np.linspace(-reach, reach, 33)
             likelihood = _fit(y, known, np.exp(grid))[0]
             best = float(grid[int(likelihood.argmin())])
-            grid = np.linspace(best - reach, best + reach, 33)
         ratio = float(np.exp(best))
         ratio = ratio if likelihood.min() < _fit(y, known, np.zeros(1))[0] else 0.0
     _, (seeds,), (added,), (variance,) = _fit(y, known, np.array([ratio]))
