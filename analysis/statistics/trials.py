@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 from analysis.statistics.metrics import NAN, Array
 
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved: nothing follows from it."""
+
+LARGE = 1e6
+"""of the variance over trials to that within: nothing is drawn towards the mean"""
 
 
 @dataclass(frozen=True)
@@ -95,35 +97,53 @@ def shrunken(values: ArrayLike) -> Shrunken:
     if not y.size:
         return Shrunken(means, errors, NAN, NAN, 0)
     count = known.sum(axis=1)
-    left = int(known.sum()) - y.shape[1]  # degrees of freedom beside the seeds
-
-    def fit(ratio: float) -> tuple[float, Array, Array, float]:
-        """-2 log of the restricted likelihood, the seeds' means, what trials add, the variance."""
-        weight = ratio / (1 + ratio * count)
-        x = known.astype(float)
-        normal = np.diag(x.sum(axis=0)) - (x * weight[:, None]).T @ x
-        totals = y.sum(axis=1)
-        right = y.sum(axis=0) - x.T @ (weight * totals)
-        seeds = np.linalg.solve(normal, right)
-        rest = totals - x @ seeds
-        off = (y - seeds) * known
-        square = max(float((off**2).sum() - (weight * rest**2).sum()), 1e-300)
-        determinant = float(np.log1p(ratio * count).sum() + np.linalg.slogdet(normal)[1])
-        return left * np.log(square) + determinant, seeds, weight * rest, square / max(left, 1)
-
-    ratio = 0.0
-    if len(trials) > 1 and left > 1:
-        grid = np.linspace(-8.0, 8.0, 33)
-        best = grid[int(np.argmin([fit(float(np.exp(log)))[0] for log in grid]))]
-        near = best - 0.5, best + 0.5
-        found = optimize.minimize_scalar(lambda log: fit(float(np.exp(log)))[0], bounds=near)
-        ratio = float(np.exp(found.x))
-        ratio = ratio if fit(ratio)[0] < fit(0.0)[0] else 0.0
-    _, seeds, added, variance = fit(ratio)
+    freedom = max(int(known.sum()) - len(trials) - y.shape[1] + 1, 0)
+    ratio = 0.0 if freedom else LARGE
+    if freedom and len(trials) > 1:
+        best = 0.0
+        for reach in (8.0, 0.5, 0.5**5, 0.5**9):  # ever finer grids of logs around the least
+            grid = best + np.linspace(-reach, reach, 33)
+            likelihood = _fit(y, known, np.exp(grid))[0]
+            best = float(grid[int(likelihood.argmin())])
+        ratio = float(np.exp(best))
+        ratio = ratio if likelihood.min() < _fit(y, known, np.zeros(1))[0] else 0.0
+    _, (seeds,), (added,), (variance,) = _fit(y, known, np.array([ratio]))
     means[trials] = seeds.mean() + added
+    if not freedom:
+        return Shrunken(means, errors, NAN, NAN, 0)
     errors[trials] = np.sqrt(variance * ratio / (1 + ratio * count))
-    freedom = int(known.sum()) - len(trials) - y.shape[1] + 1
-    return Shrunken(means, errors, (variance * ratio) ** 0.5, variance**0.5, max(freedom, 0))
+    return Shrunken(means, errors, (variance * ratio) ** 0.5, variance**0.5, freedom)
+
+
+def _fit(y: Array, known: NDArray[np.bool_], ratios: Array) -> tuple[Array, Array, Array, Array]:
+    """Of every ratio of the variances over trials and within: -2 log of the restricted likelihood,
+    the seeds' means (ratios, seeds), what trials add (ratios, trials), the variance within.
+
+    y: (trials, seeds), 0 where nothing is known.
+    """
+    x = known.astype(float)
+    count, totals = x.sum(axis=1), y.sum(axis=1)
+    left = int(count.sum()) - y.shape[1]
+    weight = ratios[:, None] / (1 + ratios[:, None] * count)
+    normal = _normal(x, weight)
+    right = y.sum(axis=0) - (weight * totals) @ x
+    seeds = np.linalg.solve(normal, right[..., None])[..., 0]
+    rest = totals - seeds @ x.T
+    off = (y - seeds[:, None]) * x
+    square = np.maximum((off**2).sum(axis=(1, 2)) - (weight * rest**2).sum(axis=1), 1e-300)
+    determinant = np.log1p(ratios[:, None] * count).sum(axis=1) + np.linalg.slogdet(normal)[1]
+    return left * np.log(square) + determinant, seeds, weight * rest, square / max(left, 1)
+
+
+def _normal(x: Array, weight: Array) -> Array:
+    """(..., seeds, seeds): of the normal equations for the seeds, trials swept out.
+
+    x: (trials, seeds), 1 of a run; weight: (..., trials), of a trial's total.
+    """
+    seeds = x.shape[1]
+    products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    swept = (weight @ products).reshape(*weight.shape[:-1], seeds, seeds)
+    return np.asarray(np.diag(x.sum(axis=0)) - swept)
 
 
 def by_merit(
@@ -151,18 +171,20 @@ def residual_variance(values: ArrayLike) -> tuple[float, int]:
     left to estimate it from.
     """
     y = np.asarray(values, dtype=float)
-    trial, seed = np.nonzero(np.isfinite(y))
-    x: NDArray[np.float64] = np.zeros((trial.size, sum(y.shape)))
-    x[np.arange(trial.size), trial] = 1
-    x[np.arange(trial.size), y.shape[0] + seed] = 1
-    if not trial.size:
+    y = y[np.isfinite(y).any(axis=1)]
+    known = np.isfinite(y)
+    if not y.size:
         return NAN, 0
-    found = y[trial, seed]
-    solution, _, rank, _ = np.linalg.lstsq(x, found, rcond=None)
-    freedom = int(trial.size - rank)
+    x, y = known.astype(float), np.where(known, y, 0.0)
+    count = x.sum(axis=1)
+    own = (y - (y.sum(axis=1) / count)[:, None]) * x
+    normal = _normal(x, 1 / count)
+    seeds, _, rank, _ = np.linalg.lstsq(normal, own.sum(axis=0), rcond=1e-9)
+    freedom = int(count.sum()) - len(y) - int(rank)
     if freedom < 1:
         return NAN, 0
-    return float(((found - x @ solution) ** 2).sum()) / freedom, freedom
+    off = (own - (seeds - (x @ seeds / count)[:, None])) * x
+    return float((off**2).sum()) / freedom, freedom
 
 
 def front(values: ArrayLike) -> NDArray[np.bool_]:

@@ -162,7 +162,11 @@ class Trials:
             self.study.sampler = self.sampler(number)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                trial = optuna.Trial(self.study, left._trial_id) if left else self.study.ask()
+                if left is None:
+                    trial = self.study.ask()
+                else:
+                    trial = optuna.Trial(self.study, left._trial_id)
+                    _draw_again(self.study, trial, left)
                 values = self.space.suggest(trial)
             number = trial.number
         self._open[number] = _Open(number, values, self.race.start)
@@ -286,6 +290,16 @@ class Trials:
             self.objective.penalty,
         )
         return [(n, merit) for n, merit in ranked if not whole or sound[n].whole]
+
+
+def _draw_again(study: optuna.Study, trial: optuna.Trial, left: FrozenTrial) -> None:
+    """What a trial was given before its driver was killed is drawn again, and forgotten, so that
+    what the sampler draws next is what it would have drawn.
+    """
+    fixed = left.system_attrs.get("fixed_params", {})
+    for name, of in left.distributions.items():
+        if name not in fixed and not of.single() and name not in trial.relative_params:
+            study.sampler.sample_independent(study, left, name, of)
 
 
 def _reopened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
