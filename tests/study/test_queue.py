@@ -128,6 +128,13 @@ def test_kinds_of_exceptions():
     assert kind(OSError(28, "No space left on device")) is Kind.TROUBLE
     assert kind(torch.OutOfMemoryError("CUDA out of memory")) is Kind.TROUBLE
     assert kind(MemoryError()) is Kind.TROUBLE
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert kind(caught.value) is Kind.TROUBLE
+    assert kind(RuntimeError("CUDA error: out of memory")) is Kind.TROUBLE
+    failed = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert kind(RuntimeError(failed)) is Kind.TROUBLE
+    assert kind(RuntimeError("CUDA error: device-side assert triggered")) is Kind.OWN
     assert kind(ValueError("x")) is Kind.OWN
     again = Failure.from_report(failure_of(ValueError("x")).as_report())
     assert again == failure_of(ValueError("x"))
