@@ -116,6 +116,8 @@ class OpenStudy:
                 from study.scheduling.trainable import TrialContext
                 from study.scheduling.tuner import Conductor, run_packs
 
+                loggers = logger_callbacks(file, self.folder, how.notify)  # refused before writing
+
                 def head_lost(address: str) -> None:
                     """Runs in a thread, while the main one may wait for Ray for ever."""
                     lock.end("interrupted")
@@ -155,7 +157,7 @@ class OpenStudy:
                         interrupt,
                         Orders(lock.token),
                         file.waits.stop_seconds,
-                        logger_callbacks(file, self.folder),
+                        loggers,
                     )
                     run_packs(conductor, {"context": context, "data": arrays}, at_once)
 

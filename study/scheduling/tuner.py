@@ -57,7 +57,7 @@ class Conductor:
     orders: Orders
     stop_seconds: float
     loggers: list[Callback] = field(default_factory=list)
-    """Tune's own callbacks, beside ours"""
+    """Tune's own callbacks, beside ours: set up already, and they raise nothing"""
     _looked: float = 0.0
     _leaving: set[str] = field(default_factory=set)
     """nodes that are being drained: a pack that left one would begin there again"""
