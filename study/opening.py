@@ -19,7 +19,7 @@ from study.errors import StudyError
 from study.file.grid import Expansion, expand
 from study.file.schema import StudyFile
 from study.scheduling.interrupt import Interrupt
-from study.scheduling.loggers import check_logger
+from study.scheduling.loggers import check_logger, logger_callbacks
 from study.scheduling.progress import LiveLine, Progress
 from study.scheduling.queue import PackQueue, Source
 from study.store.benchmark import Lookup, read_benchmark
@@ -108,15 +108,13 @@ class OpenStudy:
         )
         with self.folder.footprint(), Interrupt() as interrupt, joined:
             interrupt.install()
+            loggers = logger_callbacks(file, self.folder, how.notify)
             with self.held(progress) as lock, LiveLine(progress) as line:
                 from study.cluster.nodes import versions
                 from study.scheduling.failures import Retries
-                from study.scheduling.loggers import logger_callbacks
                 from study.scheduling.orders import Orders
                 from study.scheduling.trainable import TrialContext
                 from study.scheduling.tuner import Conductor, run_packs
-
-                loggers = logger_callbacks(file, self.folder, how.notify)  # refused before writing
 
                 def head_lost(address: str) -> None:
                     """Runs in a thread, while the main one may wait for Ray for ever."""

@@ -228,6 +228,23 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
     )  # fmt: skip
 
 
+@pytest.mark.faults
+def test_a_logger_that_cannot_start_leaves_nothing(write_study, tmp_path):
+    """A package of that name which is none: Ray has been started by the time that is known."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "mlflow.py").write_text("")
+    path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
+    result = subprocess.run(
+        command("launch", str(write_study()), "--storage", str(tmp_path / "out"),
+                "--set", "logger=mlflow"),
+        capture_output=True, text=True, env=environment() | {"PYTHONPATH": path},
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("logger: mlflow cannot be used (")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 # -- stopped on its way -------------------------------------------------------------------
 
 
