@@ -233,6 +233,13 @@ def test_examples_can_be_planned(path, tmp_path):
     assert plan["links"] == (4 if file.space == "nas-bench-201" else 16)
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_say_whether_they_need_the_hub(path):
+    before_the_file, _, _ = path.read_text().partition("\nname:")
+    needs = load_study(path).data.source.startswith("hub:")
+    assert ("Needs the Hugging Face Hub" in before_the_file) == needs
+
+
 def test_examples_cover_what_is_promised():
     names = {path.stem for path in EXAMPLES}
     assert names >= {"demo", "nas-bench-201-seeds", "darts-transition-settings", "s1-s4", "tuning"}
