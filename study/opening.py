@@ -11,8 +11,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from itnas.data import DataError, ImageData, load_data
 from study.errors import StudyError
@@ -59,6 +60,8 @@ class OpenStudy:
     lookup: Lookup | None
     expansion: Expansion
     how: Launching
+    before: dict[str, Any] = field(default_factory=dict)
+    """the last heartbeat of a driver before this one"""
 
     @cached_property
     def runs(self) -> Runs:
@@ -84,7 +87,7 @@ class OpenStudy:
     def held(self, progress: Progress) -> Iterator[Lock]:
         """The study's lock, without Ray."""
         stale = self.file.waits.stale_seconds
-        with Lock(self.folder, progress.snapshot, stale, self.how.notify) as lock:
+        with Lock(self.folder, progress.snapshot, stale, self.how.notify, self.before) as lock:
             yield lock
 
     @contextlib.contextmanager
@@ -174,12 +177,12 @@ def open_study(file: StudyFile, storage: str, command: Command, how: Launching) 
     """Read all that a command needs and refuse, with `StudyError`, what can be refused by that."""
     folder = study_folder(storage, file.name)
     check_folder(folder, command)
-    refuse_if_running(folder, file.waits.stale_seconds, how.notify)
+    before = refuse_if_running(folder, file.waits.stale_seconds, how.notify)
     check_device(file, local=how.address is None)
     check_logger(file, folder)
     lookup = read_benchmark(file.benchmark) if file.benchmark else None
     data = read_data(file)
-    return OpenStudy(file, folder, data, lookup, expand(file, data), how)
+    return OpenStudy(file, folder, data, lookup, expand(file, data), how, before)
 
 
 def read_data(file: StudyFile) -> ImageData:
