@@ -40,7 +40,7 @@ STUDY: dict[str, Any] = {
     "checkpoint_minutes": 0.005,
     "waits": {"retry_seconds": 0.5, "stale_seconds": 10, "head_seconds": 10, "stop_seconds": 40},
 }
-BRAKE = {"at": "study.scheduling.trainable:_Trial._pauses", "do": "wait", "seconds": 0.3}
+BRAKE = {"at": "study.scheduling.trainable:_Trial._pauses", "do": "wait"}
 """between two steps, so that packs last as long as a test needs them, on any machine"""
 PATIENCE = 600.0
 """seconds: for what happens within some on an idle machine"""
@@ -97,12 +97,15 @@ def attempts(folder: Path) -> list[int]:
 
 
 class Brake:
-    """A file: while it is there, packs that were begun with it wait between two steps."""
+    """A file: while it is there, packs that were begun with it wait between two steps.
 
-    def __init__(self, folder: Path) -> None:
+    By itself a pack of `STUDY`, of 48 such waits, lasts longer than clusters take to change.
+    """
+
+    def __init__(self, folder: Path, seconds: float = 3.0) -> None:
         self.file = folder / f"brake-{uuid.uuid4().hex[:6]}"
         self.file.touch()
-        self.fault = BRAKE | {"while": str(self.file)}
+        self.fault = BRAKE | {"seconds": seconds, "while": str(self.file)}
 
     def release(self) -> None:
         """From now on they train as fast as they can."""

@@ -73,10 +73,10 @@ def brake(tmp_path):
     return Brake(tmp_path)
 
 
-def test_fault_01_driver_killed(place, undisturbed, brake):
+def test_fault_01_driver_killed(place, undisturbed, tmp_path):
     """SIGKILL at three random moments; every relaunch goes on from the newest checkpoint."""
     study, storage, folder = place
-    chance, killed = random.Random(1), []
+    chance, killed, brake = random.Random(1), [], Brake(tmp_path, seconds=0.2)
     for _ in range(3):
         before = {p.name for p in checkpoints(folder)}
         launch = Launch(study, storage, inject=[brake.fault])
