@@ -11,15 +11,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from itnas.data import DataError, ImageData, load_data
 from study.errors import StudyError
 from study.file.grid import Expansion, expand
 from study.file.schema import StudyFile
 from study.scheduling.interrupt import Interrupt
-from study.scheduling.loggers import check_logger
+from study.scheduling.loggers import check_logger, logger_callbacks
 from study.scheduling.progress import LiveLine, Progress
 from study.scheduling.queue import PackQueue, Source
 from study.store import checkpoints
@@ -60,6 +61,8 @@ class OpenStudy:
     lookup: Lookup | None
     expansion: Expansion
     how: Launching
+    before: dict[str, Any] = field(default_factory=dict)
+    """the last heartbeat of a driver before this one"""
 
     @cached_property
     def runs(self) -> Runs:
@@ -96,7 +99,7 @@ class OpenStudy:
     def held(self, progress: Progress) -> Iterator[Lock]:
         """The study's lock, without Ray."""
         stale = self.file.waits.stale_seconds
-        with Lock(self.folder, progress.snapshot, stale, self.how.notify) as lock:
+        with Lock(self.folder, progress.snapshot, stale, self.how.notify, self.before) as lock:
             yield lock
 
     @contextlib.contextmanager
@@ -120,10 +123,10 @@ class OpenStudy:
         )
         with self.folder.footprint(), Interrupt() as interrupt, joined:
             interrupt.install()
+            loggers = logger_callbacks(file, self.folder, how.notify)
             with self.held(progress) as lock, LiveLine(progress) as line:
                 from study.cluster.nodes import versions
                 from study.scheduling.failures import Retries
-                from study.scheduling.loggers import logger_callbacks
                 from study.scheduling.orders import Orders
                 from study.scheduling.trainable import TrialContext
                 from study.scheduling.tuner import Conductor, run_packs
@@ -167,7 +170,7 @@ class OpenStudy:
                         interrupt,
                         Orders(lock.token),
                         file.waits.stop_seconds,
-                        logger_callbacks(file, self.folder),
+                        loggers,
                     )
                     run_packs(conductor, {"context": context, "data": arrays}, at_once)
 
@@ -186,12 +189,12 @@ def open_study(file: StudyFile, storage: str, command: Command, how: Launching) 
     """Read all that a command needs and refuse, with `StudyError`, what can be refused by that."""
     folder = study_folder(storage, file.name)
     check_folder(folder, command)
-    refuse_if_running(folder, file.waits.stale_seconds, how.notify)
+    before = refuse_if_running(folder, file.waits.stale_seconds, how.notify)
     check_device(file, local=how.address is None)
     check_logger(file, folder)
     lookup = read_benchmark(file.benchmark) if file.benchmark else None
     data = read_data(file)
-    return OpenStudy(file, folder, data, lookup, expand(file, data), how)
+    return OpenStudy(file, folder, data, lookup, expand(file, data), how, before)
 
 
 def read_data(file: StudyFile) -> ImageData:

@@ -15,7 +15,7 @@ from study.store.registry import Registry
 from study.store.shards import read_runs
 
 SEEDS = ("seed_weights", "seed_data", "seed_architecture")
-COLUMNS = ("status", "setting", "pack_id", "host", "attempts", "gpu", "seconds", *SEEDS)
+COLUMNS = ("status", "setting", "pack_id", "host", "attempts", "seconds", *SEEDS)
 
 
 def study_status(location: str) -> dict[str, Any]:

@@ -14,13 +14,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 from study.cluster import probe
 from study.errors import StudyError
 
 REACH_SECONDS = 3.0
 ANSWER_SECONDS = 20.0
-"""for a head to answer that takes connections; Python and Ray are imported in it"""
+"""for a head to answer that takes connections, once it is asked"""
+IMPORT_SECONDS = 180.0
+"""for the process that asks to import Ray"""
 LOOK_SECONDS = 0.1
 REFUSED = b"Unauthenticated"
 """what Ray's client writes when its token is not the cluster's"""
@@ -76,13 +79,16 @@ def _check_joins(address: str, asked: str) -> None:
         command = [sys.executable, "-P", str(Path(probe.__file__)), address]
         process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         try:
-            end = time.monotonic() + ANSWER_SECONDS
+            end, asks = time.monotonic() + IMPORT_SECONDS, False
             while time.monotonic() < end:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(LOOK_SECONDS)
                     break
-                if REFUSED in _text(said):
+                text = _text(said)
+                if REFUSED in text:
                     break
+                if not asks and probe.ASKS.encode() in text:
+                    end, asks = time.monotonic() + ANSWER_SECONDS, True
         finally:
             process.kill()
             status = process.wait()
@@ -99,10 +105,11 @@ def _check_joins(address: str, asked: str) -> None:
             f"first by `ray start --address={address} --num-cpus=0`"
         )
     if status != 0:
-        last = (text.decode(errors="replace").strip().splitlines() or ["no answer"])[-1]
+        lines = text.decode(errors="replace").strip().splitlines()
+        last = ["no answer", *(line for line in lines if line != probe.ASKS)][-1]
         raise StudyError(f"--address {asked}: no Ray cluster answers at {address} ({last})")
 
 
-def _text(file: object) -> bytes:
-    file.seek(0)  # type: ignore[attr-defined]
-    return bytes(file.read())  # type: ignore[attr-defined]
+def _text(file: IO[bytes]) -> bytes:
+    """All that is in it; the writing process shares its place in the file, which stays."""
+    return os.pread(file.fileno(), 1 << 20, 0)

@@ -11,6 +11,8 @@ import sys
 import time
 
 OUTSIDE = 3
+ASKS = "asks the head"
+"""said when Ray is imported, which on a busy machine or a shared disk takes its time"""
 NODE_SECONDS = 5.0
 """for a raylet that has just been started here to be known"""
 
@@ -20,6 +22,7 @@ def main(address: str) -> int:
     from ray._private.services import find_node_ids
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
+    print(ASKS, flush=True)
     client = GcsClient(address=address)  # comes back only once the head has answered
     end = time.monotonic() + NODE_SECONDS
     while True:

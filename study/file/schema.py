@@ -40,6 +40,10 @@ MOST_LINES = 20
 """told of a file with many problems"""
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+GiB = Annotated[float, Field(ge=0.001, le=1e6)]
+
+
 class Resources(Strict):
     """What Ray reserves for one pack."""
 
@@ -47,11 +51,11 @@ class Resources(Strict):
     """processors of one pack; also its number of threads (at least one)"""
     gpu: float = Field(default=0, ge=0)
     """GPUs of one pack; 0.25 lets four packs share one"""
-    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")] | None = None
+    gpu_type: Name | None = None
     """only on nodes with this GPU, by Ray's name for it, such as A100 or H100; left out: any"""
-    memory: Annotated[float, Field(gt=0)] | None = None
+    memory: GiB | None = None
     """GiB of a node's main memory that Ray sets aside for a pack; left out: none"""
-    gpu_memory: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    gpu_memory: GiB | Literal["auto"] = "auto"
     """GiB of one GPU, for `pack: auto`; auto: the smallest of those that packs may run on"""
 
     @field_validator("cpu")
@@ -113,7 +117,7 @@ class Waits(Strict):
 class StudyFile(Strict):
     """A validated study file. Defaults are filled in; paths are not yet resolved."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    name: Name
     """name of the study and of its folder in the storage"""
     space: named(SpaceName)  # type: ignore[valid-type]
     """the search space"""
@@ -126,7 +130,7 @@ class StudyFile(Strict):
     seeds: Any = 0
     """the seeds of every setting: 3, 0..19, a list, or {weights:, data:, architecture:}"""
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """runs trained together in one process; auto: 4"""
+    """runs trained together in one process; auto: 4, or on a GPU as many as its memory holds"""
     pack_across_settings: bool = False
     """whether settings whose supernets have one shape may share a pack"""
     resources: Resources = Resources()

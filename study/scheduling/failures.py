@@ -14,6 +14,9 @@ from typing import Any
 
 from study.errors import with_kind
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
+"""in a RuntimeError: of CUDA, of PyTorch's allocator of main memory, of cuBLAS and cuDNN"""
+
 
 class Kind(StrEnum):
     """Why a pack's trial ended before its rows were written."""
@@ -50,17 +53,27 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """An exception inside a trial: trouble around the run, or its own."""
-    import torch
-
     frames = traceback.extract_tb(error.__traceback__)
     last = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    around = isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError))
+    around = isinstance(error, (OSError, MemoryError)) or _of_device_memory(error)
     return Failure(
         Kind.TROUBLE if around else Kind.OWN,
         with_kind(error, -1),
         "".join(traceback.format_exception(error)),
         f"{type(error).__name__} {last}",
     )
+
+
+def _of_device_memory(error: Exception) -> bool:
+    """Whether a device, the processor or one of CUDA's libraries had no memory to give.
+
+    PyTorch has a class for what its own allocator of GPU memory lacks; the rest is told by words.
+    """
+    import torch
+
+    text = str(error)
+    told = any(words in text for words in OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)
 
 
 @dataclass

@@ -7,6 +7,7 @@ pack's means by epoch. The study's record stays its tables.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 NEEDS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """the package behind each logger"""
 EVENTS = "logs/tensorboard"
+EVENTS_OF_TRIALS = (
+    *("on_trial_start", "on_trial_result", "on_trial_complete", "on_trial_recover"),
+    *("on_trial_error", "on_experiment_end"),
+)
+"""what Tune's loggers listen to"""
 
 
 def check_logger(file: StudyFile, folder: Storage) -> None:
@@ -36,26 +42,66 @@ def check_logger(file: StudyFile, folder: Storage) -> None:
         )
 
 
-def logger_callbacks(file: StudyFile, folder: Storage) -> list[Callback]:
-    """The callback of `logger`, if there is one. Ray has been started.
+def logger_callbacks(
+    file: StudyFile, folder: Storage, notify: Callable[[str], None]
+) -> list[Callback]:
+    """The callback of `logger`, if there is one, set up. Ray has been started.
 
     MLflow and Weights & Biases are told by their own environment variables where to write
-    (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE). `StudyError` where they cannot start.
+    (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE). `StudyError` where they cannot start; what
+    breaks later is told to `notify` and ends nothing.
     """
+    if file.logger == "none":
+        return []
     try:
-        if file.logger == "tensorboard":
-            return [_tensorboard(Path(folder.path(EVENTS)))]
-        if file.logger == "mlflow":
-            from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-            return [MLflowLoggerCallback(experiment_name=file.name)]
-        if file.logger == "wandb":
-            from ray.air.integrations.wandb import WandbLoggerCallback
-
-            return [WandbLoggerCallback(project=file.name, group=file.space)]
+        callback = _callback(file, folder)
+        callback.setup()
     except Exception as error:  # whatever the package raises
         raise StudyError(f"logger: {file.logger} cannot be used ({first_line(error)})") from None
-    return []
+    return [_apart(callback, file.logger, notify)]
+
+
+def _callback(file: StudyFile, folder: Storage) -> Callback:
+    if file.logger == "mlflow":
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        return MLflowLoggerCallback(experiment_name=file.name)
+    if file.logger == "wandb":
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        return WandbLoggerCallback(project=file.name, group=file.space)
+    return _tensorboard(Path(folder.path(EVENTS)))
+
+
+def _apart(callback: Callback, name: str, notify: Callable[[str], None]) -> Callback:
+    """A callback that has been set up, whose trouble is told once; from then on it is left out.
+
+    Tune ends the whole launch when a callback raises, such as of a server that is away for a while.
+    """
+    from ray.tune import Callback
+
+    class Apart(Callback):
+        broken = False
+
+        def __getstate__(self) -> dict[str, Any]:
+            """Tune pickles it for `Tuner.restore`, which nobody calls."""
+            return {}
+
+    def passed_on(event: str) -> Callable[..., None]:
+        def hear(self: Apart, **info: Any) -> None:
+            if self.broken:
+                return
+            try:
+                getattr(callback, event)(**info)
+            except Exception as error:  # whatever the package raises
+                self.broken = True
+                notify(f"logger: {name} has failed ({first_line(error)}); the study goes on")
+
+        return hear
+
+    for event in EVENTS_OF_TRIALS:
+        setattr(Apart, event, passed_on(event))
+    return Apart()
 
 
 def _tensorboard(place: Path) -> Callback:

@@ -1,14 +1,17 @@
 """What the driver tells its packs while they train: stop, or leave a node that is going away.
 
 Through Ray's own key-value store at the head: a worker looks there between two steps, once a
-second at most, and needs no connection of its own.
+second at most, and needs no connection of its own. A head that has no answer now (`RayError`) is
+asked again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 NAMESPACE = "itnas-study"
@@ -24,18 +27,18 @@ class Orders:
         self._leaving: set[str] = set()
 
     def stop(self) -> None:
-        """Every pack writes a checkpoint and ends."""
+        """Every pack writes a checkpoint and ends. RayError passes: to be said again."""
+        self._write(True, self._leaving)
         self.stopped = True
-        self._write()
 
     def leave(self, nodes: set[str]) -> None:
-        """Packs on these nodes write a checkpoint and go back to the queue."""
+        """Packs on these nodes write a checkpoint and go back to the queue. RayError as above."""
         if nodes != self._leaving:
+            self._write(self.stopped, nodes)
             self._leaving = set(nodes)
-            self._write()
 
-    def _write(self) -> None:
-        content = {"stop": self.stopped, "nodes": sorted(self._leaving)}
+    def _write(self, stop: bool, nodes: set[str]) -> None:
+        content = {"stop": stop, "nodes": sorted(nodes)}
         _internal_kv_put(self.token, json.dumps(content), overwrite=True, namespace=NAMESPACE)
 
 
@@ -52,6 +55,7 @@ class Listener:
         now = time.monotonic()
         if not self._end and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            content = json.loads(_internal_kv_get(self.token, namespace=NAMESPACE) or b"{}")
-            self._end = bool(content.get("stop")) or self.node_id in content.get("nodes", ())
+            with contextlib.suppress(RayError):
+                content = json.loads(_internal_kv_get(self.token, namespace=NAMESPACE) or b"{}")
+                self._end = bool(content.get("stop")) or self.node_id in content.get("nodes", ())
         return self._end

@@ -34,6 +34,8 @@ class Progress:
         """best valid_accuracy of any run at the end of any epoch of this launch, 0..1"""
         self._epochs: dict[str, int] = {}
         """finished epochs of every pack that has begun"""
+        self._last: dict[str, int] = {}
+        """epochs in all, of the same"""
         self._seconds = 0.0  # that packs spent in the epochs seen by this launch
         self._trained = 0.0  # epochs of runs in them
         self._lock = threading.Lock()
@@ -56,10 +58,11 @@ class Progress:
             self.epochs_total -= epochs
             self._epochs_left -= epochs
 
-    def started(self, pack: str, runs: int) -> None:
-        """A pack was given a worker."""
+    def started(self, pack: str, runs: int, epochs: int) -> None:
+        """A pack of so many runs, of so many epochs each, was given a worker."""
         with self._lock:
             self.running[pack] = runs
+            self._last[pack] = epochs
 
     def resumed(self, pack: str, epoch: int) -> None:
         """A pack begins, with `epoch` epochs behind it."""
@@ -80,6 +83,14 @@ class Progress:
         self._epochs_left -= (epoch - self._epochs.get(pack, 0)) * runs
         self._epochs[pack] = epoch
 
+    def _settle(self, pack: str) -> None:
+        """Nobody waits for the epochs that a pack did not train: it failed, or all its runs ended
+        early.
+        """
+        rest = (self._last.get(pack, 0) - self._epochs.get(pack, 0)) * self.running.get(pack, 0)
+        self._epochs_left -= rest
+        self.epochs_total -= rest
+
     def returned(self, pack: str) -> None:
         """A pack no longer runs and will go on later."""
         with self._lock:
@@ -88,12 +99,14 @@ class Progress:
     def completed(self, pack: str) -> None:
         """A pack's shards are written."""
         with self._lock:
+            self._settle(pack)
             self.runs_done += self.running.pop(pack, 0)
             self.packs_done += 1
 
     def broke(self, pack: str, line: str) -> None:
         """A pack failed for good."""
         with self._lock:
+            self._settle(pack)
             self.failed[pack] = line
             self.runs_failed += self.running.pop(pack, 0)
 

@@ -109,7 +109,8 @@ class PackQueue:
         self._given.pop(pack.pack_id, None)
         self.begun.add(trial)
         self.running[trial] = Running(pack)
-        self.progress.started(pack.pack_id, len(pack.runs))
+        epochs = max((run.setting.search.epochs for run in pack.runs), default=0)
+        self.progress.started(pack.pack_id, len(pack.runs), epochs)
 
     def reported(self, trial: str, report: dict[str, Any]) -> None:
         """A report of a trial that goes on."""

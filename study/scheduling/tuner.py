@@ -21,6 +21,7 @@ import psutil
 import ray
 import ray.cloudpickle as cloudpickle
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -57,7 +58,7 @@ class Conductor:
     orders: Orders
     stop_seconds: float
     loggers: list[Callback] = field(default_factory=list)
-    """Tune's own callbacks, beside ours"""
+    """Tune's own callbacks, beside ours: set up already, and they raise nothing"""
     _looked: float = 0.0
     _leaving: set[str] = field(default_factory=set)
     """nodes that are being drained: a pack that left one would begin there again"""
@@ -71,17 +72,19 @@ class Conductor:
         asked = self.interrupt.asked
         if (asked is not None or self.queue.stopping) and not self.orders.stopped:
             self.queue.stopping = True
-            self.orders.stop()
-            if self.queue.running:
-                self.queue.notify("packs write their checkpoints (Ctrl-C again: end at once)")
+            with contextlib.suppress(RayError):  # said again at the next look
+                self.orders.stop()
+                if self.queue.running:
+                    self.queue.notify("packs write their checkpoints (Ctrl-C again: end at once)")
         if asked is not None:
             waited = time.monotonic() - asked
             if not self.queue.running or waited > self.stop_seconds:
                 raise KeyboardInterrupt
         if time.monotonic() - self._looked > DRAIN_SECONDS:
             self._looked = time.monotonic()
-            self._leaving = leaving()
-            self.orders.leave(self._leaving)
+            with contextlib.suppress(RayError):
+                self._leaving = leaving()
+                self.orders.leave(self._leaving)
 
     def request(self) -> dict[str, Any] | None:
         """The configuration of a trial for the next pack; None where there is none now."""

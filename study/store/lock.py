@@ -111,16 +111,20 @@ def _lives_here(content: dict[str, Any]) -> bool | None:
 
 
 def refuse_if_running(
-    folder: Storage, stale_seconds: float = STALE_SECONDS, notify: Callable[[str], None] = print
-) -> None:
-    """`StudyError` where another driver is running this study.
+    folder: Storage,
+    stale_seconds: float = STALE_SECONDS,
+    notify: Callable[[str], None] = print,
+    dead: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`StudyError` where another driver is running this study; the last heartbeat where none is.
 
     A driver of another machine is watched: alive once its beat changes, dead when it has not
-    changed for `stale_seconds` of this process's clock.
+    changed for `stale_seconds` of this process's clock. It is not watched again while its beat is
+    the one that was found `dead` before.
     """
     content = read_heartbeat(folder)
-    if content.get("state") != "running":
-        return
+    if content.get("state") != "running" or content == dead:
+        return content
     alive = _lives_here(content)
     if alive is None:
         notify(
@@ -133,6 +137,7 @@ def refuse_if_running(
             f"{folder}: is running elsewhere (host {content.get('host')}, process "
             f"{content.get('pid')}, last seen {content.get('beat')}); wait for it or stop it"
         )
+    return content
 
 
 def _changes(folder: Storage, name: str, before: dict[str, Any], seconds: float) -> bool:
@@ -162,13 +167,16 @@ class Lock:
         snapshot: Callable[[], dict[str, Any]],
         stale_seconds: float = STALE_SECONDS,
         notify: Callable[[str], None] = print,
+        dead: dict[str, Any] | None = None,
     ) -> None:
-        """`snapshot` gives what each beat tells of the launch (see `Progress.snapshot`)."""
+        """`snapshot` gives what each beat tells of the launch (see `Progress.snapshot`); `dead` is
+        what `refuse_if_running` gave.
+        """
         self.folder, self.snapshot = folder, snapshot
         self.token = uuid.uuid4().hex
         self.lost = False
         """whether another driver has taken the study over"""
-        self._stale, self._notify = stale_seconds, notify
+        self._stale, self._notify, self._dead = stale_seconds, notify, dead
         self._state = "running"
         self._who = _identity()
         self._began = datetime.now(UTC).isoformat(timespec="seconds")
@@ -193,7 +201,7 @@ class Lock:
             if not earlier:
                 for name in others:  # later ones leave, unless they were alone when they looked
                     self._outlast(name)
-                refuse_if_running(self.folder, self._stale, self._notify)
+                refuse_if_running(self.folder, self._stale, self._notify, self._dead)
                 self._beat()
                 return True
         finally:

@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
     return own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def run(*words: str, cwd: Path = ROOT, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the real command line to its end."""
     return subprocess.run(
         command(*words), capture_output=True, text=True, cwd=cwd, timeout=timeout,

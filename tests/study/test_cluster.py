@@ -76,7 +76,7 @@ def test_a_request_that_no_node_satisfies_is_refused(two_nodes, write_study, tmp
                  "--address", two_nodes, "--set", "resources.cpu=3")  # fmt: skip
     assert result.returncode == 2, result.stderr
     assert "resources: no node has {cpu: 3, gpu: 0}" in result.stderr
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120  # Ray itself would wait for ever
 
 
 def test_terminated_on_a_cluster_that_goes_on(two_nodes, write_study, tmp_path):
@@ -87,7 +87,7 @@ def test_terminated_on_a_cluster_that_goes_on(two_nodes, write_study, tmp_path):
     )  # fmt: skip
     wait_for(lambda: beat(storage / "tiny").get("runs_running", 0) > 0, process)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert f"--address {two_nodes}" in errors.splitlines()[-1]
     assert study_status(str(storage / "tiny"))["state"] == "interrupted"
@@ -119,7 +119,7 @@ print(nodes.gpu_bytes(Resources(cpu=1)), nodes.gpu_bytes(Resources(cpu=3)))
 def test_the_smallest_gpu_of_the_nodes_is_asked_for(two_nodes):
     """`pack: auto` is sized on it: no GPU of the driver's machine, nor of a node too small."""
     result = subprocess.run(
-        [sys.executable, "-c", SMALLEST, two_nodes], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", SMALLEST, two_nodes], capture_output=True, text=True, timeout=600,
         env=environment() | {"RAY_AUTH_MODE": "token"},
     )  # fmt: skip
     assert result.stdout.split() == [str(24564.0 * 2**20), "None"], result.stderr
@@ -132,7 +132,7 @@ def launch_at(address, write_study, tmp_path):
     began = time.monotonic()
     words = ("launch", str(write_study()), "--storage", str(tmp_path / "out"))
     line = refused(*words, "--address", address, by=run)
-    assert time.monotonic() - began < 30  # some seconds, on an idle machine
+    assert time.monotonic() - began < 60  # ten seconds, on an idle machine
     assert not (tmp_path / "out").exists()
     return line
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 
 import pytest
 
 import run_study
+from study.file import load_study
 from study.store.door import Storage
-from tests.study.cli import command, environment
+from tests.study.cli import ROOT, command, environment
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,15 @@ def test_who_stops_reading_sees_no_traceback(tmp_path, word, unbuffered):
     quiet = 128 + signal.SIGPIPE
     # argparse passes over errors of its own writing, so that help may end with 0
     assert result.returncode in ((quiet,) if word == "status" else (0, quiet))
+
+
+def test_help_names_first_what_runs_offline():
+    text = run_study.parser().format_help()
+    first, _, _ = text.partition("then your own")
+    named = re.findall(r"python run_study.py (\w+) *(\S*)", first)
+    assert [word for word, _ in named] == ["demo", "plan", "status"]
+    assert load_study(ROOT / named[1][1]).data.source == "digits"
+    assert "retrain" not in text
 
 
 def test_a_pipe_that_is_not_stdout_is_no_reason_to_be_quiet(monkeypatch):

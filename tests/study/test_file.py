@@ -73,7 +73,11 @@ def test_resolved_reads_back_as_itself(write_study, tmp_path):
         ({"resources": {"cpu": 0}}, "resources.cpu: 0 is not allowed; above 0"),
         ({"engine": {"device": "cuda"}}, "engine.device: cuda needs resources.gpu above 0, else"),
         ({"resources": {"gpu_type": "A100"}}, "resources.gpu_type: A100 is asked for with gpu: 0"),
-        ({"resources": {"memory": 0}}, "resources.memory: 0 is not allowed"),
+        ({"resources": {"memory": 0}}, "resources.memory: 0 is not allowed; at least 0.001"),
+        ({"resources": {"memory": 1e300}}, "resources.memory: 1e+300 is not allowed; at most"),
+        ({"resources": {"memory": 1e-12}}, "resources.memory: 1e-12 is not allowed; at least"),
+        ({"resources": {"gpu_memory": 1e300}}, "resources.gpu_memory: 1e+300 is not allowed; at m"),
+        ({"resources": {"gpu": 1, "gpu_type": "A 100"}}, "resources.gpu_type: 'A 100' is not all"),
         ({"logger": "visdom"}, "logger: 'visdom' is not allowed; none, tensorboard, mlflow, wandb"),
         ({"engine": {"device": "tpu"}}, "engine.device: 'tpu' is not allowed; cpu, cuda or cuda:N"),
         ({"space": "s4", "search": {}, "engine": {"device": "cuda", "graphs": True}},
@@ -227,6 +231,13 @@ def test_examples_can_be_planned(path, tmp_path):
     assert plan["runs"] == plan["settings"] * len(file.seed_list())
     assert plan["merged_runs"] == 0
     assert plan["links"] == (4 if file.space == "nas-bench-201" else 16)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_say_whether_they_need_the_hub(path):
+    before_the_file, _, _ = path.read_text().partition("\nname:")
+    needs = load_study(path).data.source.startswith("hub:")
+    assert ("Needs the Hugging Face Hub" in before_the_file) == needs
 
 
 def test_examples_cover_what_is_promised():

@@ -122,7 +122,7 @@ def release(folder, line, *overrides):
     path = os.pathsep.join((str(folder), str(ROOT / "tests" / "study")))
     printed = subprocess.run(
         [sys.executable, "-c", RELEASE.format(overrides=list(overrides))],
-        env=environment() | {"PYTHONPATH": path}, cwd=folder, check=True, timeout=180,
+        env=environment() | {"PYTHONPATH": path}, cwd=folder, check=True, timeout=600,
         capture_output=True, text=True,
     )  # fmt: skip
     return [ids.split() for ids in printed.stdout.splitlines()]

@@ -210,7 +210,7 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
     )
     result = subprocess.run(
         command("launch", str(study), "--storage", str(folder.parent), "--set", "seeds=0..2"),
-        capture_output=True, text=True, timeout=180,
+        capture_output=True, text=True, timeout=600,
         env=environment() | {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))},
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
@@ -228,6 +228,23 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
     )  # fmt: skip
 
 
+@pytest.mark.faults
+def test_a_logger_that_cannot_start_leaves_nothing(write_study, tmp_path):
+    """A package of that name which is none: Ray has been started by the time that is known."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "mlflow.py").write_text("")
+    path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
+    result = subprocess.run(
+        command("launch", str(write_study()), "--storage", str(tmp_path / "out"),
+                "--set", "logger=mlflow"),
+        capture_output=True, text=True, env=environment() | {"PYTHONPATH": path},
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("logger: mlflow cannot be used (")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 # -- stopped on its way -------------------------------------------------------------------
 
 
@@ -238,7 +255,7 @@ def started(study: Path, storage: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(condition, process, seconds: float = 120) -> None:
+def wait_for(condition, process, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -262,7 +279,7 @@ def test_interrupted(write_study, tmp_path):
     assert status["state"] == "running"
     assert status["running"] >= 1
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert f"to resume: python run_study.py launch {study} --storage {storage}" in errors
     assert "Traceback" not in errors
@@ -278,7 +295,7 @@ def test_a_killed_launch_redoes_only_what_had_not_ended(write_study, tmp_path):
     process = started(study, storage, "--set", two_kinds)
     wait_for(lambda: len(Storage.open(folder).names("runs")) == 2, process)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     before = {row["run_id"]: row["finished"] for row in rows(folder)}
     assert len(before) == 2
     assert json.loads(run_here("status", str(folder), "--json").stdout)["state"] == "interrupted"

@@ -16,7 +16,14 @@ from study.scheduling.progress import Progress
 from study.status import study_status
 from study.store import lock as locks
 from study.store.door import Storage
-from study.store.lock import Lock, holds, is_alive, machine, read_heartbeat
+from study.store.lock import (
+    Lock,
+    holds,
+    is_alive,
+    machine,
+    read_heartbeat,
+    refuse_if_running,
+)
 from tests.study.cli import NOBODY, heartbeat
 from tests.study.test_refusals import launch
 
@@ -72,6 +79,20 @@ def test_a_driver_elsewhere_is_dead_when_its_beat_stands_still(tmp_path):
         began = time.monotonic()
         with hold(folder, stale_seconds=1.0):
             assert time.monotonic() - began >= 1.0
+
+
+def test_a_driver_elsewhere_is_watched_once(tmp_path):
+    """By who opens the study, and not again by who takes the lock; but if it has come back."""
+    folder, told = Storage.open(tmp_path), []
+    folder.write("logs/launch.json", json.dumps(elsewhere(beats=1)))
+    dead = refuse_if_running(folder, 1.0, told.append)
+    began = time.monotonic()
+    with Lock(folder, Progress(4, 0, 4).snapshot, 600.0, told.append, dead):
+        assert time.monotonic() - began < 60
+    assert len(told) == 1
+    folder.write("logs/launch.json", json.dumps(elsewhere(beats=2)))
+    with Lock(folder, Progress(4, 0, 4).snapshot, 1.0, told.append, dead):
+        assert len(told) == 2
 
 
 def test_a_driver_elsewhere_is_alive_when_its_beat_changes(tmp_path):
@@ -139,8 +160,8 @@ def test_of_many_launches_at_once_one_is_left(tmp_path):
         ]
         for process in processes:
             process.start()
-        found = sorted(results.get(timeout=60) for _ in processes)
+        found = sorted(results.get(timeout=600) for _ in processes)
         for process in processes:
-            process.join(timeout=60)
+            process.join(timeout=600)
         assert found == ["refused"] * 4 + ["took"]
         assert Storage.open(tmp_path / str(n)).names("logs") == ["launch.json"]

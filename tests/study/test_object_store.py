@@ -168,7 +168,8 @@ def test_a_killed_study_goes_on_in_an_object_store(s3, tmp_path):
     changes = {"checkpoint_minutes": 0.005, "data": {**disturbed.STUDY["data"], "subset": 200}}
     study = disturbed.write_study(tmp_path / "file", **changes)
     folder = Storage.open(s3).folder("tiny")
-    launch = disturbed.Launch(study, s3)
+    brake = disturbed.Brake(tmp_path)
+    launch = disturbed.Launch(study, s3, inject=[brake.fault])
 
     def saved():
         packs = folder.names("checkpoints")
@@ -189,6 +190,10 @@ def test_a_killed_study_goes_on_in_an_object_store(s3, tmp_path):
             copy = tmp_path / "copy" / name / shard
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(folder.read(f"{name}/{shard}"))
+    analyzed = run_here("analyze", str(folder), "--no-trajectories")
+    assert analyzed.returncode == 0, analyzed.stderr
+    assert analyzed.stdout == f"report: {inside(s3, 'tiny/report/report.html')}\n"
+    assert b"transition" in folder.read("report/report.html")
     launch = disturbed.Launch(study, tmp_path / "disk")
     assert launch.ends() == 0, launch.errors
     assert disturbed.lasting(tmp_path / "copy") == disturbed.lasting(tmp_path / "disk" / "tiny")

@@ -128,6 +128,13 @@ def test_kinds_of_exceptions():
     assert kind(OSError(28, "No space left on device")) is Kind.TROUBLE
     assert kind(torch.OutOfMemoryError("CUDA out of memory")) is Kind.TROUBLE
     assert kind(MemoryError()) is Kind.TROUBLE
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert kind(caught.value) is Kind.TROUBLE
+    assert kind(RuntimeError("CUDA error: out of memory")) is Kind.TROUBLE
+    failed = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert kind(RuntimeError(failed)) is Kind.TROUBLE
+    assert kind(RuntimeError("CUDA error: device-side assert triggered")) is Kind.OWN
     assert kind(ValueError("x")) is Kind.OWN
     again = Failure.from_report(failure_of(ValueError("x")).as_report())
     assert again == failure_of(ValueError("x"))
@@ -217,3 +224,42 @@ def test_a_worker_that_cannot_start_is_trouble_of_its_pack(make):
     assert begin(queue, "s") is PACKS[1]
     queue.completed("s", 0.5)
     assert queue.exhausted
+
+
+def test_orders_reach_a_worker_although_the_head_has_no_answer_at_times(monkeypatch):
+    from ray.exceptions import RpcError
+
+    from study.scheduling import orders
+
+    kept, silent = {}, [True]
+
+    def answered(real):
+        def call(*given, **named):
+            if silent[0]:
+                raise RpcError("deadline exceeded")
+            return real(*given)
+
+        return call
+
+    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(orders, "_internal_kv_put", answered(lambda k, v: kept.update({k: v})))
+    monkeypatch.setattr(orders, "_internal_kv_get", answered(kept.get))
+    driver, here, there = (
+        orders.Orders("t"), orders.Listener("t", "n1"), orders.Listener("t", "n2")
+    )  # fmt: skip
+    with pytest.raises(RpcError):
+        driver.leave({"n1"})
+    assert not here.ends()
+    silent[0] = False
+    assert not here.ends()
+    driver.leave({"n1"})
+    assert here.ends()
+    assert not there.ends()
+    silent[0] = True
+    with pytest.raises(RpcError):
+        driver.stop()
+    assert not driver.stopped
+    assert not there.ends()
+    silent[0] = False
+    driver.stop()
+    assert there.ends()

@@ -199,17 +199,21 @@ def test_status_names_what_failed(tmp_path):
 def test_time_left_is_that_of_the_epochs_seen():
     progress = Progress(runs_total=6, runs_done=2, epochs_left=40, packs=2)
     assert progress.seconds_left is None
-    progress.started("a", 2)
+    progress.started("a", 2, 10)
     progress.resumed("a", 3)  # 6 run-epochs are in its checkpoint
     assert progress.seconds_left is None
     progress.advanced("a", 4, 5.0)  # 2 run-epochs in 5 s, 32 are left
     assert progress.seconds_left == 32 * 2.5
-    progress.started("b", 2)
+    progress.started("b", 2, 10)
     progress.advanced("b", 1, 5.0)
     assert progress.seconds_left == 30 * 2.5 / 2  # two at once
     progress.returned("a")  # its worker was lost
-    progress.started("a", 2)
+    progress.started("a", 2, 10)
     progress.resumed("a", 2)  # from the checkpoint before
     assert progress.seconds_left == 34 * 2.5 / 2
     progress.broke("a", "x")
     assert progress.counts() == "runs 2/6 · running 2 · failed 2 · packs 0/2"
+    assert progress.seconds_left == 18 * 2.5  # nobody waits for its 8 epochs any more
+    progress.advanced("b", 2, 5.0)
+    progress.completed("b")  # all its runs have diverged
+    assert (progress.seconds_left, progress.epochs_done, progress.epochs_total) == (0, 8, 8)

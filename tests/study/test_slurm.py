@@ -23,6 +23,8 @@ from tests.study.cli import ROOT
 TEMPLATES = ROOT / "docs" / "cluster"
 SCRIPT = TEMPLATES / "study.sbatch"
 JOB = "123456"
+PATIENCE = 120.0
+"""seconds, for what takes less than one on an idle machine"""
 
 STUBS = {
     "slurm/scontrol": """
@@ -63,15 +65,22 @@ exit $status
 """,
     "venv/bin/python": """
 [ "$1" != -c ] || exec "$PYTHON" "$@"
-printf '%s\\n' "$@" >"$LOG/driver"
 asked=no
 trap 'echo TERM >>"$LOG/heard-driver"; asked=yes' TERM
+printf '%s\\n' "$@" >"$LOG/driver"
 [ "$ENDS" = asked ] || exit "$ENDS"
 until [ $asked = yes ]; do sleep 0.05; done
 sleep 0.5
 exit 130
 """,
 }
+
+
+def minds(process: int, number: int) -> bool:
+    """Whether a process catches or ignores a signal that would end it."""
+    told = Path(f"/proc/{process}/status").read_text()
+    masks = re.findall(r"(?m)^Sig(?:Cgt|Ign):\s*(\w+)", told)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 class Job:
@@ -114,18 +123,17 @@ class Job:
             )  # fmt: skip
 
     def signal(self, number: int, after: str) -> None:
-        """To the shell alone, once a stub has written `after`."""
+        """To the shell alone, once a stub has written `after` and the shell has its trap."""
         assert self.process is not None
-        end = time.monotonic() + 10
-        while not (self.log / after).exists():
+        end = time.monotonic() + PATIENCE
+        while not ((self.log / after).exists() and minds(self.process.pid, number)):
             assert time.monotonic() < end, f"no {after}"
             time.sleep(0.02)
-        time.sleep(0.2)  # the stub sets its traps
         os.kill(self.process.pid, number)
 
     def end(self) -> tuple[int, str]:
         assert self.process is not None
-        return self.process.wait(timeout=10), (self.log / "output").read_text()
+        return self.process.wait(timeout=PATIENCE), (self.log / "output").read_text()
 
     def lines(self, name: str) -> list[str]:
         path = self.log / name
@@ -136,7 +144,7 @@ class Job:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from study.cluster.nodes import versions
+from study.errors import StudyError
 from study.file import load_study
 from study.file.grid import expand
 from study.opening import read_data
@@ -94,6 +96,19 @@ def test_nothing_is_left_to_the_next_pack_of_a_process(trained, tmp_path):
     assert torch.ones(1).dtype == torch.float32
 
 
+@pytest.mark.parametrize("writes", range(4))
+def test_a_worker_of_a_launch_that_lost_the_lock_writes_nothing(trained, tmp_path, monkeypatch,
+                                                                writes):  # fmt: skip
+    """Lost before the pack begins, or after so many of its writes: two epochs' and the rows'."""
+    held = iter([True] * writes)
+    monkeypatch.setattr(trainable, "holds", lambda *_: next(held, False))
+    with pytest.raises(trainable._LostError):
+        trained("out")
+    files = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    saved = ["000001-000000000.ckpt", "000002-000000000.ckpt"][: max(writes - 1, 0)]
+    assert files == saved + ["attempts.json"] * (writes > 0)
+
+
 def test_a_checkpoint_is_as_large_as_planned(trained, tmp_path, monkeypatch):
     saved = []
     save = Checkpoints.save
@@ -133,3 +148,38 @@ def test_a_logger_that_is_not_installed(write_study, tmp_path, monkeypatch, pack
 def test_tensorboard_needs_a_disk(write_study, s3):
     message = refused("launch", str(write_study()), "--storage", s3, "--set", "logger=tensorboard")
     assert message.startswith("logger: tensorboard writes into the study's folder")
+
+
+def test_a_logger_that_breaks_ends_nothing(write_study, monkeypatch):
+    """It is told once and left out; Tune itself would end the launch."""
+    from ray.tune import Callback
+
+    heard = []
+
+    class Broken(Callback):
+        def on_trial_result(self, **info):
+            heard.append(info)
+            raise ConnectionError("the server\nis away")
+
+    monkeypatch.setattr(loggers, "_callback", lambda *_: Broken())
+    lines = []
+    file = load_study(write_study(), ["logger=mlflow"])
+    (callback,) = loggers.logger_callbacks(file, None, lines.append)
+    for n in range(3):
+        callback.on_trial_result(iteration=n, trials=[], trial=None, result={})
+    assert [info["iteration"] for info in heard] == [0]
+    assert lines == ["logger: mlflow has failed (the server); the study goes on"]
+    assert not pickle.loads(pickle.dumps(callback.__getstate__()))
+
+
+def test_a_logger_that_cannot_start_is_refused(write_study, monkeypatch):
+    from ray.tune import Callback
+
+    class Locked(Callback):
+        def setup(self, **info):
+            raise ValueError("No API key found\nlong explanation")
+
+    monkeypatch.setattr(loggers, "_callback", lambda *_: Locked())
+    with pytest.raises(StudyError) as refusal:
+        loggers.logger_callbacks(load_study(write_study(), ["logger=wandb"]), None, print)
+    assert refusal.value.lines == ("logger: wandb cannot be used (No API key found)",)

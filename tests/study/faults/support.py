@@ -15,13 +15,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pyarrow.dataset as ds
 import yaml
 
 from analysis.contract import SCHEMAS, TABLES
+from study.store.checkpoints import read_attempts
+from study.store.door import Storage
 from tests.study.cli import ROOT, command, environment
 
 RAY = shutil.which("ray", path=os.path.dirname(sys.executable))
@@ -38,6 +40,10 @@ STUDY: dict[str, Any] = {
     "checkpoint_minutes": 0.005,
     "waits": {"retry_seconds": 0.5, "stale_seconds": 10, "head_seconds": 10, "stop_seconds": 40},
 }
+BRAKE = {"at": "study.scheduling.trainable:_Trial._pauses", "do": "wait"}
+"""between two steps, so that packs last as long as a test needs them, on any machine"""
+PATIENCE = 600.0
+"""seconds: for what happens within some on an idle machine"""
 VOLATILE = {
     *("seconds", "seconds_per_step", "started", "finished", "host", "device"),
     *("attempts", "backend", "gpu"),
@@ -90,8 +96,26 @@ def attempts(folder: Path) -> list[int]:
     return [row["attempts"] for row in table(folder, "runs")]
 
 
+class Brake:
+    """A file: while it is there, packs that were begun with it wait between two steps.
+
+    By itself a pack of `STUDY`, of 48 such waits, lasts longer than clusters take to change.
+    """
+
+    def __init__(self, folder: Path, seconds: float = 3.0) -> None:
+        self.file = folder / f"brake-{uuid.uuid4().hex[:6]}"
+        self.file.touch()
+        self.fault = BRAKE | {"seconds": seconds, "while": str(self.file)}
+
+    def release(self) -> None:
+        """From now on they train as fast as they can."""
+        self.file.unlink()
+
+
 class Launch:
     """`run_study.py launch` as a process of its own, its stderr readable while it runs."""
+
+    started: ClassVar[list[Launch]] = []
 
     def __init__(
         self, study: Path, storage: Path | str, *words: str, inject: list[dict[str, Any]] = (),
@@ -107,43 +131,74 @@ class Launch:
         with self.log.open("w") as errors:
             self.process = subprocess.Popen(
                 command("launch", str(study), "--storage", str(storage), *words),
-                stdout=subprocess.PIPE, stderr=errors, text=True, env=own,
+                stdout=subprocess.DEVNULL, stderr=errors, text=True, env=own,
             )  # fmt: skip
+        self.started.append(self)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """For the end of a test: one that failed may have left launches."""
+        while cls.started:
+            cls.started.pop().kill()
 
     @property
     def errors(self) -> str:
         return self.log.read_text()
 
-    def until(self, condition: Callable[[], Any], seconds: float = 120) -> Any:
+    def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until something holds while the launch goes on."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not (found := condition()):
             assert self.process.poll() is None, self.errors
             assert time.monotonic() < end, self.errors
             time.sleep(0.05)
         return found
 
-    def ends(self, seconds: float = 180) -> int:
+    def ends(self) -> int:
         """Its exit status."""
-        self.process.wait(timeout=seconds)
-        return self.process.returncode
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(timeout=PATIENCE)
+        raise AssertionError(f"has not ended: {self.errors}")
 
     def kill(self) -> None:
+        """SIGKILL; comes back when the workers, which notice, have ended as well."""
+        workers = self.workers()
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait()
+        _, left = psutil.wait_procs(workers, timeout=PATIENCE)
+        assert not left
 
     def workers(self) -> list[psutil.Process]:
         """Processes in which packs are trained, of a local launch."""
         found = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if "ImplicitFunc" in " ".join(child.cmdline()):
-                    found.append(child)
+        with contextlib.suppress(psutil.Error):  # it has ended
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "ImplicitFunc" in " ".join(child.cmdline()):
+                        found.append(child)
         return found
+
+    def kill_workers(self) -> None:
+        """SIGKILL to every worker that trains; comes back when they have ended."""
+        workers = self.until(self.workers)
+        for worker in workers:
+            worker.kill()
+        psutil.wait_procs(workers, timeout=PATIENCE)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoints/*/*.ckpt"))
+
+
+def beginnings(folder: Path) -> list[list[dict[str, Any]]]:
+    """Of every pack that was begun and is not complete, all that is noted."""
+    door = Storage.open(folder)
+    return [read_attempts(door, pack) for pack in door.names("checkpoints")]
+
+
+def saved(folder: Path) -> int:
+    """Packs that have a checkpoint."""
+    return len({path.parent for path in checkpoints(folder)})
 
 
 def free_port() -> int:
@@ -164,8 +219,8 @@ class Node:
                 stdout=file, stderr=file, env=env, cwd=log.parent, start_new_session=True,
             )  # fmt: skip
 
-    def wait(self, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
+    def wait(self) -> None:
+        end = time.monotonic() + PATIENCE
         while "Ray runtime started" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
@@ -181,7 +236,7 @@ class Node:
         for process in self._all():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait()
 
     def raylets(self) -> list[psutil.Process]:
         return [p for p in self._all() if p.name() == "raylet"]
@@ -199,19 +254,22 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)  # it takes leave of the head
         for process in everything:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
 
 class Cluster:
-    """A head without processors; computing nodes are added to it."""
+    """A head without processors; computing nodes are added to it. Packs obey its `brake`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        self.env = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
+        self.brake = Brake(folder)
+        self.env = environment() | {
+            "PYTHONPATH": str(INJECT), "INJECT": json.dumps([self.brake.fault])
+        }  # fmt: skip
         self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
         self.nodes: list[Node] = []
         self.head = self._start(
@@ -241,7 +299,7 @@ class Cluster:
         """`ray ...` against this cluster."""
         result = subprocess.run(
             [str(RAY), *words], env=self.env | {"RAY_ADDRESS": self.address}, text=True,
-            capture_output=True, timeout=60,
+            capture_output=True, timeout=PATIENCE,
         )  # fmt: skip
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
@@ -252,9 +310,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *cpus: int) -> Iterator[Cluster]:
+def cluster(folder: Path, *cpus: int, braked: bool = False) -> Iterator[Cluster]:
     """A cluster with computing nodes of so many processors."""
     made = Cluster(folder)
+    if not braked:
+        made.brake.release()
     try:
         for count in cpus:
             made.add(count)

@@ -1,9 +1,10 @@
 """Put first on a launch's PYTHONPATH: faults in any of its processes, as `INJECT` (JSON) says.
 
 A list of `{"at": "module:Qualified.name", "do", "times", "when", "counter"}`: the function or
-method there does it (an `OSError` of that number, `raise`, `allocate`, `kill`) the first `times`
-times that the texts of its arguments match the pattern `when`, over all processes together, which
-count in the folder `counter`. Or `{"at", "by": "module:name"}`: something else stands there.
+method there does it (an `OSError` of that number, `raise`, `allocate`, `kill`, `wait`) the first
+`times` times that the texts of its arguments match the pattern `when`, over all processes together,
+which count in the folder `counter`; with `while`, every time that this file is there. Or
+`{"at", "by": "module:name"}`: something else stands there.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ import time
 
 def _again(fault):
     """Whether this is one of the first `times` calls; counted by files, over all processes."""
+    if "while" in fault:
+        return os.path.exists(fault["while"])
     for n in range(fault["times"]):
         with contextlib.suppress(FileExistsError):
             path = os.path.join(fault["counter"], f"{fault['name']}-{n}")
@@ -39,6 +42,8 @@ def _do(fault):
         for n in range(0, len(held), 4096):
             held[n] = 1
         time.sleep(60)
+    if kind == "wait":
+        time.sleep(fault["seconds"])
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
 
