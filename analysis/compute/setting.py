@@ -31,6 +31,9 @@ STABILITY = (
     "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
 )  # fmt: skip
 
+HEADINGS = {"stability": STABILITY, "transfer": transfer.COLUMNS}
+"""Columns of tables that have them even where every run diverged, beside the setting."""
+
 NODES = ("predecessor_source", "predecessor_target", "source", "target")
 
 MOST_COMPARED = 60
@@ -61,13 +64,9 @@ class SettingResult:
 
 
 def compute_setting(
-    results: Results,
-    runs: pd.DataFrame,
-    chosen: pd.DataFrame,
-    note: str,
-    with_trajectories: bool,
-    benchmark: Accuracies,
-) -> SettingResult:
+    results: Results, runs: pd.DataFrame, chosen: pd.DataFrame, note: str,
+    with_trajectories: bool, benchmark: Accuracies,
+) -> SettingResult:  # fmt: skip
     """Every quantity of one setting.
 
     runs: all of its runs that did not diverge. chosen: those of them that replicate each other;

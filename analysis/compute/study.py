@@ -13,14 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.compute import comparisons, seeds_needed, settings, trajectories, variance, verdict
-from analysis.compute.setting import (
-    MOST_COMPARED,
-    STABILITY,
-    SettingResult,
-    Tables,
-    compute_setting,
-)
-from analysis.compute.transfer import COLUMNS as TRANSFER
+from analysis.compute.setting import HEADINGS, MOST_COMPARED, SettingResult, Tables, compute_setting
 from analysis.contract import COLUMNS
 from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
@@ -39,9 +32,6 @@ OF_SETTINGS = (
     "operation_probabilities",
 )  # fmt: skip
 """Tables that have every setting's rows, one after another."""
-
-EVEN_EMPTY = {"stability": STABILITY, "transfer": TRANSFER}
-"""Columns of tables that have them also where every run diverged."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     names = about.loc[about["n"] > 0, "setting"]
     items = mapped(one, names, results.is_local and len(good) >= MANY_RUNS)
     tables: Tables = {"settings": about} | {
-        name: _joined((i.tables[name] for i in items if name in i.tables), EVEN_EMPTY.get(name))
+        name: _joined((i.tables[name] for i in items if name in i.tables), HEADINGS.get(name, ()))
         for name in OF_SETTINGS
     }
     replicates = pd.concat(chosen.values())
@@ -120,7 +110,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     return Study(tables, crossed, best)
 
 
-def _joined(frames: Iterable[pd.DataFrame], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def _joined(frames: Iterable[pd.DataFrame], columns: Sequence[str] = ()) -> pd.DataFrame:
     """The frames one after another; without any row, the columns that they would have."""
     every = [f for f in frames if len(f.columns)]
     known = [f for f in every if len(f)] or every[:1]
