@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from analysis.compute.transfer import quantity_of
 from analysis.data.genotypes import function_of, parse
 from analysis.statistics import agreement, matrices
-from analysis.statistics.inference import missing
+from analysis.statistics.inference import missing, of_runs
 from analysis.statistics.transfer import LEAST_SEEDS
 
 if TYPE_CHECKING:
     from analysis.compute.cell import Cell
     from analysis.statistics.inference import Quantity
+    from analysis.statistics.metrics import Array
 
 ALL = "all"
 """In place of the cell kind for quantities of a whole run."""
@@ -218,6 +219,12 @@ PER_RUN = tuple(sorted(used("mean"), key=WITH_IQM.__contains__))
 
 OVER_EPOCHS = tuple(q for q in used("epochs") if DEFINITIONS[q].level != "setting")
 """Columns of `epochs` that are followed."""
+
+
+def of_run(name: str, values: Array) -> Quantity:
+    """The mean over seeds of a quantity of single runs; its interval is within what is possible."""
+    of = DEFINITIONS[name]
+    return of_runs(values, of.limits, float(of.unit == "edges"))
 
 
 def label_of(name: str, unit: bool = True) -> str:

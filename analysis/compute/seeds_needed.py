@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis.quantities import DEFINITIONS, used
+from analysis.compute.verdict import NEGLIGIBLE
+from analysis.quantities import DEFINITIONS, HEADLINE, used
 from analysis.statistics.inference import NAN, NO_SPREAD, Quantity, standard_error
-from analysis.statistics.projection import LEAST_SEEDS, for_width
+from analysis.statistics.projection import LEAST_SEEDS, for_difference, for_width
 
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
 
@@ -24,7 +25,10 @@ COLUMNS = (
 
 
 def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
-    """One row per quantity and width worth asking about: the seeds it takes, as a range."""
+    """One row per quantity and width worth asking about: the seeds it takes, as a range.
+
+    And one of the headline: to tell the least share that would matter from 0 at 80% power.
+    """
     rows: list[tuple[object, ...]] = []
     for (cell, name), q in found.items():
         if name not in PROJECTED or q.statistic is None or not q.known:
@@ -38,6 +42,10 @@ def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
             told = name in TOLD and place == 1
             needed = for_width(q.statistic, width)
             rows.append((*here, width, *needed, q.n, q.width, told, ""))
+        if name == HEADLINE:
+            needed = for_difference(q.statistic, NEGLIGIBLE)
+            what = (cell, name, "difference", NEGLIGIBLE)
+            rows.append((*what, *needed, q.n, q.width, True, "to 0"))
     return _frame(rows)
 
 

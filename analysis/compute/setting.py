@@ -19,10 +19,10 @@ from analysis.data import genotypes
 from analysis.data.benchmark import Accuracies
 from analysis.data.results import Results
 from analysis.data.samples import SEEDS, EdgeSample, Sample, read_samples, seed_label
-from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM
+from analysis.quantities import ALL, DEFINITIONS, PER_RUN, WITH_IQM, of_run
 from analysis.statistics.agreement import TIED
 from analysis.statistics.divergence import DRAWS
-from analysis.statistics.inference import Quantity, interquartile, missing, of_runs, rate, said
+from analysis.statistics.inference import Quantity, interquartile, missing, rate, said
 from analysis.statistics.metrics import NAN
 
 Tables = dict[str, pd.DataFrame]
@@ -30,6 +30,9 @@ Tables = dict[str, pd.DataFrame]
 STABILITY = (
     "cell", "quantity", "estimate", "low", "high", "null_mean", "p_value", "seeds", "note",
 )  # fmt: skip
+
+HEADINGS = {"stability": STABILITY, "transfer": transfer.COLUMNS}
+"""Columns of tables that have them even where every run diverged, beside the setting."""
 
 NODES = ("predecessor_source", "predecessor_target", "source", "target")
 
@@ -61,13 +64,9 @@ class SettingResult:
 
 
 def compute_setting(
-    results: Results,
-    runs: pd.DataFrame,
-    chosen: pd.DataFrame,
-    note: str,
-    with_trajectories: bool,
-    benchmark: Accuracies,
-) -> SettingResult:
+    results: Results, runs: pd.DataFrame, chosen: pd.DataFrame, note: str,
+    with_trajectories: bool, benchmark: Accuracies,
+) -> SettingResult:  # fmt: skip
     """Every quantity of one setting.
 
     runs: all of its runs that did not diverge. chosen: those of them that replicate each other;
@@ -132,16 +131,13 @@ def _cells(runs: pd.DataFrame, last: Sample, start: Sample, draws: int = DRAWS) 
 
 def _quantities(runs: pd.DataFrame, cells: Iterable[Cell]) -> dict[tuple[str, str], Quantity]:
     """Of single runs, and of each of the cells."""
-    found: dict[str, Quantity] = {}
-    for name in PER_RUN:
-        of, values = DEFINITIONS[name], runs[name].to_numpy(float)
-        found[name] = of_runs(values, of.limits, float(of.unit == "edges"))
+    found = {name: of_run(name, runs[name].to_numpy(float)) for name in PER_RUN}
     for name in WITH_IQM:
         found[f"{name}_iqm"] = interquartile(runs[name].to_numpy(float), DEFINITIONS[name].limits)
     found["collapse_rate"] = rate(runs["collapsed"])
-    not_read = missing("the epochs between were not read", len(runs))
-    settling = runs.get("settling_epoch")
-    found["settling_epoch"] = not_read if settling is None else of_runs(settling)
+    found["settling_epoch"] = missing("the epochs between were not read", len(runs))
+    if "settling_epoch" in runs:
+        found["settling_epoch"] = of_run("settling_epoch", runs["settling_epoch"].to_numpy())
     none = missing("no run has it")
     all_of = {(ALL, name): q if q.known or q.n else none for name, q in found.items()}
     return all_of | {(c.kind, name): q for c in cells for name, q in of_cell(c).items()}

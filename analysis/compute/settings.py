@@ -16,8 +16,8 @@ import pandas as pd
 from analysis.compute.cell import TRANSITION_MOVED
 from analysis.data import genotypes
 from analysis.data.samples import SEEDS, seed_label
-from analysis.quantities import SUMMARISED
-from analysis.statistics.inference import interquartile, of_runs, rate, said
+from analysis.quantities import SUMMARISED, of_run
+from analysis.statistics.inference import interquartile, rate, said
 from analysis.statistics.trials import ARCHITECTURE_MOVED
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
@@ -85,7 +85,7 @@ def _row(setting: str, group: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
     for name in SUMMARISED:
         values = good[name].to_numpy(float)
-        q = of_runs(values)
+        q = of_run(name, values)
         numbers = {
             "mean": q.estimate, "low": q.low, "high": q.high, "sd": pd.Series(values).std(),
             "n": q.n, "iqm": interquartile(values).estimate,

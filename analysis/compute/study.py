@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.compute import comparisons, seeds_needed, settings, trajectories, variance, verdict
-from analysis.compute.setting import MOST_COMPARED, SettingResult, Tables, compute_setting
+from analysis.compute.setting import HEADINGS, MOST_COMPARED, SettingResult, Tables, compute_setting
 from analysis.contract import COLUMNS
 from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
@@ -81,7 +81,8 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     names = about.loc[about["n"] > 0, "setting"]
     items = mapped(one, names, results.is_local and len(good) >= MANY_RUNS)
     tables: Tables = {"settings": about} | {
-        name: _joined(i.tables[name] for i in items if name in i.tables) for name in OF_SETTINGS
+        name: _joined((i.tables[name] for i in items if name in i.tables), HEADINGS.get(name, ()))
+        for name in OF_SETTINGS
     }
     replicates = pd.concat(chosen.values())
     if with_trajectories:
@@ -109,11 +110,13 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     return Study(tables, crossed, best)
 
 
-def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def _joined(frames: Iterable[pd.DataFrame], columns: Sequence[str] = ()) -> pd.DataFrame:
     """The frames one after another; without any row, the columns that they would have."""
     every = [f for f in frames if len(f.columns)]
     known = [f for f in every if len(f)] or every[:1]
-    return pd.concat(known, ignore_index=True) if known else pd.DataFrame()
+    if not known:
+        return pd.DataFrame(columns=["setting", *columns] if columns else [])
+    return pd.concat(known, ignore_index=True)
 
 
 def similarity(items: Sequence[SettingResult], most: int = MOST_COMPARED) -> pd.DataFrame:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 KNOWN_BY = ("full", "columns", "start", "row_means")
 """With what the inner edges' choices are derived again."""
 
+COLUMNS = ("cell", "run_id", "seed_weights", "d_start", "d_columns", "d_full", "flow_effect",
+           "choice_transfer")  # fmt: skip
+"""Columns that the table has even without rows."""
+
 ALWAYS = ("cell", "run_id", "seed_weights", "seed", "flow_effect", "exchange_effect")
 """Columns of the table that say something where nothing was learned, too."""
 
@@ -95,7 +99,7 @@ def transfer_table(cells: Sequence[Cell], benchmark: Accuracies) -> pd.DataFrame
         if benchmark:
             values |= _accuracies(cell, t, benchmark)
         parts.append(pd.DataFrame(values))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _accuracies(cell: Cell, found: Transfer, benchmark: Accuracies) -> dict[str, list[float]]:

@@ -20,7 +20,7 @@ from analysis.statistics.predicted_flows import share_found
 from analysis.statistics.transfer import LEAST_SEEDS, pooled
 
 NEGLIGIBLE = 0.05
-"""A share of the learned effect that would not matter."""
+"""A share of the learned effect that would not matter; a larger one would."""
 
 POWER = 0.8
 

@@ -61,13 +61,8 @@ _ALL = (
     Definition(settings.transfer, _OF_SEEDS, "estimate", quantity=settings.TRANSFER),
     Definition(settings.stability, _OF_SEEDS, "estimate", quantity=settings.STABILITIES),
     Definition(settings.controls, "comparisons", "difference", quantity=settings.CONTROLLED),
-    Definition(
-        runs.accuracy_stability,
-        "stability seed_values",
-        "estimate",
-        quantity=runs.AGREEMENTS,
-        cell=_CELLS,
-    ),
+    Definition(runs.accuracy_stability, "stability seed_values", "estimate", cell=_CELLS,
+               quantity=runs.AGREEMENTS),
     Definition(curves.stability_over_epochs, "trajectories", "estimate", cell=_CELLS),
     Definition(settings.seeds_needed, "seeds_needed", "target"),
     Definition(runs.similarity, "similarity", "similarity"),
@@ -81,7 +76,7 @@ _ALL = (
     Definition(curves.operations, "operation_probabilities", "mean"),
     Definition(heatmaps.transitions, "transition_matrices links", "mean"),
     Definition(cells.cell, "genotypes links", "code", part=_CELLS),
-)
+)  # fmt: skip
 FIGURES = {figure.draw.__name__: figure for figure in _ALL}
 """Name to figure, those of the first screen first."""
 

@@ -51,6 +51,7 @@ def similarity(tables: Tables) -> Figure:
     matrix = np.eye(len(runs))
     matrix[i, j] = matrix[j, i] = np.clip(frame["similarity"], 0, 1)
     tree = linkage(squareform(1 - matrix, checks=False), "average")
+    tree[-1, 2] += 1e-9  # equal runs have no height, and an axis needs some
     count = len(runs)
     side = float(np.clip(0.15 * count, 3.2, 6.5))
     figure, (left, strip, ax) = grid(3, 3, (side / 2.2, side), width_ratios=[0.3, 0.03, 1.0],

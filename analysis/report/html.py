@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -12,6 +13,7 @@ from analysis.quantities import DEFINITIONS, HEADLINE, label_of, used
 from analysis.report import text
 from analysis.report.sentences import Frames, compared
 from analysis.statistics.inference import SIGNIFICANT, holm
+from analysis.statistics.transfer import SHARES
 
 KEYS = ["setting", "cell"]
 
@@ -39,9 +41,18 @@ def table(frame: pd.DataFrame, file: str = "", most: int = 60) -> Markup:
 
 
 def _heading(column: str) -> str:
-    if column not in DEFINITIONS:
-        return str(escape(column.replace("_", " ")))
-    return f'<abbr title="{escape(DEFINITIONS[column].meaning)}">{escape(label_of(column))}</abbr>'
+    known, words = column in DEFINITIONS, escape(label_of(column))
+    return f'<abbr title="{escape(DEFINITIONS[column].meaning)}">{words}</abbr>' if known else words
+
+
+def explained(sentence: str) -> Markup:
+    """A sentence whose shares of transfer have their formulas on hover, where they first stand."""
+    found = str(escape(sentence))
+    for name in SHARES:
+        pattern = re.compile(label_of(name), re.IGNORECASE)
+        mark = f'<abbr title="{escape(DEFINITIONS[name].meaning)}">\\g<0></abbr>'
+        found = pattern.sub(mark, found, count=1)
+    return Markup(found)
 
 
 def settings(tables: Frames) -> tuple[Markup, str]:

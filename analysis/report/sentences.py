@@ -19,6 +19,7 @@ from analysis.quantities import label_of, used
 from analysis.report import text
 from analysis.statistics.inference import SIGNIFICANT, SMALL_N, holm
 from analysis.statistics.metrics import detectable_difference
+from analysis.statistics.transfer import SHARES
 from analysis.statistics.trials import ARCHITECTURE_MOVED
 
 MOST_TOLD = 6  # settings or comparisons that are told one by one; the tables have all of them
@@ -36,6 +37,13 @@ def compared(settings: pd.DataFrame) -> list[str]:
 
 def _usable(tables: Frames) -> pd.DataFrame:
     return tables["settings"][tables["settings"]["reservations"] == ""]
+
+
+def _placebo_first(tables: Frames, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with those of placebos first: what is told of a transition is told of its control."""
+    models = tables["settings"].set_index("setting")["model"]
+    rank = frame["setting"].map(models) != "placebo"
+    return frame.loc[rank.sort_values(kind="stable").index]
 
 
 def _told(*sentences: tuple[object, str]) -> list[str]:
@@ -165,10 +173,11 @@ def stabilities(tables: Frames) -> list[str]:
     ]
     rest = f" at most and {told[0]} at least; 0 is chance, 1 the same cell" if told[1:] else ""
     beyond = sum(holm(agreed["p_value"]) < SIGNIFICANT) if told else 0
+    rows = usable[usable["quantity"] == "dependence_stability"]
     stable = [
         f"“{row['setting']}”, {row['cell']} cell: dependence stability "
         f"{text.of_row(row, digits=2)} ({text.p_value(row['p_value'])}, n={row['seeds']})."
-        for row in usable[usable["quantity"] == "dependence_stability"].to_dict("records")
+        for row in _placebo_first(tables, rows).to_dict("records")
     ]
     return [
         f"Seeds agree on the chosen operations with kappa {most}{rest}. Beyond chance "
@@ -271,7 +280,7 @@ def genotypes(tables: Frames) -> list[str]:
 def dependence(tables: Frames) -> list[str]:
     """How strong the dependence is, and how far the matrices moved, controls included."""
     usable = _usable(tables)
-    usable = usable[usable["model"] != "independent"]
+    usable = _placebo_first(tables, usable[usable["model"] != "independent"])
     lines = []
     for s in usable.to_dict("records"):
         placebo = s["model"] == "placebo"
@@ -385,5 +394,20 @@ def verdict(tables: Frames) -> list[dict[str, Any]]:
             (row["missing"], f"What is missing: {row['missing']}."),
         )  # fmt: skip
         headline = f"“{row['setting']}”: {HEADLINES[row['verdict']]}."
+        told += _placebo(tables, row["setting"])
         found.append({"primary": row["primary"], "headline": headline, "sentence": " ".join(told)})
     return found
+
+
+def _placebo(tables: Frames, setting: str) -> list[str]:
+    """The same of a setting's placebo, cell by cell."""
+    of, frame = tables["comparisons"], tables["stability"]
+    name = of.loc[(of["setting"] == setting) & (of["kind"] == "placebo"), "reference"].max()
+    own = frame[(frame["setting"] == name) & frame["quantity"].isin(SHARES)]
+    several = own["cell"].nunique() > 1
+    shares = [
+        f"{label_of(r['quantity'])} {text.of_row(r, digits=2, short=True)}"
+        + f" ({r['cell']} cell)" * several
+        for r in own.dropna(subset="estimate").to_dict("records")
+    ]
+    return _told((shares, f"Of its placebo, where nothing can flow: {text.listed(shares)}."))

@@ -17,14 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.signal import convolve2d
 
 from analysis.statistics.divergence import DRAWS, compared, permutation_test
-from analysis.statistics.inference import (
-    Agreement,
-    Quantity,
-    missing,
-    of_setting,
-    said,
-    too_few,
-)
+from analysis.statistics.inference import Agreement, Quantity, missing, of_setting, said, too_few
 from analysis.statistics.metrics import Array, Ints, groups_of
 
 TIE = 1e-6  # two best operations closer than this are tied (design, section 5)

@@ -125,11 +125,9 @@ def displacement(matrices: Matrices, starts: Matrices) -> Array:
 
 
 def link_specificity(
-    matrices: Matrices,
-    lists: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
-    shared: Shared = None,
-    draws: int = DRAWS,
-) -> Quantity:
+    matrices: Matrices, lists: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    shared: Shared = None, draws: int = DRAWS,
+) -> Quantity:  # fmt: skip
     """1 - mean D / its mean where links are permuted within each seed.
 
     Only among links with the same operations (lists: of rows and of columns) and distinct matrices.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -232,6 +233,12 @@ def test_similarity_is_ordered_by_average_linkage(tables: Tables) -> None:
     strip = [to_hex(c) for c in figure.axes[1].images[0].get_array()[:, 0]]
     assert strip == [colour(tables, runs[k][0]) for k in order]
     assert figure.get_suptitle() == "n=12 runs of 3 settings"
+
+
+def test_runs_that_are_all_alike_are_drawn_without_a_warning(tables: Tables) -> None:
+    alike = {"similarity": tables["similarity"].assign(similarity=1.0)}
+    with warnings.catch_warnings(action="error"):
+        figures.draw({**tables, **alike}, "similarity")
 
 
 def test_frequencies_and_profiles_have_their_numbers(tables: Tables) -> None:

@@ -94,6 +94,16 @@ def test_every_image_is_an_embedded_png_with_a_description(
         assert len(str(image["alt"])) > 20
 
 
+def test_under_every_figure_stand_its_table_and_its_call(nb201_page: Page, nb201_out: Path) -> None:
+    tables = analysis.read_tables(nb201_out)
+    asked = figures.names(tables)
+    assert nb201_page.text.count("Drawn from tables/") == len(asked)
+    for name, setting, cell in asked:
+        options = "".join(f", {k}={v!r}" for k, v in (("setting", setting), ("cell", cell)) if v)
+        call = f'analysis.figure(analysis.read_tables("{nb201_out}"), "{name}"{options})'
+        assert call in nb201_page.words
+
+
 @pytest.mark.parametrize("page", ["nb201_page", "ragged_page"])
 def test_nothing_on_the_page_leaves_it(page: str, request: pytest.FixtureRequest) -> None:
     page = request.getfixturevalue(page)

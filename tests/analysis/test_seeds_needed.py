@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 import analysis
 from analysis.compute import seeds_needed
+from analysis.compute.verdict import NEGLIGIBLE
 from analysis.quantities import HEADLINE
+from analysis.report import sentences
 from analysis.statistics.inference import missing, of_runs
+from analysis.statistics.seeds import Ratio
 from tests.analysis.synthetic import Study, write_study
 
 
@@ -24,15 +28,30 @@ def test_every_projected_quantity_has_a_range(noisy_study: analysis.Study) -> No
     assert (low >= 3).all()
     assert (low < high).sum() > 30
     # A narrower interval takes no fewer seeds.
-    for _, rows in known.groupby(["setting", "cell", "quantity"]):
+    for _, rows in known.groupby(["setting", "cell", "quantity", "goal"]):
         wide_first = rows.sort_values("target", ascending=False)["seeds"].astype(float)
         assert wide_first.fillna(np.inf).is_monotonic_increasing
     needed = {HEADLINE, "column_transfer", "operation_agreement", "derived_accuracy"}
     assert needed <= set(known.loc[known["setting"] == "transition", "quantity"])
     stability = noisy_study["stability"].set_index(["setting", "cell", "quantity"])
+    known = known[known["goal"] == "width"]
     of = stability.loc[pd.MultiIndex.from_frame(known[["setting", "cell", "quantity"]])]
     np.testing.assert_allclose(known["width_here"], of["high"] - of["low"])
     assert (known["seeds_here"] == 8).all()
+
+
+def test_the_headline_has_the_seeds_that_see_it(noisy_study: analysis.Study) -> None:
+    """To tell a share that would matter from 0 in 80% of studies, by the noise of these seeds."""
+    frame = noisy_study["seeds_needed"]
+    row = frame[(frame["note"] == "to 0") & (frame["setting"] == "transition")].iloc[0]
+    assert (row["quantity"], row["goal"], row["target"]) == (HEADLINE, "difference", NEGLIGIBLE)
+    seen = noisy_study["transfer"].query("setting == 'transition'")
+    ratio = Ratio((seen["d_columns"] - seen["d_full"]).to_numpy(), seen["d_start"].to_numpy())
+    effect = NEGLIGIBLE / ratio.pseudo_values().std(ddof=1)
+    power = TTestPower().power(effect, np.array([row["seeds"] - 1, row["seeds"]]), 0.05)
+    assert power[0] < 0.8 <= power[1]
+    told = " ".join(sentences.seeds(frame[frame["setting"] == "transition"]))
+    assert "To see the difference to 0 in dependence transfer (“transition”), 0.05, in 80%" in told
 
 
 def test_a_mean_takes_what_a_students_interval_takes() -> None:

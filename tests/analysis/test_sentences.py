@@ -167,6 +167,15 @@ def evidence(**changes: object) -> pd.DataFrame:
     return pd.DataFrame([row | changes])
 
 
+def of_placebo(name: str) -> dict[str, pd.DataFrame]:
+    """The tables that tell of a placebo of “t” with this name, empty where “t” has none."""
+    compared = {"setting": ["t"], "kind": ["placebo"], "reference": [name]}
+    values = {"dependence_transfer": (0.01, -0.1, 0.12), "column_transfer": (0.4, np.nan, np.nan)}
+    rows = [("p", "normal", q, *numbers) for q, numbers in values.items()]
+    columns = ["setting", "cell", "quantity", "estimate", "low", "high"]
+    return {"comparisons": pd.DataFrame(compared), "stability": pd.DataFrame(rows, columns=columns)}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -187,13 +196,43 @@ def evidence(**changes: object) -> pd.DataFrame:
 )
 def test_the_verdict_says_what_its_row_says(changes: dict, said: str) -> None:
     about = pd.DataFrame({"setting": ["t"], "reservations": [""]})
-    tables = {"verdict": verdict.verdict_table(evidence(**changes), about)}
+    tables = {"verdict": verdict.verdict_table(evidence(**changes), about)} | of_placebo("p")
     (told,) = sentences.verdict(tables)
+    assert told["sentence"].endswith(
+        "Of its placebo, where nothing can flow: dependence transfer 0.01 [-0.10,\u00a00.12] and "
+        "column transfer 0.40."
+    )
     assert said in f"{told['headline']} {told['sentence']}"
     assert told["primary"]
     if not changes:
         numbers = "Dependence transfer 0.25 [0.10,\u00a00.40] (p = 0.01), column transfer 0.50"
         assert numbers in told["sentence"]
+
+
+def test_a_setting_without_a_placebo_has_none_to_tell() -> None:
+    about = pd.DataFrame({"setting": ["t"], "reservations": [""]})
+    tables = {"verdict": verdict.verdict_table(evidence(), about)} | of_placebo("")
+    assert "placebo" not in sentences.verdict(tables)[0]["sentence"]
+
+
+def test_a_placebo_is_told_where_not_all_settings_are(tmp_path: Path) -> None:
+    each = [*(Setting(f"t{i}") for i in range(7)), Setting("p", "placebo")]
+    about = tables_of(tmp_path, Study(settings=each, seeds=range(3), epochs=2))["settings"]
+    about = about.set_index("setting").loc[[s.name for s in each]].reset_index()
+    row = {"cell": "normal", "quantity": "dependence_stability", "estimate": 0.1, "low": 0.0}
+    row |= {"high": 0.2, "p_value": 0.3, "seeds": 3}
+    tables = {"settings": about, "stability": about[["setting"]].assign(**row)}
+    for told in (sentences.dependence(tables), sentences.stabilities(tables)):
+        assert any("“p”" in sentence for sentence in told)
+        assert any("“t0”" in sentence for sentence in told)
+        assert not any("“t6”" in sentence for sentence in told)
+
+
+def test_shares_of_transfer_are_explained_where_they_first_stand() -> None:
+    shown = str(html.explained("Dependence transfer 1, column transfer 2; dependence transfer <3"))
+    assert shown.startswith('<abbr title="(D(columns) - D(full)) / D(start)')
+    assert '>Dependence transfer</abbr> 1, <abbr title="1 - D(columns) / D(start)' in shown
+    assert shown.endswith("dependence transfer &lt;3")
 
 
 def test_a_dagger_has_a_word_and_stands_beside_intervals_that_hold_chance() -> None:

@@ -49,6 +49,21 @@ def test_means_are_over_the_seeds_of_a_setting(nb201: Path) -> None:
     assert got["runs"].tolist() == [4, 4, 4]
 
 
+def test_intervals_stay_within_what_is_possible(nb201: Path) -> None:
+    """As they do in the table `stability`, whose means are the same."""
+    runs = analysis.load(nb201).runs
+    runs["valid_accuracy"] = 0.5 + 0.499 * (runs["seed_weights"] > 0)
+    runs["benchmark_test"] = 99.0 * (runs["seed_weights"] > 0)
+    runs["skip_connections"] = 2
+    row = table_of(runs).loc["transition"]
+    x = np.array([0.5, 0.999, 0.999, 0.999])
+    assert x.mean() + stats.t.ppf(0.975, 3) * stats.sem(x) > 1 == row["valid_accuracy_high"]
+    assert (row["benchmark_test_low"], row["benchmark_test_high"]) == (0, 100)
+    # Seeds that agree: as if one of them had counted one more.
+    half = row["skip_connections_high"] - row["skip_connections_mean"]
+    assert half == pytest.approx(stats.t.ppf(0.975, 3) / 4)
+
+
 def test_diverged_runs_are_named_counted_and_in_no_mean(nb201: Path) -> None:
     row = table_of(analysis.load(nb201).runs).loc["placebo"]
     assert row["diverged_runs"] == "seed 2"

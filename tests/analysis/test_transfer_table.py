@@ -158,3 +158,20 @@ def test_runs_are_named_by_their_seeds(tmp_path: Path) -> None:
     assert got["seed"].tolist() == ["seed 3", "seed 5", "seed 8"]
     assert got["form"].isin(["start", "a", "b", "c", "d", "cd"]).all()
     assert got["factor"].isin([0, 0.25, 0.5, 0.75, 1]).all()
+
+
+@pytest.mark.parametrize(
+    "setting", [Setting("a"), Setting("a", "independent", trainable=None)], ids=["diverged", "none"]
+)
+def test_tables_have_their_columns_even_without_rows(tmp_path: Path, setting: Setting) -> None:
+    diverged = [("a", 0)] if setting.model == "transition" else []
+    write_study(tmp_path / "s", Study(settings=[setting], seeds=[0], epochs=2, diverged=diverged))
+    analysis.write_report(tmp_path / "s", tmp_path / "out", details=0)
+    found = {n: pd.read_csv(tmp_path / f"out/tables/{n}.csv") for n in ("stability", "transfer")}
+    assert found["transfer"].empty
+    assert list(found["transfer"]) == [
+        "setting", "cell", "run_id", "seed_weights", "d_start", "d_columns", "d_full",
+        "flow_effect", "choice_transfer",
+    ]  # fmt: skip
+    assert {"setting", "cell", "quantity", "estimate", "note"} <= set(found["stability"])
+    assert found["stability"].empty == bool(diverged)
