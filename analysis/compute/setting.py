@@ -87,11 +87,11 @@ def compute_setting(
     chosen = chosen.assign(collapsed=[genotypes.is_collapsed(g) for g in parsed])
     if with_trajectories:
         chosen["settling_epoch"] = trajectories.settling_epochs(chosen, by_epoch)
-    cells = _cells(chosen, last, start)
+    cells = cells_of(chosen, last, start)
     found = _quantities(chosen, cells)
     others, without = chosen[~chosen["collapsed"]], {}
     if 0 < len(others) < len(chosen):  # collapsed seeds predict no others here
-        few = _cells(others, last.of_runs(list(others["run_id"])), start, draws=0)
+        few = cells_of(others, last.of_runs(list(others["run_id"])), start, draws=0)
         without = {key: q for key, q in _quantities(others, few).items() if q.known}
     if last.left_out:
         note = said(note, f"{len(last.left_out)} runs left out: rows missing or not finite")
@@ -124,7 +124,8 @@ def compute_setting(
     return SettingResult(setting, found, places, tables, first.edges, labels, sample)
 
 
-def _cells(runs: pd.DataFrame, last: Sample, start: Sample, draws: int = DRAWS) -> list[Cell]:
+def cells_of(runs: pd.DataFrame, last: Sample, start: Sample, draws: int = DRAWS) -> list[Cell]:
+    """A setting's cell kinds; runs: its rows of `runs`, of whom both are samples."""
     kinds = last.cells if last.n else ()
     return [Cell(runs, last, start if start.n else None, kind, draws) for kind in kinds]
 

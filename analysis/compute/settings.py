@@ -1,4 +1,4 @@
-"""What every setting did over its seeds, as one row each; who replicates whom; tuning trials.
+"""What every setting did over its seeds, as one row each; and who replicates whom.
 
 Diverged runs are counted and named, and left out of every mean, since their numbers may be NaN.
 Reservations are attached to a setting so that no text can forget them: that it hardly moved.
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.compute.cell import TRANSITION_MOVED
@@ -144,29 +143,3 @@ def in_order(models: Mapping[str, str], known: Sequence[str]) -> list[str]:
     place = {name: index for index, name in enumerate(known)}
     end = len(place)
     return sorted(models, key=lambda s: (place.get(s, end), rank.get(models[s], 3), s))
-
-
-def tuning_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per tuning trial in the order of their numbers; none where no run belongs to one.
-
-    A trial is one suggestion of rates. objective: the mean derived_accuracy over its n runs, NaN
-    where a run diverged: a mean over the seeds that survived would favour rates that are nearly
-    too large. best_so_far is over this trial and those numbered before it.
-    """
-    rows = []
-    for _, group in runs.dropna(subset="tune_trial").groupby("tune_trial"):
-        number = int(group["tune_trial"].iloc[0])
-        diverged = int((group["status"] == "diverged").sum())
-        objective = np.nan if diverged else float(group["derived_accuracy"].mean())
-        row = {"trial": number, "objective": objective, "n": len(group), "diverged": diverged}
-        rows.append(row | {r: float(group[r].iloc[0]) for r in RATES if group[r].notna().any()})
-    found = pd.DataFrame(rows)
-    if len(found):
-        found.insert(2, "best_so_far", found["objective"].cummax().ffill())
-    return found
-
-
-def best_trial(trials: pd.DataFrame) -> int | None:
-    """The number of the trial with the largest objective, the first of equals."""
-    judged = trials.dropna(subset="objective")
-    return None if judged.empty else int(judged["trial"].iloc[judged["objective"].argmax()])

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.compute import comparisons, seeds_needed, settings, trajectories, variance, verdict
 from analysis.compute.setting import HEADINGS, MOST_COMPARED, SettingResult, Tables, compute_setting
+from analysis.compute.tuning import tuning_tables
 from analysis.contract import COLUMNS
 from analysis.data.benchmark import test_accuracies
 from analysis.data.results import Results
@@ -39,7 +40,7 @@ class Study:
     """tables: by name, as docs/analysis.md lists them; study["stability"] is one of them.
 
     crossed: a remark where only some runs are replicates, else empty. best_trial: of a tuning
-    study, the trial whose runs everything else is about.
+    study the incumbent, whose runs everything else is about; None where no trial is feasible.
     """
 
     tables: Tables
@@ -54,15 +55,16 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
     """All numbers of the report.
 
     with_trajectories: whether epochs other than the first and last are read. In a tuning study
-    every trial is a setting of its own; then the settings in question are those of the best
-    trial, since a mean over different rates describes no setting.
+    every trial is a setting of its own; then the settings in question are those of the incumbent,
+    since a mean over different rates describes no setting.
     """
     runs = results.runs
-    trials = settings.tuning_table(runs)
-    best = settings.best_trial(trials) if len(trials) else None
-    if len(trials):
-        number = int(trials["trial"].iloc[-1]) if best is None else best
-        runs = runs[runs["tune_trial"] == number]
+    tuned, best = tuning_tables(results), None
+    if len(tuned["tuning"]):
+        best, seeds = tuned["tuning"]["incumbent"].iloc[-1], tuned["tuning_seeds"]
+        best = None if pd.isna(best) else int(best)
+        of_trial = seeds["trial"] == (seeds["trial"].iloc[-1] if best is None else best)
+        runs = runs[runs["run_id"].isin(seeds.loc[of_trial, "run_id"])]
     models = runs.groupby("setting")["model"].first()
     order = settings.in_order(dict(zip(models.index, models, strict=True)), results.settings)
     groups = {name: settings.replicates(runs[runs["setting"] == name]) for name in order}
@@ -103,7 +105,7 @@ def compute_study(results: Results, with_trajectories: bool = True) -> Study:
         "genotypes": settings.genotypes_table(replicated),
         "similarity": similarity(items),
         "profiles": profiles(items, "benchmark_test" if has_benchmark else "derived_accuracy"),
-        "tuning": trials,
+        **tuned,
         "data_dictionary": _data_dictionary(),
     }
     crossed = "; ".join(sorted({note for _, note in groups.values() if note}))

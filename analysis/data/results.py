@@ -119,7 +119,7 @@ class Results(Folder):
     @cached_property
     def study(self) -> dict[str, Any] | None:
         """The resolved study file, or None where the folder has none."""
-        text = self._text("study.yaml")
+        text = self.text("study.yaml")
         if text is None:
             return None
         import yaml
@@ -153,7 +153,7 @@ class Results(Folder):
 
     def _plan(self, part: Callable[[Any], Known]) -> Known | None:
         """A part of packs.json, or None where it has none."""
-        text = self._text("packs.json")
+        text = self.text("packs.json")
         try:
             return part(json.loads(text or "null"))
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -254,7 +254,8 @@ class Results(Folder):
         self._shards[table] = ours
         return dropped
 
-    def _text(self, name: str) -> str | None:
+    def text(self, name: str) -> str | None:
+        """A file of the folder; None where it has none of this name."""
         path = f"{self.root}/{name}"
         with self.one_line(f"/{name} cannot be read"):
             try:

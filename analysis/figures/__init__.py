@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.errors import ResultsError
-from analysis.figures import cells, curves, heatmaps, runs, settings
+from analysis.figures import cells, curves, heatmaps, runs, settings, tuning
 from analysis.figures.layout import STYLES, drawing, known_style
 from analysis.figures.study import Study, Tables, rows
 
@@ -52,6 +52,8 @@ class Definition:
 
 
 _OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
+_TUNING = "tuning tuning_parameters tuning_summary"
+_CONFIRMED = "tuning_confirmation tuning_confirmation_seeds tuning_summary"
 _ALL = (
     Definition(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
     Definition(heatmaps.matrices, "transition_matrices verdict", "mean"),
@@ -71,8 +73,12 @@ _ALL = (
     Definition(curves.loss_over_epochs, "trajectories", "estimate", quantity=curves.LOSSES),
     Definition(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
     Definition(heatmaps.frequencies, "operation_choices", "share"),
-    Definition(runs.tuning_history, "tuning", "trial"),
-    Definition(runs.tuning_rates, "tuning", "trial objective"),
+    Definition(tuning.tuning_history, "tuning tuning_seeds tuning_summary", "objective"),
+    Definition(tuning.tuning_rates, _TUNING, "objective", feasible=True),
+    Definition(tuning.tuning_contour, _TUNING, "objective", feasible=True),
+    Definition(tuning.tuning_importance, "tuning_importance", "importance"),
+    Definition(tuning.tuning_front, _TUNING, "front", feasible=True),
+    Definition(tuning.tuning_confirmation, _CONFIRMED, "difference"),
     Definition(curves.operations, "operation_probabilities", "mean"),
     Definition(heatmaps.transitions, "transition_matrices links", "mean"),
     Definition(cells.cell, "genotypes links", "code", part=_CELLS),

@@ -1,4 +1,4 @@
-"""Draw: runs one by one: their genotypes, similarity, accuracies, and the trials of a tuning."""
+"""Draw: runs one by one: their genotypes, similarity and accuracies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.figures.layout import entry, finish, grid, letters, of_text
-from analysis.figures.palette import DARK, WARNING, wrapped
+from analysis.figures.palette import DARK, wrapped
 from analysis.figures.study import Study, Tables, clipped, label, rows, span
 from analysis.statistics.inference import said
 
@@ -142,44 +142,3 @@ def accuracy_stability(tables: Tables) -> Figure:
     entries += [entry("hollow: a seed that collapsed")] * bool(hollow)
     kinds = f"stability of the {cell} cell"
     return finish(figure, entries, said(remark, kinds, "seeds' are jackknife pseudo-values"))
-
-
-def tuning_history(tables: Tables) -> Figure:
-    """Objective of every trial and the best so far."""
-    return _tuning(rows(tables, "tuning"), ["trial"], (6.0, 2.2))
-
-
-def tuning_rates(tables: Tables) -> Figure:
-    """Objective of every trial against each learning rate, on a logarithmic axis."""
-    frame = rows(tables, "tuning")
-    others = ("trial", "objective", "best_so_far", "n", "diverged")
-    return _tuning(frame, [str(column) for column in frame if column not in others], (2.6, 2.1))
-
-
-def _tuning(frame: pd.DataFrame, columns: list[str], size: tuple[float, float]) -> Figure:
-    """Trials as points, the best circled, those with a diverged run as crosses at the foot."""
-    n = "n=" + " to ".join(map(str, sorted({frame["n"].min(), frame["n"].max()})))
-    figure, axes = grid(len(columns), 3, size, sharey=True)
-    best = frame.sort_values("objective", ascending=False).iloc[0]  # NaN last
-    failed = frame[frame["objective"].isna()]
-    for ax, column in zip(axes, columns, strict=True):
-        x = frame[column]
-        ax.plot(x, frame["objective"], "o", color="#0072b2", markersize=5,
-                label=f"one trial (mean of {n})")  # fmt: skip
-        if len(failed):
-            ax.plot(failed[column], [0.03] * len(failed), "x", color=WARNING, markersize=5,
-                    label="a run diverged", transform=ax.get_xaxis_transform(),
-                    clip_on=False)  # fmt: skip
-        if column == "trial":
-            ax.step(x, frame["best_so_far"], color=DARK, linewidth=1.6, where="post",
-                    label="best so far")  # fmt: skip
-            ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-            ax.set_xlabel(column)
-        else:
-            ax.plot([best[column]], [best["objective"]], "o", markersize=10, color=DARK,
-                    fillstyle="none", label=f"best (trial {best['trial']:g})")  # fmt: skip
-            ax.set(xscale="log", xlabel=f"{column} (logit per step)")
-            ax.set_xlim(x.min() / 3.2, x.max() * 3.2)  # so that a power of ten is in sight
-            ax.minorticks_off()
-    axes[0].set_ylabel("mean derived accuracy (0..1)")
-    return finish(figure, axes[0].lines)

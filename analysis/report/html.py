@@ -186,6 +186,16 @@ def genotypes(frame: pd.DataFrame) -> Markup:
 
 
 def trials(frame: pd.DataFrame) -> Markup:
-    """The ten best trials of a tuning study."""
-    best = frame.dropna(subset="objective").sort_values("objective", ascending=False).head(10)
-    return table(best.drop(columns=["best_so_far", "diverged"]), "tuning")
+    """The ten best trials of a tuning study, by shrunken mean."""
+    best = frame[frame["feasible"].astype(bool)].sort_values("shrunken", ascending=False).head(10)
+    about = [
+        "best_so_far",
+        "state",
+        "feasible",
+        "diverged",
+        "mean",
+        "against",
+        "incumbent",
+        "incumbent_merit",
+    ]
+    return table(best.drop(columns=about), "tuning")
