@@ -16,6 +16,10 @@ from analysis.statistics.metrics import NAN, Array
 ARCHITECTURE_MOVED = 0.2
 """Mean architecture_displacement under which a setting hardly moved: nothing follows from it."""
 
+LEAST_RATIO = 1e-6
+"""Of the variances over trials and within, so that trials which show no difference of their own
+are drawn together but for an order, that of their means."""
+
 LARGE = 1e6
 """of the variance over trials to that within: nothing is drawn towards the mean"""
 
@@ -107,7 +111,7 @@ def shrunken(values: ArrayLike) -> Shrunken:
             best = float(grid[int(likelihood.argmin())])
         ratio = float(np.exp(best))
         ratio = ratio if likelihood.min() < _fit(y, known, np.zeros(1))[0] else 0.0
-    _, (seeds,), (added,), (variance,) = _fit(y, known, np.array([ratio]))
+    _, (seeds,), (added,), (variance,) = _fit(y, known, np.array([max(ratio, LEAST_RATIO)]))
     means[trials] = seeds.mean() + added
     if not freedom:
         return Shrunken(means, errors, NAN, NAN, 0)
