@@ -115,6 +115,7 @@ class Brake:
 class Launch:
     """`run_study.py launch` as a process of its own, its stderr readable while it runs."""
 
+    verb = "launch"
     started: ClassVar[list[Launch]] = []
 
     def __init__(
@@ -130,7 +131,7 @@ class Launch:
             own["PYTHONPATH"] = os.pathsep.join((str(INJECT), str(ROOT)))
         with self.log.open("w") as errors:
             self.process = subprocess.Popen(
-                command("launch", str(study), "--storage", str(storage), *words),
+                command(self.verb, str(study), "--storage", str(storage), *words),
                 stdout=subprocess.DEVNULL, stderr=errors, text=True, env=own,
             )  # fmt: skip
         self.started.append(self)
