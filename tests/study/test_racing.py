@@ -9,7 +9,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from analysis.statistics.trials import by_merit, residual_variance, shrunken
 from study.tuning.racing import Race
@@ -139,6 +139,44 @@ def test_shrunken_means_of_whole_trials_are_those_of_the_analysis_of_variance():
     assert found.between**2 == pytest.approx((of_trial - variance) / 8, rel=1e-3)
     kept = 1 - variance / of_trial
     assert found.means == pytest.approx(y.mean() + kept * (y.mean(axis=1) - y.mean()), abs=1e-3)
+
+
+def raced(seed):
+    """(trials, 8) after a race, with a gap, and a trial without any run."""
+    y = field(seed, trials=15)
+    y[4:9, 2:] = y[9:12, 4:] = y[1, 3] = y[12] = NAN
+    return y
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_variances_after_a_race_are_those_of_whole_matrices(seed):
+    y = raced(seed)
+    trial, of_seed = np.nonzero(np.isfinite(y))
+    z, x = np.eye(len(y))[trial], np.eye(8)[of_seed]
+    values = y[trial, of_seed]
+    both = np.hstack([z, x])
+    rest = values - both @ np.linalg.pinv(both) @ values
+    freedom = len(values) - np.linalg.matrix_rank(both)
+    assert residual_variance(y) == (pytest.approx(rest @ rest / freedom), freedom)
+
+    def reml(log):
+        inverse = np.linalg.inv(np.eye(len(values)) + np.exp(log) * z @ z.T)
+        normal = x.T @ inverse @ x
+        seeds = np.linalg.solve(normal, x.T @ inverse @ values)
+        off = values - x @ seeds
+        square, left = off @ inverse @ off, len(values) - 8
+        size = np.linalg.slogdet(normal)[1] - np.linalg.slogdet(inverse)[1]
+        return left * np.log(square) + size, square / left, seeds, inverse @ off
+
+    best = optimize.minimize_scalar(lambda log: reml(log)[0], bounds=(-8, 8)).x
+    _, variance, seeds, off = reml(best)
+    found = shrunken(y)
+    assert found.within**2 == pytest.approx(variance, rel=1e-3)
+    assert found.between**2 == pytest.approx(variance * np.exp(best), rel=1e-3)
+    assert found.freedom == freedom
+    means = seeds.mean() + np.exp(best) * z.T @ off
+    means[12] = NAN
+    np.testing.assert_allclose(found.means, means, atol=1e-3)
 
 
 # -- simulated tunings ----------------------------------------------------------------------------
