@@ -129,7 +129,21 @@ class Confirmation:
 
     def lines(self) -> list[str]:
         """Of every candidate but the default, what was found."""
-        return [f"{one.name}: {self._told(one)}" for one in self.candidates[:-1]]
+        return [
+            "; ".join((f"{one.name}: {self._told(one)}", *self._second(one)))
+            for one in self.candidates[:-1]
+        ]
+
+    def _second(self, one: Candidate) -> list[str]:
+        """The second objective, beside the default's, without an interval."""
+        found = []
+        for place, name in enumerate(self.objective.names[1:], 1):
+            own, default = (
+                self.objective.judge([self.rows[run_id] for run_id in self.run_ids(of)])[1][place]
+                for of in (one, self.candidates[-1])
+            )
+            found.append(f"{name} {own:.4f} (default {default:.4f})")
+        return found
 
 
 def confirmation(

@@ -86,7 +86,7 @@ def test_resolved_reads_back_as_itself(write_study, tmp_path):
         ({"benchmark": {}}, "benchmark.table: is missing"),
         ({"space": "s2", "search": {}, "benchmark": {"table": "x"}}, "benchmark: only for space"),
         ({"space": "darts"}, "search.cells: 1 is not allowed; at least 3 in darts"),
-        ({"tune": {"architecture_lr": [1, 0]}}, "tune.architecture_lr: [1.0, 0.0] is not allowed"),
+        ({"tune": {"architecture_lr": [1, 0]}}, "tune.architecture_lr: low: 1 is not allowed"),
         ({"grid": {"dependence": []}}, "grid.dependence: [] is not allowed; at least one"),
         ({"grid": {"dependence": [{"model": "x"}]}}, "grid.dependence[0].model: 'x' is not"),
         ({"grid": {"dependence": ["x"]}}, "grid.dependence[0]: 'x' is not allowed; a mapping"),

@@ -101,5 +101,5 @@ def test_a_tuning_tells_its_trials(write_study, tmp_path):
     words = ("plan", study, "--storage", str(tmp_path), "--json", "--trials", "12")
     plan = json.loads(run_here(*words).stdout)
     tuning = plan["tuning"]
-    assert (tuning["trials"], tuning["searches_a_trial"]) == (12, 2)
-    assert tuning["processor_hours"] == pytest.approx(12 * plan["processor_hours"])
+    assert (tuning["trials"], tuning["searches_a_trial"], tuning["confirmation"]) == (12, 2, 32)
+    assert tuning["processor_hours"] == pytest.approx((12 + 32 / 2) * plan["processor_hours"])

@@ -121,31 +121,6 @@ def test_a_refused_launch_leaves_a_study_as_it_was(write_study, tmp_path):
     assert before == {p: p.is_file() and p.read_bytes() for p in (tmp_path / "out").rglob("*")}
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, "tune: no rate has a range"),
-        ({"tune": {"architecture_lr": [0.01, 0.1]}}, "grid: 2 settings; tune searches rates for"),
-        (
-            {
-                "tune": {"transition_lr": [0.01, 0.1]},
-                "grid": {"dependence": [{"trainable": False}]},
-            },
-            "tune.transition_lr: has no effect under this setting",
-        ),
-    ],
-)
-def test_tune_refuses(write_study, tmp_path, changes, expected):
-    words = ("tune", str(write_study(**changes)), "--trials", "1", "--storage", str(tmp_path))
-    assert expected in refused(*words)
-
-
-def test_tune_needs_a_local_folder(write_study):
-    study = str(write_study(tune={"architecture_lr": [0.01, 0.1]}))
-    message = refused("tune", study, "--trials", "1", "--storage", "s3://bucket/x?region=x")
-    assert "tune needs a local folder" in message
-
-
 def test_unknown_commands_and_options():
     assert "retrain" in refused("retrain", "x")
     assert refused("lunch")

@@ -12,7 +12,7 @@ import torch
 from study.cluster.nodes import versions
 from study.errors import StudyError
 from study.file import load_study
-from study.file.grid import expand
+from study.file.grid import Expansion, expand
 from study.opening import read_data
 from study.planning.sizes import sizes
 from study.scheduling import loggers, trainable
@@ -20,6 +20,7 @@ from study.scheduling.trainable import TrialContext, _Trial
 from study.store.checkpoints import Checkpoints
 from study.store.door import Storage
 from study.store.registry import Registry
+from study.tuning.plan import plan_tuning
 from tests.study.cli import refused
 from tests.study.faults.support import lasting
 
@@ -42,11 +43,16 @@ def trained(write_study, tmp_path, monkeypatch):
     monkeypatch.setattr(trainable, "holds", lambda *_: True)
     kept = torch.get_num_threads(), torch.get_default_dtype()
 
-    def train(name, before=lambda: None):
+    def train(name, before=lambda: None, values=None, **changes):
+        """values: of a trial of a tuning, instead of the study's own settings."""
         file = load_study(write_study(search={"epochs": 2, "batch_size": 32, "channels": 4,
-                                              "cells": 1}))  # fmt: skip
+                                              "cells": 1}, **changes))  # fmt: skip
         data = read_data(file)
         expansion, folder, reports = expand(file, data), Storage.open(str(tmp_path / name)), []
+        if values is not None:
+            plan = plan_tuning(file, data)
+            one = plan.setting(values)
+            expansion = Expansion([one], plan.runs(one, file.seed_list()), [])
         packs = Registry().include(expansion, file, set(), 2)
         for pack in packs:
             before()
@@ -94,6 +100,20 @@ def test_nothing_is_left_to_the_next_pack_of_a_process(trained, tmp_path):
     assert torch.get_num_threads() == 1
     assert torch.is_grad_enabled()
     assert torch.ones(1).dtype == torch.float32
+
+
+def test_a_trial_of_a_tuning_may_change_the_augmentation(trained, tmp_path):
+    """It is the run that a study file with that augmentation asks for."""
+    grid, data = {"dependence": [{}]}, {"source": "digits", "resolution": 8, "subset": 200}
+    trained("tuned", values={"cutout": 3}, grid=grid, data=data,
+            tune={"data.cutout": {"low": 0, "high": 4}})  # fmt: skip
+    trained("written", grid=grid, data={**data, "cutout": 3})
+    assert lasting(tmp_path / "tuned") == lasting(tmp_path / "written")
+    trained("plain", grid=grid, data=data)
+    plain, tuned = (lasting(tmp_path / name)["epochs"] for name in ("plain", "tuned"))
+    assert [row.partition("train_loss")[2] for row in plain] != [
+        row.partition("train_loss")[2] for row in tuned
+    ]
 
 
 @pytest.mark.parametrize("writes", range(4))
