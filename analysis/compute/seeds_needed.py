@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.compute.verdict import NEGLIGIBLE
 from analysis.quantities import DEFINITIONS, HEADLINE, used
 from analysis.statistics.inference import NAN, NO_SPREAD, Quantity, standard_error
+from analysis.statistics.metrics import t_quantile
 from analysis.statistics.projection import LEAST_SEEDS, for_difference, for_width
+from analysis.statistics.seeds import Values
+from analysis.statistics.transfer import SHARES
 
 FEW = f"fewer than {LEAST_SEEDS} seeds cannot tell how many it takes"
 
@@ -34,19 +38,27 @@ def for_widths(found: Mapping[tuple[str, str], Quantity]) -> pd.DataFrame:
         if name not in PROJECTED or q.statistic is None or not q.known:
             continue
         here = (cell, name, "width")
-        if q.n < LEAST_SEEDS or not standard_error(q.statistic) > 0:
+        statistic = _as_wide(q) if name in SHARES and q.n >= LEAST_SEEDS else q.statistic
+        if q.n < LEAST_SEEDS or not standard_error(statistic) > 0:
             why = FEW if q.n < LEAST_SEEDS else NO_SPREAD
             rows.append((*here, NAN, None, None, None, q.n, q.width, False, why))
             continue
         for place, width in enumerate(DEFINITIONS[name].widths):
             told = name in TOLD and place == 1
-            needed = for_width(q.statistic, width)
+            needed = for_width(statistic, width)
             rows.append((*here, width, *needed, q.n, q.width, told, ""))
         if name == HEADLINE:
-            needed = for_difference(q.statistic, NEGLIGIBLE)
+            needed = for_difference(statistic, NEGLIGIBLE)
             what = (cell, name, "difference", NEGLIGIBLE)
             rows.append((*what, *needed, q.n, q.width, True, "to 0"))
     return _frame(rows)
+
+
+def _as_wide(q: Quantity) -> Values:
+    """Values whose mean has the interval of a share, wider than that of its seeds' own."""
+    z = np.arange(q.n) - (q.n - 1) / 2
+    error = (q.estimate - q.low) / float(t_quantile(q.n - 1))
+    return Values(q.estimate + error * q.n**0.5 * z / z.std(ddof=1))
 
 
 def for_differences(comparisons: pd.DataFrame) -> pd.DataFrame:

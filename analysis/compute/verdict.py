@@ -26,7 +26,8 @@ POWER = 0.8
 
 NUMBERS = (
     "d_start", "d_columns", "d_full", "dependence_transfer", "low", "high", "column_transfer",
-    "column_low", "column_high", "p_value", "found_if_planted",
+    "column_low", "column_high", "p_value", "found_if_planted", "entropy", "entropy_most",
+    "missing",
 )  # fmt: skip
 """Columns of the evidence that settings of which nothing can be said lack."""
 
@@ -66,11 +67,18 @@ def evidence(cells: Sequence[Cell]) -> pd.DataFrame:
 def verdict_table(found: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
     """The verdicts on all settings, in the study's order.
 
-    found: the settings' `evidence`, with a column `setting`. settings: the table, for its
-    reservations. p_holm: the p-value itself of the primary setting, corrected over the others.
+    found: the settings' `evidence`, with a column `setting`. settings: the table, for its order,
+    its reservations and settings that learn and lost every run, which stand here too: which one is
+    primary is no matter of how the runs went. p_holm: the p-value itself of the primary setting,
+    corrected over the others.
     """
-    if found.empty:
+    learns = settings["model"].eq("transition") & settings["trainable"].ne(False)
+    lost = settings.loc[learns & settings["n"].eq(0), ["setting"]]
+    known = [frame for frame in (found, lost.assign(cell="pooled", seeds=0)) if len(frame)]
+    if not known:
         return found
+    place = settings["setting"].tolist()
+    found = pd.concat(known).sort_values("setting", key=lambda s: s.map(place.index))
     found = found.reset_index(drop=True)
     unknown = [name for name in NUMBERS if name not in found]
     found = found.reindex(columns=[*found.columns, *unknown])

@@ -77,7 +77,7 @@ def _forest(
             seed, e = own["kind"] == SEED, own[own["kind"] == ESTIMATE]
             middle, points = [*own.loc[~seed, "estimate"], line], own.loc[seed, "estimate"]
             ax.set_xlim(span(panel, middle, e["low"], e["high"], points, e["null_mean"]))
-            ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            ax.xaxis.set_major_locator(MaxNLocator(4 if wide > 2 else 3, steps=[1, 2, 5, 10]))
         if panel in lines:
             dashes, color = ("-", DARK) if line == 0 else ("--", WARNING)
             ax.axvline(line, linewidth=1, zorder=1, color=color, linestyle=dashes)

@@ -16,14 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.statistics.divergence import (
-    DRAWS,
-    Samples,
-    compared,
-    jensen_shannon,
-    matched_divergences,
-    permutation_test,
-)
+from analysis.statistics import divergence
+from analysis.statistics.divergence import DRAWS, jensen_shannon
 from analysis.statistics.inference import (
     Agreement,
     Quantity,
@@ -59,19 +53,19 @@ def transition_divergence(matrices: Matrices, predecessors: Matrices) -> tuple[Q
     each = []
     for matrix, weights in zip(matrices, predecessors, strict=True):
         mean = (weights[:, None] + weights[None, :]) / 2  # (n, n, R)
-        between = (matched_divergences(matrix) * mean).sum(axis=-1)
+        between = (divergence.matched_divergences(matrix) * mean).sum(axis=-1)
         each.append(between / np.maximum(mean.sum(axis=-1), 1e-300))
     of_links = np.array([Agreement(link).estimate for link in each])
     return of_setting(Agreement(np.mean(each, axis=0))), of_links
 
 
 def _stability(
-    samples: Samples, draws: int, note: str = ""
+    samples: divergence.Samples, draws: int, note: str = ""
 ) -> tuple[Quantity, list[Agreement], Array]:
     """1 - mean D / its mean by chance; the same of every group, with its p-value."""
-    together, each = compared(samples)
+    together, each = divergence.compared(samples)
     of_all, *of_groups = (Agreement(*both) for both in (together, *zip(*each, strict=True)))
-    test = permutation_test(samples, draws)
+    test = divergence.permutation_test(samples, draws)
     nothing = [a.chance_mean <= 1e-12 for a in (of_all, *of_groups)]
     p_values = np.where(nothing, 1.0, [test.p_value, *test.of_groups])
     told = f"D {of_all.matched_mean:.4f} against {of_all.chance_mean:.4f} bits by chance"
@@ -173,7 +167,7 @@ def attention_agreement(attention: Matrices, draws: int = DRAWS) -> Quantity:
         return of_setting(Agreement(matched, 0 * anyhow), 0.0, 1.0, "attention is uniform")
     # One label, one number: the weights of a predecessor; sizes weigh as their means over edges.
     samples = [(a[:, None], [a.shape[1]]) for a in found]
-    return of_setting(agreement, 0.0, permutation_test(samples, draws).p_value)
+    return of_setting(agreement, 0.0, divergence.permutation_test(samples, draws).p_value)
 
 
 def dobrushin_coefficient(matrices: Matrices) -> Quantity:

@@ -16,21 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from analysis.statistics import predicted_flows as predict
 from analysis.statistics.divergence import DRAWS
 from analysis.statistics.flow import FlowCell, blocks, choices, exchange_effect, flow_divergence
 from analysis.statistics.inference import Quantity, missing
 from analysis.statistics.metrics import NAN, Array, Ints, t_quantile
-from analysis.statistics.predicted_flows import (
-    DRAWS_OF_MANY,
-    FACTOR_OF,
-    FACTORS,
-    ONCE,
-    Columns,
-    Jobs,
-    of_forms,
-    p_value,
-    permuted,
-)
 from analysis.statistics.seeds import Ratio
 
 SHARES = ("column_transfer", "dependence_transfer")
@@ -101,7 +91,7 @@ class Transfer:
     @property
     def p_value(self) -> float:
         """(1 + draws with a mean D at most as large) / (draws + 1); approximate."""
-        return p_value(self.drawn)
+        return predict.p_value(self.drawn)
 
     def choice_transfer(self, by: str = "full") -> Array:
         """(n,) share of inner edges whose choice is the same `by` another flow.
@@ -139,11 +129,12 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
         note="fewer than three seeds: nobody else to predict by",
     )  # fmt: skip
     if n > 2:
-        columns = [Columns(b, Jobs.of(n), cell.random_start) for b in found]
+        columns = [predict.Columns(b, predict.Jobs.of(n), cell.random_start) for b in found]
         predicted, by = _predicted(columns, told.d_start, edges)
         flows |= by
-        draws = (DRAWS if n <= ONCE else DRAWS_OF_MANY) if draws is None else draws
-        drawn = permuted(columns, draws, np.random.default_rng(seed)) / edges
+        if draws is None:
+            draws = DRAWS if n <= predict.ONCE else predict.DRAWS_OF_MANY
+        drawn = predict.permuted(columns, draws, np.random.default_rng(seed)) / edges
         little = f"mean D(start) under {LEAST_EFFECT:g} bits: hardly anything was learned"
         note = little if told.d_start.mean() < LEAST_EFFECT else ""
         told = replace(told, **predicted, drawn=drawn, note=note)
@@ -151,12 +142,12 @@ def transfer(cell: FlowCell, draws: int | None = None, seed: int = 0) -> Transfe
 
 
 def _predicted(
-    columns: Sequence[Columns], d_start: Array, edges: int
+    columns: Sequence[predict.Columns], d_start: Array, edges: int
 ) -> tuple[dict[str, Any], dict[str, list[Array]]]:
     """What `Transfer` tells of 3 seeds and more, and their flows by *columns* and *full*."""
     jobs = columns[0].jobs
     job = np.arange(len(jobs.target))
-    d_forms, tables = of_forms(columns)
+    d_forms, tables = predict.of_forms(columns)
     forms = jobs.choose(d_forms)
     full = [
         np.concatenate([c.flows[None, jobs.of_seeds(forms), job], c.with_rows()]) for c in columns
@@ -168,14 +159,14 @@ def _predicted(
         "column_transfer": (d_start[jobs.target] - d[0], d_start[jobs.target] - d_forms[1]),
         "dependence_transfer": (
             d[0] - d[jobs.of_seeds(picked), job],
-            d_forms[least, job] - d[1 + len(FACTORS) * (least - 1), job],
+            d_forms[least, job] - d[1 + len(predict.FACTORS) * (least - 1), job],
         ),
     }
     told = {
         "d_columns": d[0, jobs.own],
         "d_full": d[picked, jobs.own],
         "forms": forms[:, None],
-        "factors": FACTOR_OF[picked][:, None],
+        "factors": predict.FACTOR_OF[picked][:, None],
         "left_out": {k: np.concatenate([jobs.left_out(g) for g in v]) for k, v in gains.items()},
     }
     by_columns = [c.flows[forms, jobs.own] for c in columns]

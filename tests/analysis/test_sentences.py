@@ -195,7 +195,8 @@ def of_placebo(name: str) -> dict[str, pd.DataFrame]:
     ],
 )
 def test_the_verdict_says_what_its_row_says(changes: dict, said: str) -> None:
-    about = pd.DataFrame({"setting": ["t"], "reservations": [""]})
+    about = pd.DataFrame({"setting": ["t"], "reservations": [""], "n": [8]})
+    about = about.assign(model="transition", trainable=True)
     tables = {"verdict": verdict.verdict_table(evidence(**changes), about)} | of_placebo("p")
     (told,) = sentences.verdict(tables)
     assert told["sentence"].endswith(
@@ -210,7 +211,8 @@ def test_the_verdict_says_what_its_row_says(changes: dict, said: str) -> None:
 
 
 def test_a_setting_without_a_placebo_has_none_to_tell() -> None:
-    about = pd.DataFrame({"setting": ["t"], "reservations": [""]})
+    about = pd.DataFrame({"setting": ["t"], "reservations": [""], "n": [8]})
+    about = about.assign(model="transition", trainable=True)
     tables = {"verdict": verdict.verdict_table(evidence(), about)} | of_placebo("")
     assert "placebo" not in sentences.verdict(tables)[0]["sentence"]
 

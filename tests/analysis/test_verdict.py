@@ -9,6 +9,7 @@ from scipy.stats import entropy
 
 import analysis
 from analysis.compute.verdict import verdict_table
+from analysis.report import sentences
 from tests.analysis.synthetic import Setting, Study, softmax, write_study
 from tests.analysis.test_samples import rewrite
 
@@ -33,7 +34,8 @@ def verdicts(*changes: dict, reservations: tuple[str, ...] = ()) -> pd.DataFrame
     names = [f"setting {i}" for i in range(len(changes))]
     found = pd.DataFrame([FOUND | c | {"setting": n} for c, n in zip(changes, names, strict=True)])
     held = [*reservations, *[""] * (len(names) - len(reservations))]
-    return verdict_table(found, pd.DataFrame({"setting": names, "reservations": held}))
+    about = {"setting": names, "reservations": held, "n": 8}
+    return verdict_table(found, pd.DataFrame(about).assign(model="transition", trainable=True))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,26 @@ def test_where_nothing_learns_there_is_no_verdict(tmp_path: Path) -> None:
     study = analysis.compute_study(analysis.load(tmp_path), with_trajectories=False)
     assert study["verdict"].empty
     assert verdict_table(pd.DataFrame(), study["settings"]).empty
+
+
+def test_which_setting_is_primary_is_no_matter_of_how_its_runs_went(tmp_path: Path) -> None:
+    """Three that learn, of which the first and, in another study, all lost every run."""
+    each = [Setting("p", "placebo"), Setting("frozen", trainable=False)]
+    each += [Setting(name) for name in "cab"]
+    for survivors in ("ab", ""):
+        lost = [(name, seed) for name in set("cab") - set(survivors) for seed in range(3)]
+        study = Study(settings=each, seeds=range(3), epochs=2, diverged=[*lost, ("frozen", 0)])
+        folder = tmp_path / f"lost {len(lost)}"
+        write_study(folder, study)
+        found = analysis.compute_study(analysis.load(folder), with_trajectories=False)
+        table = found["verdict"].set_index("setting")
+        assert list(table.index) == ["c", "a", "b"]
+        assert table["primary"].tolist() == [True, False, False]
+        assert (table.loc["c", "verdict"], table.loc["c", "seeds"]) == (UNKNOWN, 0)
+        assert table.loc["c", "missing"] == "every run diverged"
+        assert (
+            "What is missing: every run diverged." in sentences.verdict(found.tables)[0]["sentence"]
+        )
 
 
 def planted(folder: Path, study: Study, common) -> analysis.Study:

@@ -1,6 +1,7 @@
 """Transfer in simulated studies of known truth: size, bias, power, coverage (docs/transfer.md).
 
     python -m tests.analysis.studies.transfer_worlds --studies 300 > transfer_worlds.md
+    python -m tests.analysis.studies.transfer_worlds --fresh 1000 --seeds 5 --worlds rows
 
 Cells of NAS-Bench-201 (three inner edges, four links of 5 x 5 operations). A seed's logits are its
 start plus what the world adds, in logits: a preference for columns, the same in every seed; a
@@ -172,15 +173,16 @@ class Outcome:
     columns_covered: float
 
 
-def outcome(world: World, n: int, studies: int, draws: int = 199) -> Outcome:
+def outcome(world: World, n: int, studies: int, draws: int = 199, first: int = 0) -> Outcome:
     """Run `studies` studies, a third of them with each of three truths.
 
+    first: number of the first study and of the first truth; another one draws all of them afresh.
     Coverage is of 0 where no rows were planted (of column_transfer: where nothing was learned),
     else of the truth's ratio of expectations at this n.
     """
     found = [
-        transfer(draw(world, n, np.random.default_rng([n, i]), i % TRUTHS), draws, i)
-        for i in range(studies)
+        transfer(draw(world, n, np.random.default_rng([n, i]), first + i % TRUTHS), draws, i)
+        for i in range(first, first + studies)
     ]
     dependence, covered = _covered(found, "dependence_transfer", None if world.rows else 0.0)
     columns, columns_covered = _covered(found, "column_transfer", None if world.learns else 0.0)
@@ -207,13 +209,14 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 8, 10])
     parser.add_argument("--draws", type=int, default=199)
+    parser.add_argument("--fresh", type=int, default=0, help="number of the first study and truth")
     parser.add_argument("--worlds", default="", help="only those whose name contains this")
     args = parser.parse_args()
     print("| world | n | p < 0.05 | dependence_transfer | covered | column_transfer | covered |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for name, world in (NULLS | PLANTED).items():
         for n in args.seeds if args.worlds in name else ():
-            o = outcome(world, n, args.studies, args.draws)
+            o = outcome(world, n, args.studies, args.draws, args.fresh)
             print(
                 f"| {name} | {n} | {o.rejected:.1%} | {o.dependence:+.4f} | {o.covered:.1%} "
                 f"| {o.columns:+.3f} | {o.columns_covered:.1%} |",
