@@ -145,19 +145,19 @@ class Launch:
     def errors(self) -> str:
         return self.log.read_text()
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """Wait until something holds while the launch goes on."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, self.errors
             assert time.monotonic() < end, self.errors
             time.sleep(0.05)
         return found
 
-    def ends(self) -> int:
+    def ends(self, seconds: float = PATIENCE) -> int:
         """Its exit status."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(timeout=PATIENCE)
+            return self.process.wait(timeout=seconds)
         raise AssertionError(f"has not ended: {self.errors}")
 
     def kill(self) -> None:
