@@ -238,16 +238,21 @@ class Node:
                 process.kill()
         self.process.wait()
 
+    def having(self, words: str) -> list[psutil.Process]:
+        """Its processes whose command line holds these words."""
+        found = []
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def raylets(self) -> list[psutil.Process]:
-        return [p for p in self._all() if p.name() == "raylet"]
+        return self.having("raylet/raylet ")
 
     def trains(self) -> bool:
         """Whether a pack is being trained there."""
-        for process in self._all():
-            with contextlib.suppress(psutil.Error):
-                if "ImplicitFunc" in " ".join(process.cmdline()):
-                    return True
-        return False
+        return bool(self.having("ImplicitFunc"))
 
     def stop(self) -> None:
         everything = self._all()

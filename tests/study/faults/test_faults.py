@@ -221,9 +221,13 @@ def test_fault_05_node_preempted(place, undisturbed, tmp_path):
         launch.until(lambda: read_heartbeat(door)["runs_running"] == 1)
         time.sleep(5)  # a worker for it would have started by now
         assert [len(begun) for begun in beginnings(folder)] == [1, 1]
-        for raylet in (r for node in ray.nodes[1:] for r in node.raylets()):
-            if node_id in " ".join(raylet.cmdline()):
-                raylet.kill()
+        (raylet,) = [
+            process
+            for node in ray.nodes[1:]
+            for process in node.having(node_id)
+            if process in node.raylets()
+        ]
+        raylet.kill()
         ray.brake.release()
         assert launch.ends() == 0, launch.errors
     assert lasting(folder) == undisturbed
