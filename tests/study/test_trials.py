@@ -96,6 +96,13 @@ def test_nothing_is_left_to_the_next_pack_of_a_process(trained, tmp_path):
     assert torch.ones(1).dtype == torch.float32
 
 
+def test_a_pack_does_not_begin_on_a_node_that_is_left(trained, tmp_path, monkeypatch):
+    """It goes back, uncounted: Tune gives the worker of a pack that has left to the next one."""
+    monkeypatch.setattr(Listener, "ends", lambda self: True)
+    assert trained("out") == [{trainable.ENDED: trainable.PAUSED}] * 2
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("writes", range(4))
 def test_a_worker_of_a_launch_that_lost_the_lock_writes_nothing(trained, tmp_path, monkeypatch,
                                                                 writes):  # fmt: skip
