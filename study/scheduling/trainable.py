@@ -146,6 +146,8 @@ class _Trial:
         started, context = datetime.now(UTC), self.context
         _as_new(context.threads)
         self._held()
+        if self.listener.ends():  # the worker of a pack that has left a node takes the next one
+            return {ENDED: PAUSED}
         gpu = _gpu_model(context.engine.device)
         begun = self.checkpoints.begin(
             {"launch": context.token, "host": self.where["host"], "gpu": gpu}

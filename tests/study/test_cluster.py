@@ -198,3 +198,15 @@ def test_a_type_of_gpu_and_memory_are_asked_for(monkeypatch):
     assert Resources(gpu=0.5, gpu_type="A100", memory=0.5).bundle == {
         "CPU": 1, "GPU": 0.5, "accelerator_type:A100": 0.001, "memory": 2.0**29,
     }  # fmt: skip
+
+
+def test_versions_that_differ_are_named(monkeypatch):
+    """Without what follows a +, and of Python the minor version."""
+    python, found = ["3", "12", "1"], {"torch": "2.13.0+cu128", "numpy": "2.4", "pyarrow": "26"}
+    monkeypatch.setattr(cluster_nodes.platform, "python_version_tuple", lambda: tuple(python))
+    monkeypatch.setattr(cluster_nodes.importlib.metadata, "version", lambda name: found[name])
+    here = cluster_nodes.versions()
+    python[2], found["torch"] = "9", "2.13.0+cpu"
+    assert cluster_nodes.differing(here) == ""
+    python[1], found["numpy"] = "11", "2.3"
+    assert cluster_nodes.differing(here) == "python 3.11 (here 3.12), numpy 2.3 (here 2.4)"

@@ -116,6 +116,13 @@ def test_a_trial_of_a_tuning_may_change_the_augmentation(trained, tmp_path):
     ]
 
 
+def test_a_pack_does_not_begin_on_a_node_that_is_left(trained, tmp_path, monkeypatch):
+    """It goes back, uncounted: Tune gives the worker of a pack that has left to the next one."""
+    monkeypatch.setattr(Listener, "ends", lambda self: True)
+    assert trained("out") == [{trainable.ENDED: trainable.PAUSED}] * 2
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("writes", range(4))
 def test_a_worker_of_a_launch_that_lost_the_lock_writes_nothing(trained, tmp_path, monkeypatch,
                                                                 writes):  # fmt: skip

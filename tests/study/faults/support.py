@@ -146,19 +146,19 @@ class Launch:
     def errors(self) -> str:
         return self.log.read_text()
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """Wait until something holds while the launch goes on."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, self.errors
             assert time.monotonic() < end, self.errors
             time.sleep(0.05)
         return found
 
-    def ends(self) -> int:
+    def ends(self, seconds: float = PATIENCE) -> int:
         """Its exit status."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(timeout=PATIENCE)
+            return self.process.wait(timeout=seconds)
         raise AssertionError(f"has not ended: {self.errors}")
 
     def kill(self) -> None:
@@ -239,16 +239,21 @@ class Node:
                 process.kill()
         self.process.wait()
 
+    def having(self, words: str) -> list[psutil.Process]:
+        """Its processes whose command line holds these words."""
+        found = []
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def raylets(self) -> list[psutil.Process]:
-        return [p for p in self._all() if p.name() == "raylet"]
+        return self.having("raylet/raylet ")
 
     def trains(self) -> bool:
         """Whether a pack is being trained there."""
-        for process in self._all():
-            with contextlib.suppress(psutil.Error):
-                if "ImplicitFunc" in " ".join(process.cmdline()):
-                    return True
-        return False
+        return bool(self.having("ImplicitFunc"))
 
     def stop(self) -> None:
         everything = self._all()
