@@ -7,10 +7,12 @@ there and from its packs' checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from study.errors import StudyError, first_line
 from study.file.grid import Run
 from study.file.schema import StudyFile
 from study.file.tune import TRANSFER
@@ -25,6 +27,8 @@ from study.tuning import CONFIRM, MOST_CONFIRMED
 from study.tuning.confirm import Confirmation, confirmation
 from study.tuning.plan import TuningPlan, plan_tuning
 from study.tuning.record import BEST, best_file, check_best, chosen, record, write_record
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -103,9 +107,8 @@ class _Tuning:
         """runs of the confirmation that the progress expects"""
 
     def _transfer(self, run_ids: Sequence[str]) -> float:
-        from analysis.compute.tuning import transfer_of_runs
-
         import analysis
+        from analysis.compute.tuning import transfer_of_runs
 
         return transfer_of_runs(analysis.load(str(self.folder)), run_ids)
 
@@ -123,6 +126,20 @@ class _Tuning:
         )  # fmt: skip
         self.trials.read()
         self.before, self.runs_before = len(self.trials.finished), len(self.known.rows)
+
+    def _patiently(self, step: Callable[[], Found]) -> Found:
+        """A step that reads or writes the storage while packs train, tried again after trouble as
+        packs are.
+        """
+        file, wait = self.study.file, self.study.file.waits.retry_seconds
+        for _ in range(file.max_failures):
+            try:
+                return step()
+            except (OSError, StudyError) as error:
+                self.study.how.notify(f"{first_line(error)}; again in {wait:g} s")
+                time.sleep(wait)
+                wait *= 2
+        return step()
 
     def _rows(self, packs: Sequence[str] | None = None) -> list[dict[str, Any]]:
         return read_runs(self.folder, self.objective.columns, packs).rows
@@ -161,7 +178,7 @@ class _Tuning:
             self.registry.forget_unfinished(complete.run_ids, going_on)
             self.registry.write(folder)
             source = TuningSource(
-                self.trials, self.known, lambda pack_id: self._rows([pack_id]), self.progress,
+                self.trials, self.known, self._read, self.progress,
                 self._announce, self._packs,
             )  # fmt: skip
             self._expect(*source.most_left())
@@ -194,6 +211,17 @@ class _Tuning:
         study = self.study
         return pack_size(study.file, study.expansion, study.data, study.gpu_bytes())
 
+    def _read(self, pack_id: str) -> list[dict[str, Any]]:
+        """Rows of a pack that is complete; another node may have written them a moment ago."""
+
+        def read() -> list[dict[str, Any]]:
+            found = self._rows([pack_id])
+            if not found:
+                raise StudyError(f"{self.folder}: rows of pack {pack_id} cannot be read")
+            return found
+
+        return self._patiently(read)
+
     def _announce(self, runs: list[Run]) -> Pack:
         """Write runs down before they begin."""
         for run in runs:
@@ -201,7 +229,7 @@ class _Tuning:
         run_ids = [run.run_id for run in runs]
         pack_id = pack_id_of(run_ids)
         self.registry.packs[pack_id] = run_ids
-        self.registry.write(self.folder)
+        self._patiently(lambda: self.registry.write(self.folder))
         members = tuple(pack_run(run, self.registry.name(run.setting)) for run in runs)
         return Pack(pack_id, members)
 
@@ -212,7 +240,7 @@ class _Tuning:
         if confirmed.missing:
             complete, size = set(self.known.rows), self._pack_size()
             packs = self.registry.include(confirmed.expansion, self.study.file, complete, size)
-            self.registry.write(self.folder)
+            self._patiently(lambda: self.registry.write(self.folder))
         runs = self._promised - sum(len(pack.runs) for pack in packs)
         most = MOST_CONFIRMED * -(-self.confirm // self._pack_size())
         epochs = self.plan.default.setting.search.epochs
@@ -220,7 +248,8 @@ class _Tuning:
         return packs
 
     def _record(self, confirmed: Confirmation | None = None) -> None:
-        write_record(self.folder, record(self.plan, self.trials, self.sampler, confirmed))
+        content = record(self.plan, self.trials, self.sampler, confirmed)
+        self._patiently(lambda: write_record(self.folder, content))
 
     def _finish(self) -> None:
         """Write what was found; remove checkpoints of no use."""
