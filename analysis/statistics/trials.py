@@ -168,6 +168,20 @@ def by_merit(
     return [(numbers[i], merits[i]) for i in order if np.isfinite(merits[i])]
 
 
+def lead(values: Mapping[int, Array], best: int, other: int) -> float:
+    """How much better one trial is than another, by means that are drawn together as far as those
+    of the trials with the most seeds differ by luck.
+
+    All trials would not do: among bad settings that raced out, the differences among those that are
+    left look small, and nothing of them like luck (docs/tuning.md). values: (all,) of each feasible
+    trial by its number. NaN where one of the two has no run.
+    """
+    most = max(int(np.isfinite(v).sum()) for v in values.values())
+    among = [n for n, v in values.items() if np.isfinite(v).sum() == most or n in (best, other)]
+    means = shrunken(np.array([values[n] for n in among])).means
+    return float(means[among.index(best)] - means[among.index(other)])
+
+
 def residual_variance(values: ArrayLike) -> tuple[float, int]:
     """What of a run is neither its trial's nor its seed's: the variance, and degrees of freedom.
 

@@ -5,10 +5,11 @@ trial begins with `start` seeds and is extended by doubling, up to `all`, while 
 against the incumbent on the same seeds. With d the mean paired difference to the incumbent over its
 n seeds, the mean difference over all N seeds is t-distributed around d with variance
 2 s^2 (1/n - 1/N), where s^2 is what of a run is neither its trial's nor its seed's, estimated from
-all runs so far. The trial goes on where the probability that it is above 0 is at least `chance`;
-where nothing is known of s, it goes on. The incumbent is, of the feasible trials with all seeds,
-the one with the largest shrunken mean (less the penalty, if any); without one every trial goes on.
-A trial of which a run diverged, or that hardly moved, does not go on.
+all runs of feasible trials so far. The trial goes on where the probability that it is above 0 is at
+least `chance`; where nothing is known of s, it goes on; without any noise, unless d is below 0. The
+incumbent is, of the feasible trials with all seeds, the one with the largest shrunken mean (less
+the penalty, if any); without one every trial goes on. A trial of which a run diverged, or that
+hardly moved, does not go on. How good the rule is, and why `chance` is 0.1: docs/tuning.md.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ import optuna
 from analysis.statistics.inference import difference, rate
 from analysis.statistics.metrics import t_quantile
 from analysis.statistics.seeds import Values
-from analysis.statistics.trials import by_merit
+from analysis.statistics.trials import lead
 from itnas.data import DataSettings
 from itnas.settings import Setting
 from study.file.searched import Parameter
@@ -142,8 +142,8 @@ class Way:
 @dataclass(frozen=True)
 class Outcome:
     """Of one tuning. lead: true lead of the chosen setting over the default; own: the same on the
-    tuning's own seeds; shrunk: by shrunken means; low, high: the confirmation's interval, NaN where
-    the default was chosen; loudest: regret of the largest mean, which is what Optuna calls best.
+    tuning's own seeds; shrunk: by means drawn together; low, high: the confirmation's interval, NaN
+    where the default was chosen; loudest: regret of the largest mean, which Optuna calls best.
     """
 
     regret: float
@@ -187,7 +187,7 @@ def outcome(world: World, way: Way, budget: int) -> Outcome:
     trials, spent = tune(world, way, budget)
     found = trials.finished
     loudest = max(found, key=lambda n: found[n].told[0])
-    merit = dict(by_merit({n: t.by_seed for n, t in found.items()}, {}))
+    by_seed = {n: t.by_seed for n, t in found.items()}
     best = loudest if way.naive else trials.incumbent
     chosen = found[best].values
     fresh = [1000 + seed for seed in range(FRESH)]
@@ -196,7 +196,7 @@ def outcome(world: World, way: Way, budget: int) -> Outcome:
     return Outcome(
         -world.true(chosen), -world.true(found[loudest].values), len(found), spent,
         world.true(chosen) - world.true(DEFAULT),
-        float(np.nanmean(found[best].by_seed - found[0].by_seed)), merit[best] - merit[0],
+        float(np.nanmean(by_seed[best] - by_seed[0])), lead(by_seed, best, 0),
         confirmed.low, confirmed.high,
     )  # fmt: skip
 
@@ -224,8 +224,8 @@ def line(way: Way, found: dict[str, np.ndarray], first: dict[str, np.ndarray]) -
     off = "" if found is first else "{:+.2f} ({:+.2f}..{:+.2f})".format(
         *interval(found["regret"] - first["regret"]))  # fmt: skip
     known = np.isfinite(found["low"])
-    low, high, lead = (found[name][known] for name in ("low", "high", "lead"))
-    covered = rate((low <= lead) & (lead <= high))
+    low, high, true = (found[name][known] for name in ("low", "high", "lead"))
+    covered = rate((low <= true) & (true <= high))
     cells = [
         way.name, f"{found['regret'].mean():.2f}", off, f"{found['loudest'].mean():.2f}",
         *(f"{found[name].mean():.0f}" for name in ("trials", "searches")),

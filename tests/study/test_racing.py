@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from analysis.statistics.trials import by_merit, residual_variance, shrunken
+from analysis.statistics.trials import by_merit, lead, residual_variance, shrunken
 from study.tuning.racing import Race
 from tests.benchmarks.racing import WORLDS, Way, World, interval, outcome, outcomes
 
@@ -139,6 +139,21 @@ def test_shrunken_means_of_whole_trials_are_those_of_the_analysis_of_variance():
     assert found.between**2 == pytest.approx((of_trial - variance) / 8, rel=1e-3)
     kept = 1 - variance / of_trial
     assert found.means == pytest.approx(y.mean() + kept * (y.mean(axis=1) - y.mean()), abs=1e-3)
+
+
+def test_a_lead_is_drawn_in_among_those_with_all_seeds():
+    y = field(4, trials=6)
+    bad = seen(y[0] - 50, 2)
+    values = dict(enumerate([*y, bad, bad - 7]))
+    best = by_merit(values, {})[0][0]
+    plain = float((y[best] - y[0]).mean())
+    means = shrunken(y).means
+    assert lead(values, best, 0) == pytest.approx(means[best] - means[0])
+    assert 0 < lead(values, best, 0) < plain
+    merits = dict(by_merit(values, {}))
+    assert merits[best] - merits[0] > 0.98 * plain  # bad ones make all leads look sure
+    assert lead(values, best, 6) > 40
+    assert lead({3: y[3]}, 3, 3) == 0
 
 
 def raced(seed):
