@@ -350,7 +350,7 @@ def tuning(tables: Frames) -> list[str]:
         (asked["raced_out"], f"{asked['raced_out']} trials raced out with fewer seeds."),
         (asked["infeasible"], f"{asked['infeasible']} are infeasible: a run diverged, or it hardly "
          "moved."),
-        (pd.notna(asked["second"]), f"On the front of both: trials {text.listed(map(str, front))}."),
+        (pd.notna(asked["second"]), f"The front of both: trials {text.listed(map(str, front))}."),
         (True, _confirmed(tables.get("tuning_confirmation", pd.DataFrame()))),
         (True, f"What follows is about the runs of trial {best:.0f} alone."),
     )  # fmt: skip
