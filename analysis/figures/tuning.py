@@ -205,6 +205,7 @@ def tuning_importance(tables: Tables) -> Figure:
     best = f"the best {frame['quantile'].iloc[0]:.0%} of trials"
     names = [f"{p} (n={n})" for p, n in zip(frame["parameter"], frame["trials"], strict=True)]
     figure, ax = _bars(frame, names, "importance", f"share of what parameters decide about {best}")
+    ax.barh(range(len(names)), frame["importance"], height=0.5, color=BLUE, alpha=0.3)
     ax.set_xlim(0, 1)
     for y, note in enumerate(frame["note"]):
         ax.text(0.02, y, note, va="center", color=GREY, fontsize="small")
