@@ -162,10 +162,12 @@ def _trials(
         trials[name] = runs.map(dict(zip(runs[apart], numbers, strict=True)))
     able = {n: values.loc[n].to_numpy(float) for n in trials["trial"][apart & full]}
     errors = dict(zip(trials["trial"], trials["standard_error"], strict=True))
-    so_far = ({k: x for k, x in able.items() if k <= n} for n in trials["trial"])
-    best = [next(iter(by_merit(some, errors, penalty)), (None, NAN)) for some in so_far]
-    trials["incumbent"] = pd.array([n for n, _ in best], "Int64")
-    trials["incumbent_merit"] = [merit for _, merit in best]
+    ahead = {
+        n: by_merit({k: x for k, x in able.items() if k <= n}, errors, penalty)[0] for n in able
+    }
+    best = pd.DataFrame(ahead, index=["incumbent", "merit"]).T.reindex(trials["trial"]).ffill()
+    trials["incumbent"] = best["incumbent"].astype("Int64").array
+    trials["incumbent_merit"] = best["merit"].to_numpy(float)
     if second:
         trials["front"] = front(trials[["objective", *second]].where(feasible))
     return trials

@@ -343,8 +343,8 @@ def tuning(tables: Frames) -> list[str]:
         (best == default, "That is the default setting: no trial is ahead of it."),
         (best != default and asked["lead_n"], f"On n={asked['lead_n']} common seeds it leads the "
          f"default (trial {default:.0f}) by {asked['lead']:.3f}, standard error "
-         f"{asked['lead_error']:.3f}; drawn towards the mean of all trials, by "
-         f"{asked['shrunken_lead']:.3f}."),
+         f"{text.number(asked['lead_error'], 3)}; drawn towards the mean of all trials, by "
+         f"{text.number(asked['shrunken_lead'], 3)}."),
         (asked["largest"] != best, f"The largest mean is trial {asked['largest']:.0f}'s, "
          f"{trials['objective'].get(asked['largest'], np.nan):.3f}."),
         (asked["raced_out"], f"{asked['raced_out']} trials raced out with fewer seeds."),

@@ -202,6 +202,17 @@ def test_where_no_trial_is_feasible_the_page_is_about_the_last(tmp_path: Path) -
     assert figures.draw(study.tables, "tuning_history").axes
 
 
+def test_a_default_that_is_infeasible_has_no_shrunken_mean(tmp_path: Path) -> None:
+    trials = [Trial(AT, [0.5, 0.6], displacement=0.1), Trial(at(0.1), [0.7, 0.9])]
+    write_tuning(tmp_path, trials)
+    tables = tuning_tables(analysis.load(tmp_path))
+    assert tables["tuning_summary"]["default"].item() == 0
+    told = " ".join(sentences.tuning(tables))
+    assert "leads the default (trial 0) by 0.250, standard error 0.050; drawn" in told
+    assert "by —." in told
+    assert "nan" not in told
+
+
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     trials = [
