@@ -47,10 +47,13 @@ def tuning_tables(results: Results) -> Tables:
         return {"tuning": pd.DataFrame()}
     values = seeds.pivot_table("value", "trial", "seed", sort=False, dropna=False)
     trials = _trials(results, told, seeds, values := values.reindex([*ids_of]))
+    good = trials[trials["feasible"]].dropna(axis=1, how="all")
+    numeric = [n for n, of in told["parameters"].items() if of["choices"] is None and n in good]
     parameters = pd.DataFrame([
         {"parameter": name, **{k: of[k] for k in OF_PARAMETER},
          "choices": None if of["choices"] is None else json.dumps([*map(str, of["choices"])]),
-         "default": None if of["default"] is None else str(of["default"])}
+         "default": None if of["default"] is None else str(of["default"]),
+         "paired": name in numeric and len(numeric) > 1}
         for name, of in told["parameters"].items()
     ])  # fmt: skip
     summary = _summary(told, trials, values) | {"searches": seeds["run_id"].nunique()}
@@ -58,7 +61,7 @@ def tuning_tables(results: Results) -> Tables:
         "tuning": trials, "tuning_summary": pd.DataFrame([summary]),
         "tuning_seeds": seeds[["trial", "seed", "run_id", "value"]],
         "tuning_parameters": parameters,
-        "tuning_importance": importance_table(trials[trials["feasible"]], parameters),
+        "tuning_importance": importance_table(good, parameters),
         **_confirmation(results.runs, told),
     }  # fmt: skip
 

@@ -143,7 +143,7 @@ def tuning_rates(tables: Tables) -> Figure:
 def tuning_contour(tables: Tables) -> Figure:
     """Objective over pairs of parameters, rates first, with the default's values."""
     t = _Trials(tables)
-    names = [n for n in t.parameters.index[t.parameters["choices"].isna()] if n in t.every]
+    names = t.parameters.index[t.parameters["paired"].astype(bool)]
     pairs = [*combinations(sorted(names, key=lambda n: not n.endswith("_lr")), 2)][:MOST_PAIRS]
     figure, axes = grid(len(pairs), 3, (2.1, 2.1), between=(0.7, 0.6), more=0.8)
     z = t.good["objective"]

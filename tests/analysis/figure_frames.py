@@ -215,12 +215,12 @@ def _tuning(rng: np.random.Generator) -> dict[str, list[dict]]:
         seeds += [{"trial": k, "seed": f"seed {i}", "run_id": f"t{k}-{i}", "value": v}
                   for i, v in enumerate(values)]  # fmt: skip
     rate = {"low": 0.003, "high": 0.3, "log": True, "step": np.nan, "choices": None,
-            "default": "0.03", "auto": True}  # fmt: skip
+            "default": "0.03", "auto": True, "paired": True}  # fmt: skip
     parameters = {
         "architecture_lr": rate, "transition_lr": rate | {"auto": False},
         "init_strength": rate | {"low": 0.5, "high": 4.0, "log": False, "default": "2.0"},
         "init": {"choices": '["identity", "uniform", "random"]', "default": "identity",
-                 "log": False, "auto": False},
+                 "log": False, "auto": False, "paired": False},
     }  # fmt: skip
     settings = ((best, "incumbent", 0.1), (7, "next", 0.0), (0, "default", np.nan))
     fresh = [{"trial": trial, "role": role, "seed": f"seed {100 + i}", "value": 0.7,

@@ -271,6 +271,11 @@ def test_conditional_parameters_and_choices(tmp_path: Path) -> None:
     assert about["default"].tolist() == ["0.03", "identity", "2.0"]
     assert json.loads(about["choices"]["init"]) == INIT["choices"]
     assert about["auto"].tolist() == [True, False, False]
+    assert about["paired"].tolist() == [True, False, True]
+    one = dict(list(parameters.items())[:2])  # a single number: no pair to draw areas over
+    write_tuning(tmp_path, [Trial({"architecture_lr": 0.03}, [0.5, 0.6])], one)
+    drawn = [name for name, _, _ in figures.names(tuning_tables(analysis.load(tmp_path)))]
+    assert drawn == ["tuning_history", "tuning_rates"]
 
 
 @pytest.mark.parametrize(
