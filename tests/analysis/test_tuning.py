@@ -337,6 +337,7 @@ def test_without_its_file_a_tuning_is_its_runs_tune_trial(tuned: Path) -> None:
     assert summary[["default", "sampler", "answer"]].isna().all()
     assert summary["raced_out"] == 0
     assert np.isnan(summary["lead"])
+    assert sentences.tuning(tables)[0].startswith("Trial 1 is the best of 5 by shrunken mean: ")
 
 
 def test_a_rate_that_no_run_has_is_no_column(tuned: Path) -> None:

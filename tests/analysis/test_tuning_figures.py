@@ -97,7 +97,7 @@ def test_areas_are_between_enough_trials_in_log_scale(tables: Tables) -> None:
     figure = figures.draw({**tables, "tuning": free}, "tuning_contour")
     labels = [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes[:3]]
     rates = [f"{name} (logit per step)" for name in ("architecture_lr", "transition_lr")]
-    assert labels == [(rates[0], rates[1]), *((rate, "init strength") for rate in rates)]
+    assert labels == [(rates[0], rates[1]), *((rate, "init_strength") for rate in rates)]
     first, second = figure.axes[:2]
     assert (first.get_xscale(), first.get_yscale(), second.get_yscale()) == ("log", "log", "linear")
     points, areas = {}, {}
