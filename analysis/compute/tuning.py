@@ -47,10 +47,13 @@ def tuning_tables(results: Results) -> Tables:
         return {"tuning": pd.DataFrame()}
     values = seeds.pivot_table("value", "trial", "seed", sort=False, dropna=False)
     trials = _trials(results, told, seeds, values := values.reindex([*ids_of]))
+    good = trials[trials["feasible"]].dropna(axis=1, how="all")
+    numeric = [n for n, of in told["parameters"].items() if of["choices"] is None and n in good]
     parameters = pd.DataFrame([
         {"parameter": name, **{k: of[k] for k in OF_PARAMETER},
          "choices": None if of["choices"] is None else json.dumps([*map(str, of["choices"])]),
-         "default": None if of["default"] is None else str(of["default"])}
+         "default": None if of["default"] is None else str(of["default"]),
+         "paired": name in numeric and len(numeric) > 1}
         for name, of in told["parameters"].items()
     ])  # fmt: skip
     summary = _summary(told, trials, values) | {"searches": seeds["run_id"].nunique()}
@@ -58,7 +61,7 @@ def tuning_tables(results: Results) -> Tables:
         "tuning": trials, "tuning_summary": pd.DataFrame([summary]),
         "tuning_seeds": seeds[["trial", "seed", "run_id", "value"]],
         "tuning_parameters": parameters,
-        "tuning_importance": importance_table(trials[trials["feasible"]], parameters),
+        "tuning_importance": importance_table(good, parameters),
         **_confirmation(results.runs, told),
     }  # fmt: skip
 
@@ -162,10 +165,12 @@ def _trials(
         trials[name] = runs.map(dict(zip(runs[apart], numbers, strict=True)))
     able = {n: values.loc[n].to_numpy(float) for n in trials["trial"][apart & full]}
     errors = dict(zip(trials["trial"], trials["standard_error"], strict=True))
-    so_far = ({k: x for k, x in able.items() if k <= n} for n in trials["trial"])
-    best = [next(iter(by_merit(some, errors, penalty)), (None, NAN)) for some in so_far]
-    trials["incumbent"] = pd.array([n for n, _ in best], "Int64")
-    trials["incumbent_merit"] = [merit for _, merit in best]
+    ahead = {
+        n: by_merit({k: x for k, x in able.items() if k <= n}, errors, penalty)[0] for n in able
+    }
+    best = pd.DataFrame(ahead, index=["incumbent", "merit"]).T.reindex(trials["trial"]).ffill()
+    trials["incumbent"] = best["incumbent"].astype("Int64").array
+    trials["incumbent_merit"] = best["merit"].to_numpy(float)
     if second:
         trials["front"] = front(trials[["objective", *second]].where(feasible))
     return trials

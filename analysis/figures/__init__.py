@@ -52,7 +52,7 @@ class Definition:
 
 
 _OF_SEEDS, _CELLS = "stability seed_values without_collapsed", ("normal", "reduce")
-_TUNING = "tuning tuning_parameters tuning_summary"
+_TUNING = "tuning tuning_summary"
 _CONFIRMED = "tuning_confirmation tuning_confirmation_seeds tuning_summary"
 _ALL = (
     Definition(curves.ladder, "transfer seed_values verdict", "d_start d_columns d_full"),
@@ -74,8 +74,8 @@ _ALL = (
     Definition(curves.dynamics, "trajectories", "estimate", quantity=curves.DYNAMICS),
     Definition(heatmaps.frequencies, "operation_choices", "share"),
     Definition(tuning.tuning_history, "tuning tuning_seeds tuning_summary", "objective"),
-    Definition(tuning.tuning_rates, _TUNING, "objective", feasible=True),
-    Definition(tuning.tuning_contour, _TUNING, "objective", feasible=True),
+    Definition(tuning.tuning_rates, f"{_TUNING} tuning_parameters", "objective", feasible=True),
+    Definition(tuning.tuning_contour, f"tuning_parameters {_TUNING}", "parameter", paired=True),
     Definition(tuning.tuning_importance, "tuning_importance", "importance"),
     Definition(tuning.tuning_front, _TUNING, "front", feasible=True),
     Definition(tuning.tuning_confirmation, _CONFIRMED, "difference"),

@@ -143,7 +143,7 @@ def tuning_rates(tables: Tables) -> Figure:
 def tuning_contour(tables: Tables) -> Figure:
     """Objective over pairs of parameters, rates first, with the default's values."""
     t = _Trials(tables)
-    names = [n for n in t.parameters.index[t.parameters["choices"].isna()] if n in t.every]
+    names = t.parameters.index[t.parameters["paired"].astype(bool)]
     pairs = [*combinations(sorted(names, key=lambda n: not n.endswith("_lr")), 2)][:MOST_PAIRS]
     figure, axes = grid(len(pairs), 3, (2.1, 2.1), between=(0.7, 0.6), more=0.8)
     z = t.good["objective"]
@@ -205,6 +205,7 @@ def tuning_importance(tables: Tables) -> Figure:
     best = f"the best {frame['quantile'].iloc[0]:.0%} of trials"
     names = [f"{p} (n={n})" for p, n in zip(frame["parameter"], frame["trials"], strict=True)]
     figure, ax = _bars(frame, names, "importance", f"share of what parameters decide about {best}")
+    ax.barh(range(len(names)), frame["importance"], height=0.5, color=BLUE, alpha=0.3)
     ax.set_xlim(0, 1)
     for y, note in enumerate(frame["note"]):
         ax.text(0.02, y, note, va="center", color=GREY, fontsize="small")

@@ -351,15 +351,15 @@ def tuning(tables: Frames) -> list[str]:
          f"{row['mean']:.3f} over n={row['n']} seeds, with {text.listed(chosen)}."),
         (best == default, "That is the default setting: no trial is ahead of it."),
         (best != default and asked["lead_n"], f"On n={asked['lead_n']} common seeds it leads the "
-         f"default (trial {default:.0f}) by {asked['lead']:.3f}, standard error "
-         f"{asked['lead_error']:.3f}; drawn towards the mean of all trials, by "
-         f"{asked['shrunken_lead']:.3f}."),
+         f"default (trial {text.plain(default)}) by {asked['lead']:.3f}, standard error "
+         f"{text.number(asked['lead_error'], 3)}; drawn towards the mean of all trials, by "
+         f"{text.number(asked['shrunken_lead'], 3)}."),
         (asked["largest"] != best, f"The largest mean is trial {asked['largest']:.0f}'s, "
          f"{trials['objective'].get(asked['largest'], np.nan):.3f}."),
         (asked["raced_out"], f"{asked['raced_out']} trials raced out with fewer seeds."),
         (asked["infeasible"], f"{asked['infeasible']} are infeasible: a run diverged, or it hardly "
          "moved."),
-        (pd.notna(asked["second"]), f"On the front of both: trials {text.listed(map(str, front))}."),
+        (pd.notna(asked["second"]), f"The front of both: trials {text.listed(map(str, front))}."),
         (True, _confirmed(tables.get("tuning_confirmation", pd.DataFrame()))),
         (True, f"What follows is about the runs of trial {best:.0f} alone."),
     )  # fmt: skip

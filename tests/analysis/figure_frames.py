@@ -54,7 +54,7 @@ def make(
         for name in ("settings", "stability", "without_collapsed", "seed_values", "transfer",
                      "verdict", "links", "comparisons", "trajectories", "operation_probabilities",
                      "operation_choices", "transition_matrices", "genotypes", "similarity",
-                     "profiles", "seeds_needed", "tuning")
+                     "profiles", "seeds_needed")
     }  # fmt: skip
 
     def quantity(setting: str, cell: str, name: str, values: np.ndarray, null: float) -> None:
@@ -189,11 +189,59 @@ def make(
          "dependence_transfer": 0.1, "low": -0.1, "high": 0.3}
         for name, model in settings if model == "transition"
     ]  # fmt: skip
-    best = np.maximum.accumulate([0.3, 0.6, 0.5, 0.9, 0.4])
-    out["tuning"] = [
-        {"trial": k, "objective": x if k != 3 else np.nan, "best_so_far": best[k], "n": 2,
-         "diverged": int(k == 3), "architecture_lr": 0.001 * 2**k, "transition_lr": 0.01,
-         "attention_lr": 0.1 / 2**k}
-        for k, x in enumerate([0.3, 0.6, 0.5, 0.9, 0.4])
-    ]  # fmt: skip
+    out |= _tuning(rng)
     return {name: pd.DataFrame(found) for name, found in out.items()}
+
+
+def _tuning(rng: np.random.Generator) -> dict[str, list[dict]]:
+    """Twelve trials of four seeds: 1 is infeasible, most raced out, 2 is the incumbent."""
+    best = 2
+    of_seeds = {0: 4, 1: 2, best: 4, 7: 4}
+    trials, seeds = [], []
+    for k in range(12):
+        n, x = of_seeds.get(k, 2), 0.9 if k == best else 0.6 + 0.02 * (k % 5)
+        values = x + 0.05 * rng.normal(size=n)
+        trials.append({
+            "trial": k, "state": "complete", "objective": np.nan if k == 1 else values.mean(),
+            "valid_accuracy": 1 - x, "mean": values.mean(), "n": n, "diverged": int(k == 1),
+            "standard_error": values.std(ddof=1) / n**0.5, "displacement": 0.4,
+            "feasible": k != 1, "raced_out": k not in of_seeds, "against": best if k > best else 0,
+            "architecture_lr": 0.003 * 10 ** (2 * k / 11), "transition_lr": 0.01,
+            "init_strength": 0.5 * (1 + 5 * k % 8) if k % 3 else np.nan,
+            "init": ("identity", "uniform", "random")[k % 3], "shrunken": x, "shrunken_error": 0.02,
+            "best_so_far": 0.9 if k >= best else 0.6, "front": k in (best, 0),
+            "incumbent": best if k >= best else 0, "incumbent_merit": 0.85 if k >= best else 0.6,
+        })  # fmt: skip
+        seeds += [{"trial": k, "seed": f"seed {i}", "run_id": f"t{k}-{i}", "value": v}
+                  for i, v in enumerate(values)]  # fmt: skip
+    rate = {"low": 0.003, "high": 0.3, "log": True, "step": np.nan, "choices": None,
+            "default": "0.03", "auto": True, "paired": True}  # fmt: skip
+    parameters = {
+        "architecture_lr": rate, "transition_lr": rate | {"auto": False},
+        "init_strength": rate | {"low": 0.5, "high": 4.0, "log": False, "default": "2.0"},
+        "init": {"choices": '["identity", "uniform", "random"]', "default": "identity",
+                 "log": False, "auto": False, "paired": False},
+    }  # fmt: skip
+    settings = ((best, "incumbent", 0.1), (7, "next", 0.0), (0, "default", np.nan))
+    fresh = [{"trial": trial, "role": role, "seed": f"seed {100 + i}", "value": 0.7,
+              "difference": (x or 0) + 0.03 * rng.normal()}
+             for trial, role, x in settings for i in range(4)]  # fmt: skip
+    return {
+        "tuning": trials,
+        "tuning_seeds": seeds,
+        "tuning_summary": [{"objective": "derived_accuracy", "second": "valid_accuracy",
+                            "penalty": 0.0, "incumbent": best, "default": 0, "all": 4}],
+        "tuning_parameters": [{"parameter": name, **p} for name, p in parameters.items()],
+        "tuning_importance": [
+            {"parameter": name, "importance": x, "low": x / 2, "high": min(2 * x, 1), "trials": 25,
+             "quantile": 0.2, "note": note}
+            for name, x, note in (("architecture_lr", 0.7, ""), ("transition_lr", 0.3, ""),
+                                  ("init_strength", np.nan, "too few trials (12 of 20)"))
+        ],
+        "tuning_confirmation": [
+            {"trial": trial, "role": role, "n": 4, "mean": 0.7, "difference": x, "low": x - 0.05,
+             "high": x + 0.05, "p_value": 0.1, "pairs": 4, "planned": 4, "diverged": 0}
+            for trial, role, x in settings
+        ],
+        "tuning_confirmation_seeds": fresh,
+    }  # fmt: skip

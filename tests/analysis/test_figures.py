@@ -252,19 +252,6 @@ def test_frequencies_and_profiles_have_their_numbers(tables: Tables) -> None:
     np.testing.assert_array_equal(line.get_ydata(), frame["share"])
 
 
-def test_tuning_figures(tables: Tables) -> None:
-    figure = figures.draw(tables, "tuning_history")
-    assert legend(figure) == ["one trial (mean of n=2)", "a run diverged", "best so far"]
-    figure = figures.draw(tables, "tuning_rates")
-    assert [ax.get_xscale() for ax in figure.axes] == ["log"] * 3
-    np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), 0.001 * 2.0 ** np.arange(5))
-    assert legend(figure)[-1] == "best (trial 1)"
-    for ax in figure.axes:  # one of the rates is the same in all trials
-        low, high = ax.get_xlim()
-        assert all(low < x < high for line in ax.lines for x in line.get_xdata())
-        assert high / low > 2
-
-
 def test_the_most_frequent_cell_is_drawn(tables: Tables) -> None:
     figure = figures.draw(tables, "cell", "transition")
     frame = tables["genotypes"].query("setting == 'transition' and part == 'normal'")

@@ -282,10 +282,11 @@ def test_a_study_in_which_every_run_diverged_has_a_report(tmp_path: Path) -> Non
 
 def test_a_tuning_study_reports_its_best_trial(tuned: Path, tmp_path: Path) -> None:
     page = report(tuned, tmp_path)
-    assert "Trial 1 is the best of 5: mean derived accuracy 0.5" in page.text
-    assert "1 of 5 trials had a diverged run and have no objective." in page.text
+    assert "Trial 1 is the best of 5 by shrunken mean: mean derived accuracy" in page.text
+    assert "1 are infeasible: a run diverged, or it hardly moved." in page.text
     assert "What follows is about the runs of trial 1 alone" in page.text
-    assert "confirm its rates with fresh seeds" in page.text
+    assert "no setting ran on fresh seeds: this lead is not confirmed." in page.text
+    assert "Importance of parameters: too few trials (4 of 20)." in page.text
     trials = pd.read_csv(tmp_path / "tables" / "tuning.csv")
     assert trials["trial"].tolist() == [0, 1, 2, 3, 4]
     # The settings shown are the best trial's, with its rates.

@@ -71,8 +71,7 @@ def test_shrunken_means_are_those_of_a_mixed_model(seed: int) -> None:
     y = panel(seed)
     trial, run = np.nonzero(np.isfinite(y))
     x = np.eye(y.shape[1])[run]
-    fitted = MixedLM(y[trial, run], x, groups=trial).fit(reml=True, method=["powell"], xtol=1e-12,
-                                                     ftol=1e-14)  # fmt: skip
+    fitted = MixedLM(y[trial, run], x, groups=trial).fit(reml=True, method=["powell"], ftol=1e-14)
     ours = shrunken(y)
     added = [float(np.asarray(fitted.random_effects[k])[0]) for k in range(len(y))]
     np.testing.assert_allclose(ours.means, fitted.fe_params.mean() + np.array(added), atol=1e-5)

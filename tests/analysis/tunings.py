@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.analysis.synthetic import Setting, Study, _run, write_shards
+from tests.analysis.synthetic import Setting, Study, _run, softmax, write_shards
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
 RATE: Mapping[str, Any] = {"low": 0.003, "high": 0.3, "log": True, "step": None, "choices": None,
@@ -41,13 +42,13 @@ def write_tuning(
     folder: Path, trials: Sequence[Trial], parameters: Mapping[str, Any] | None = None, *,
     objective: Sequence[str] = ("derived_accuracy",), penalty: float = 0.0,
     confirmed: Sequence[tuple[int | None, Sequence[float]]] | None = None, default: int = 0,
-    planned: int | None = None, space: str = "nas-bench-201", noise: float = 0.3,
-    metadata: bool = True,
+    planned: int | None = None, noise: float = 0.3, rows: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write runs and tune/tuning.json; what stands in the latter.
 
     confirmed: (trial, values on fresh seeds) of each setting; planned: how many seeds each was to
-    have (None: those there are). metadata: whether tuning.json is written.
+    have (None: those there are). rows: how much of rows all seeds learn alike, the more the later
+    a trial is.
     """
     parameters = parameters or dict.fromkeys(RATES, RATE)
     every = max([*(len(t.values) for t in trials), 1])
@@ -60,13 +61,18 @@ def write_tuning(
     def write(name: str, number: int | None, trial: Trial, first: int = 0) -> list[str]:
         rates = tuple(trial.parameters.get(r, 0.03) for r in RATES)
         setting = Setting("transition", trial=number, rates=rates)
-        study = Study(space, settings=[setting], epochs=2, noise=noise)
+        study = Study(settings=[setting], epochs=2, noise=noise)
         ids = []
         for k, value in enumerate(trial.values):
             made = _run(study, setting, first + k)
             run_id = f"{name}-{first + k}"
-            for row in (r for rows in made.values() for r in rows):
+            for row in chain(*made.values()):
                 row["run_id"] = run_id
+            for row in made["links"]:
+                logits = np.log(row["matrix"]).reshape(row["rows"], -1)
+                place = np.arange(logits.size).reshape(logits.shape)
+                share = rows * (1 + (number or 0)) * (row["epoch"] + 1)
+                row["matrix"] = softmax(logits + share * np.cos(place**2)).ravel().tolist()
             bad = k in trial.diverged
             made["runs"][0] |= {
                 "pack_id": run_id, "status": "diverged" if bad else "complete",
@@ -96,9 +102,8 @@ def write_tuning(
             "seeds": [[100 + k] * 3 for k in range(planned or len(confirmed[0][1]))],
             "settings": settings, "default": default, "answer": "no better than the default",
         }  # fmt: skip
-    if metadata:
-        (folder / "tune").mkdir(exist_ok=True)
-        (folder / "tune" / "tuning.json").write_text(json.dumps(told))
+    (folder / "tune").mkdir(exist_ok=True)
+    (folder / "tune" / "tuning.json").write_text(json.dumps(told))
     return told
 
 
