@@ -27,7 +27,7 @@ from analysis.statistics.inference import difference, missing, standard_error
 from analysis.statistics.metrics import NAN
 from analysis.statistics.seeds import Paired, Values
 from analysis.statistics.transfer import pooled
-from analysis.statistics.trials import Judged, by_merit, front, judged, shrunken
+from analysis.statistics.trials import Judged, by_merit, front, judged, lead, shrunken
 
 FILE, VERSION = "tune/tuning.json", 1
 OF_TUNING = {"objective", "penalty", "race", "sampler", "parameters", "trials", "confirmation"}
@@ -196,10 +196,11 @@ def _summary(told: Mapping[str, Any], trials: pd.DataFrame, values: pd.DataFrame
     }  # fmt: skip
     if best is None or default is None or not started:
         return found
-    both = of.loc[[best, default]]
-    lead = Paired(*(Values(values.loc[n].to_numpy(float)) for n in both.index))
-    found |= {"lead": lead.estimate, "lead_error": standard_error(lead), "lead_n": lead.n}
-    return found | {"shrunken_lead": -both["shrunken"].diff().iloc[-1]}
+    paired = Paired(*(Values(values.loc[n].to_numpy(float)) for n in (best, default)))
+    found |= {"lead": paired.estimate, "lead_error": standard_error(paired), "lead_n": paired.n}
+    able = {n: values.loc[n].to_numpy(float) for n in of.index[of["feasible"]]}
+    able[default] = values.loc[default].to_numpy(float)
+    return found | {"shrunken_lead": lead(able, best, default)}
 
 
 def _confirmation(runs: pd.DataFrame, told: Mapping[str, Any]) -> Tables:

@@ -352,7 +352,7 @@ def tuning(tables: Frames) -> list[str]:
         (best == default, "That is the default setting: no trial is ahead of it."),
         (best != default and asked["lead_n"], f"On n={asked['lead_n']} common seeds it leads the "
          f"default (trial {text.plain(default)}) by {asked['lead']:.3f}, standard error "
-         f"{text.number(asked['lead_error'], 3)}; drawn towards the mean of all trials, by "
+         f"{text.number(asked['lead_error'], 3)}; drawn in among the trials with all seeds, by "
          f"{text.number(asked['shrunken_lead'], 3)}."),
         (asked["largest"] != best, f"The largest mean is trial {asked['largest']:.0f}'s, "
          f"{trials['objective'].get(asked['largest'], np.nan):.3f}."),
