@@ -62,7 +62,7 @@ def tuning_tables(results: Results) -> Tables:
         "tuning_seeds": seeds[["trial", "seed", "run_id", "value"]],
         "tuning_parameters": parameters,
         "tuning_importance": importance_table(good, parameters),
-        **_confirmation(results.runs, told),
+        **_confirmation(results.runs, told, summary["incumbent"]),
     }  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def _summary(told: Mapping[str, Any], trials: pd.DataFrame, values: pd.DataFrame
     return found | {"shrunken_lead": lead(able, best, default)}
 
 
-def _confirmation(runs: pd.DataFrame, told: Mapping[str, Any]) -> Tables:
+def _confirmation(runs: pd.DataFrame, told: Mapping[str, Any], best: int | None) -> Tables:
     """Settings on fresh seeds: what each has more than the default on the same, and every seed."""
     (quantity, *second), asked = told["objective"], told["confirmation"]
     if not asked:
@@ -213,7 +213,7 @@ def _confirmation(runs: pd.DataFrame, told: Mapping[str, Any]) -> Tables:
     values = own.pivot_table("value", "trial", "seed", sort=False, dropna=False).reindex([*ids_of])
     base, rows, parts = values.loc[asked["default"]], [], []
     for k, setting in enumerate(asked["settings"]):
-        role = "front" if second else "next" if k else "incumbent"
+        role = "front" if second else "incumbent" if setting["trial"] == best else "next"
         key = {"trial": setting["trial"], "role": "default" if k == asked["default"] else role}
         found, x = _judged(own[own["trial"] == k], quantity), values.loc[k]
         q = difference(Values(x), Values(base)) if key["role"] != "default" else missing("")

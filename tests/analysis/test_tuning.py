@@ -138,6 +138,13 @@ def test_what_is_confirmed_is_paired_with_the_default(tables: dict) -> None:
     assert not tables["tuning_seeds"]["run_id"].str.startswith("c").any()
 
 
+def test_where_the_default_leads_nobody_else_is_the_incumbent(tmp_path: Path) -> None:
+    trials = [Trial(AT, [0.8, 0.9]), Trial(at(0.1), [0.7, 0.7])]
+    write_tuning(tmp_path, trials, confirmed=[(1, [0.7, 0.6]), (0, [0.7, 0.8])], default=1)
+    frame = tuning_tables(analysis.load(tmp_path))["tuning_confirmation"]
+    assert frame["role"].tolist() == ["next", "default"]
+
+
 def test_a_confirmation_that_goes_on(tmp_path: Path) -> None:
     trials = [Trial(AT, [0.5, 0.6]), Trial(at(0.1), [0.7, 0.7])]
     fresh = [(1, [0.7, 0.71, 0.74]), (None, [0.6, 0.6])]
