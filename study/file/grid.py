@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itnas.method.parameters import check_dependence
@@ -16,6 +16,7 @@ from itnas.method.spaces import get_space
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 from study.errors import StudyError
 from study.file.identity import (
+    SECTIONS,
     NormalForm,
     data_identity,
     effectless,
@@ -85,15 +86,15 @@ def expand(file: StudyFile, data: ImageData) -> Expansion:
     Raises `StudyError` for a combination that the space does not allow, such as a matrix shared
     by edges with unequal operations, and for data too small for a batch.
     """
-    identity = data_identity(data)
+    identity, engine = data_identity(data), file.engine_settings()
     found: dict[str, StudySetting] = {}
     merged: list[str] = []
     wrong: list[str] = []
     for point in file.grid_points():
         dependence, search = point.settings
         try:
-            one = study_setting(Setting(file.space, search, dependence), data, identity,
-                                file.engine_settings(), point.swept)  # fmt: skip
+            setting = Setting(file.space, search, dependence)
+            one = study_setting(setting, data, identity, engine, point.swept)
         except ValueError as error:
             wrong.append(str(error))
             continue
@@ -130,8 +131,9 @@ def _without_effectless(setting: Setting) -> Setting:
     names = effectless(setting.dependence)
 
     def reset(part: Any, section: str) -> Any:
-        defaults = asdict(type(part)())
-        return replace(part, **{k: v for k, v in defaults.items() if f"{section}.{k}" in names})
+        defaults = _defaults(section).items()
+        without = {k: v for k, v in defaults if f"{section}.{k}" in names}
+        return replace(part, **without) if without else part
 
     return replace(
         setting,
@@ -140,8 +142,14 @@ def _without_effectless(setting: Setting) -> Setting:
     )
 
 
+@cache
+def _defaults(section: str) -> dict[str, Any]:
+    """Plain values of `search` or `dependence` where nothing is said of them."""
+    return asdict(SECTIONS[section]())
+
+
 def _spell(dependence: DependenceSettings) -> str:
-    default = asdict(DependenceSettings())
+    default = _defaults("dependence")
     changed = {k: v for k, v in asdict(dependence).items() if k == "model" or v != default[k]}
     return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in changed.items()) + "}"
 
@@ -160,11 +168,12 @@ def _plain(value: Any) -> str:
 def _name(plain: Setting, normal: NormalForm, swept: Sequence[str]) -> str:
     """The model, then what of its dependence is not default, then what of the grid is not."""
     parts: list[str] = [plain.dependence.model]
-    for section, default in (("dependence", DependenceSettings()), ("search", SearchSettings())):
-        for key, value in asdict(getattr(plain, section)).items():
+    for section in ("dependence", "search"):
+        default = _defaults(section)
+        for key, value in vars(getattr(plain, section)).items():
             dotted = f"{section}.{key}"
             named = dotted in swept or section == "dependence"
-            if named and key != "model" and dotted in normal and value != getattr(default, key):
+            if named and key != "model" and dotted in normal and value != default[key]:
                 parts.append(_assignment(dotted, value))
     return " ".join(parts)
 
