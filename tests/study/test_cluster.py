@@ -102,7 +102,7 @@ def test_plan_measures_on_a_node(two_nodes, write_study, tmp_path):
     plan = json.loads(result.stdout)
     assert plan["measured_on"] == [{"nodes": "nodes with 2 CPU", "packs_at_once": 2}]
     assert plan["not_measured"] == []
-    assert 0 < plan["seconds_per_step"] < 10
+    assert plan["seconds_per_step"] > 0
     assert plan["hours_here"] > 0
     assert not (tmp_path / "out").exists()
 

@@ -79,6 +79,7 @@ def test_every_shape_and_model_is_measured(runs):
     assert len({shape_of(one), shape_of(wider), shape_of(runs[-1].setting.setting)}) == 3
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_a_launch(write_study, tmp_path):
     """Of a study that is launched; the bytes of a checkpoint in `test_trials`."""
     study = str(write_study(search={"epochs": 3, "batch_size": 32, "channels": 4, "cells": 1}))

@@ -67,8 +67,8 @@ def test_packs_come_in_order_and_once(make):
         assert begin(queue, trial) is pack
     assert queue.next() is None
     assert not queue.exhausted
-    queue.completed("s", 0.5)
-    queue.completed("t", 0.5)
+    queue.completed("s")
+    queue.completed("t")
     assert queue.exhausted
 
 
@@ -222,7 +222,7 @@ def test_a_worker_that_cannot_start_is_trouble_of_its_pack(make):
     assert queue.progress.failed == {PACKS[0].pack_id: "its worker was lost"}
     conductor.broke(trial)  # said twice, counted once
     assert begin(queue, "s") is PACKS[1]
-    queue.completed("s", 0.5)
+    queue.completed("s")
     assert queue.exhausted
 
 

@@ -412,7 +412,7 @@ def test_nothing_deprecated(sampler, monkeypatch):
 def test_auto_is_a_gaussian_process_of_numbers_only():
     numbers = Space(RATES, Setting(), DataSettings())
     choices = Space(CONDITIONAL, Setting(), DataSettings())
-    assert sampler_name("auto", numbers, 1, 250) == "gp"
-    assert sampler_name("auto", numbers, 1, 251) == "tpe"
-    assert sampler_name("auto", choices, 1, 20) == "tpe"
-    assert sampler_name("random", numbers, 1, 20) == "random"
+    assert sampler_name("auto", numbers, 250) == "gp"
+    assert sampler_name("auto", numbers, 251) == "tpe"
+    assert sampler_name("auto", choices, 20) == "tpe"
+    assert sampler_name("random", numbers, 20) == "random"

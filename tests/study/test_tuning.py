@@ -49,7 +49,7 @@ def trials(folder):
 def killed_on_its_way(words, folder):
     """SIGKILL once a trial is finished and another one runs."""
     process = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.DEVNULL)
-    record, end = folder / "tune" / "tuning.json", time.monotonic() + 150
+    record, end = folder / "tune" / "tuning.json", time.monotonic() + 600
     try:
         while time.monotonic() < end:
             assert process.poll() is None
