@@ -199,8 +199,7 @@ def _summary(told: Mapping[str, Any], trials: pd.DataFrame, values: pd.DataFrame
     paired = Paired(*(Values(values.loc[n].to_numpy(float)) for n in (best, default)))
     found |= {"lead": paired.estimate, "lead_error": standard_error(paired), "lead_n": paired.n}
     able = {n: values.loc[n].to_numpy(float) for n in of.index[of["feasible"]]}
-    able[default] = values.loc[default].to_numpy(float)
-    return found | {"shrunken_lead": lead(able, best, default)}
+    return found | ({"shrunken_lead": lead(able, best, default)} if default in able else {})
 
 
 def _confirmation(runs: pd.DataFrame, told: Mapping[str, Any], best: int | None) -> Tables:
