@@ -105,7 +105,7 @@ def shrunken(values: ArrayLike) -> Shrunken:
     ratio = 0.0 if freedom else LARGE
     if freedom and len(trials) > 1:
         best = 0.0
-        for reach in (8.0, 0.5, 0.5**5, 0.5**9, 0.5**13):  # ever finer grids of logs around the least
+        for reach in (8.0, 0.5, 0.5**5, 0.5**9, 0.5**13):  # ever finer grids around the least
             grid = best + np.linspace(-reach, reach, 33)
             likelihood = _fit(y, known, np.exp(grid))[0]
             best = float(grid[int(likelihood.argmin())])
