@@ -135,10 +135,22 @@ class Registry:
         for run in expansion.runs:
             self.register(run)
         return [
-            Pack(pack_id, tuple(pack_run(asked[r], self.name(asked[r].setting)) for r in run_ids))
+            self._pack(pack_id, [asked[run_id] for run_id in run_ids])
             for pack_id, run_ids in self.packs.items()
             if not complete.issuperset(run_ids)
         ]
+
+    def add(self, runs: list[Run]) -> Pack:
+        """Name and write down some runs as one pack."""
+        for run in runs:
+            self.register(run)
+        run_ids = [run.run_id for run in runs]
+        pack_id = pack_id_of(run_ids)
+        self.packs[pack_id] = run_ids
+        return self._pack(pack_id, runs)
+
+    def _pack(self, pack_id: str, runs: list[Run]) -> Pack:
+        return Pack(pack_id, tuple(pack_run(run, self.name(run.setting)) for run in runs))
 
     def complete_runs(
         self, complete: set[str]

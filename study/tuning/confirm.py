@@ -70,9 +70,9 @@ class Confirmation:
         """Runs that are not complete."""
         return sum(run.run_id not in self.rows for run in self.expansion.runs)
 
-    def values(self, one: Candidate, name: str | None = None) -> np.ndarray:
-        """(seeds,) of an objective, the first if it is not named; NaN where there is none."""
-        name = name or self.objective.names[0]
+    def values(self, one: Candidate) -> np.ndarray:
+        """(seeds,) of the first objective; NaN where there is none."""
+        name = self.objective.names[0]
         rows = (self.rows.get(run_id) for run_id in self.run_ids(one))
         return np.array([math.nan if row is None else value_of(row, name) for row in rows])
 

@@ -14,7 +14,7 @@ from study.errors import StudyError
 from study.file.grid import Run, StudySetting, study_setting
 from study.file.identity import data_identity
 from study.file.schema import StudyFile
-from study.file.seeds import compact
+from study.file.seeds import PARTS, compact
 from study.file.tune import TrialSeeds, Tune, seeds_of_trials
 from study.store.benchmark import Lookup
 from study.tuning.racing import Race
@@ -129,10 +129,9 @@ class TuningPlan:
         first = self.fresh(1, after)[0].weights
         if all(len(set(vars(s).values())) == 1 for s in self.seeds):
             return compact(list(range(first, first + len(self.seeds))))
-        parts = ("weights", "data", "architecture")
         return {
             part: compact(list(range(first, first + len({getattr(s, part) for s in self.seeds}))))
-            for part in parts
+            for part in PARTS
         }
 
     def identity(self, folder: str, lookup: Lookup | None) -> dict[str, Any]:

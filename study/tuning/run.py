@@ -21,7 +21,7 @@ from study.scheduling.progress import Progress
 from study.store import checkpoints
 from study.store.door import Storage
 from study.store.folder import study_folder, write_description
-from study.store.registry import Pack, Registry, pack_id_of, pack_run, pack_size
+from study.store.registry import Pack, Registry, pack_size
 from study.store.shards import read_runs
 from study.tuning import CONFIRM, MOST_CONFIRMED
 from study.tuning.confirm import Confirmation, confirmation
@@ -174,7 +174,8 @@ class _Tuning:
             self.trials.changed = self._record
             complete, going_on = self.study.complete(), self._going_on()
             self.study.tidy(complete, going_on)
-            self.known.rows |= {row["run_id"]: row for row in self._rows()}  # a new benchmark's
+            if self.study.lookup is not None:  # what has been filled in
+                self.known.add(self._rows())
             self.registry.forget_unfinished(complete.run_ids, going_on)
             self.registry.write(folder)
             source = TuningSource(
@@ -204,8 +205,12 @@ class _Tuning:
             self.runs_before + left,
             self.runs_before,
             left * self.plan.default.setting.search.epochs,
-            packs + MOST_CONFIRMED * -(-self.confirm // self._pack_size()),
+            packs + self._most_packs(),
         )
+
+    def _most_packs(self) -> int:
+        """Of the confirmation."""
+        return MOST_CONFIRMED * -(-self.confirm // self._pack_size())
 
     def _pack_size(self) -> int:
         study = self.study
@@ -224,14 +229,9 @@ class _Tuning:
 
     def _announce(self, runs: list[Run]) -> Pack:
         """Write runs down before they begin."""
-        for run in runs:
-            self.registry.register(run)
-        run_ids = [run.run_id for run in runs]
-        pack_id = pack_id_of(run_ids)
-        self.registry.packs[pack_id] = run_ids
+        pack = self.registry.add(runs)
         self._patiently(lambda: self.registry.write(self.folder))
-        members = tuple(pack_run(run, self.registry.name(run.setting)) for run in runs)
-        return Pack(pack_id, members)
+        return pack
 
     def _packs(self) -> list[Pack]:
         """Of the confirmation, those that are not complete."""
@@ -242,9 +242,8 @@ class _Tuning:
             packs = self.registry.include(confirmed.expansion, self.study.file, complete, size)
             self._patiently(lambda: self.registry.write(self.folder))
         runs = self._promised - sum(len(pack.runs) for pack in packs)
-        most = MOST_CONFIRMED * -(-self.confirm // self._pack_size())
         epochs = self.plan.default.setting.search.epochs
-        self.progress.fewer(runs, runs * epochs, most - len(packs))
+        self.progress.fewer(runs, runs * epochs, self._most_packs() - len(packs))
         return packs
 
     def _record(self, confirmed: Confirmation | None = None) -> None:
@@ -253,7 +252,7 @@ class _Tuning:
 
     def _finish(self) -> None:
         """Write what was found; remove checkpoints of no use."""
-        self.known.rows |= {row["run_id"]: row for row in self._rows()}
+        self.known.add(self._rows())
         confirmed = self._confirmation()
         self._record(confirmed)
         text = best_file(self.plan, self.trials, confirmed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,12 @@ class KnownRuns:
 
     def __init__(self, plan: TuningPlan, rows: Sequence[Row]) -> None:
         self.plan = plan
-        self.rows: dict[str, Row] = {row["run_id"]: row for row in rows}
+        self.rows: dict[str, Row] = {}
+        self.add(rows)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """More rows, or the same ones read again."""
+        self.rows |= {row["run_id"]: row for row in rows}
 
     def __call__(self, values: Values) -> dict[int, Row]:
         """Those of a trial, by place of their seed."""
@@ -93,7 +98,7 @@ class TuningSource:
         self._out = {run: name for run, name in self._out.items() if name != pack.pack_id}
         number = self._of.pop(pack.pack_id, None)
         if complete:
-            self.known.rows |= {row["run_id"]: row for row in self._read(pack.pack_id)}
+            self.known.add(self._read(pack.pack_id))
         if number is not None:
             if complete:
                 self.trials.went_on(number)
