@@ -8,14 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from itnas.data import DataSettings
-from itnas.settings import DependenceSettings, SearchSettings
+from study.file.identity import SECTIONS
 from study.file.messages import shown
 
-SECTIONS: dict[str, Any] = {
-    "search": SearchSettings,
-    "dependence": DependenceSettings,
-    "data": DataSettings,
-}
 OF_DATA = ("crop", "flip", "cutout")
 """keys of `data` that change neither the images nor their split"""
 TUNABLE = {

@@ -103,22 +103,17 @@ class Tune(Strict):
     @field_validator("objective")
     @classmethod
     def _objective(cls, value: Any) -> Any:
-        names = [value] if isinstance(value, str) else value
-        pair = isinstance(names, list) and len(names) == 2 and names[0] != names[1]
-        first = ACCURACIES
-        if isinstance(value, str) and value in first:
-            return value
-        if (
-            isinstance(value, list)
-            and pair
-            and names[0] in first
-            and (names[1] in (*first, TRANSFER))
-        ):
-            return value
-        raise ValueError(
-            f"{shown(value)} is not allowed; one of {', '.join(first)}, or a list of two of them, "
-            f"of which the second may be {TRANSFER}"
-        )
+        if isinstance(value, list) and len(value) == 2:
+            first, second = value
+            known = first in ACCURACIES and second in (*ACCURACIES, TRANSFER) and first != second
+        else:
+            known = value in ACCURACIES
+        if not known:
+            raise ValueError(
+                f"{shown(value)} is not allowed; one of {', '.join(ACCURACIES)}, or a list of two "
+                f"of them, of which the second may be {TRANSFER}"
+            )
+        return value
 
     @field_validator("aggregate")
     @classmethod

@@ -179,7 +179,7 @@ def _leaders(trials: Trials) -> list[int]:
 
 def _points(trials: Trials) -> list[int]:
     """Of the front: the largest first objective, the largest second, the one between them."""
-    sound = [t for t in trials.finished.values() if t.feasible]
+    sound = list(trials.sound.values())
     told = np.array([t.told for t in sound]).reshape(len(sound), -1)
     if not len(sound):
         return []

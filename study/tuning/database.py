@@ -118,11 +118,3 @@ def _shown(place: str) -> str:
     scheme, slashes, rest = place.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{slashes}{user.partition(':')[0]}{at}{host}" if at else place
-
-
-def absolute(place: str, folder: Path) -> str:
-    """A relative path of a study file's `tune.storage`, taken from there."""
-    path = file_of(place)
-    if path is None or path.is_absolute():
-        return place
-    return place.replace(str(path), os.path.abspath(folder / path), 1)

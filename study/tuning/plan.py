@@ -16,7 +16,6 @@ from study.file.identity import data_identity
 from study.file.schema import StudyFile
 from study.file.seeds import PARTS, compact
 from study.file.tune import TrialSeeds, Tune, seeds_of_trials
-from study.store.benchmark import Lookup
 from study.tuning.racing import Race
 from study.tuning.space import Space, Values
 
@@ -134,13 +133,11 @@ class TuningPlan:
             for part in PARTS
         }
 
-    def identity(self, folder: str, lookup: Lookup | None) -> dict[str, Any]:
+    def identity(self, folder: str) -> dict[str, Any]:
         """What trials must have in common to be compared; written into Optuna's study."""
         judged = {"tune.objective": list(self.tune.objectives), "tune.aggregate": self.tune.penalty}
-        if lookup is not None and "benchmark_valid" in self.tune.objectives:
-            judged["benchmark"] = (
-                dict(self.file.benchmark.model_dump()) if self.file.benchmark else {}
-            )
+        if self.file.benchmark is not None and "benchmark_valid" in self.tune.objectives:
+            judged["benchmark"] = self.file.benchmark.model_dump()
         searched = {f"tune.{p.name}": p.plain() for p in self.space.parameters}
         spent = {
             "seeds": [list(vars(seed).values()) for seed in self.seeds],

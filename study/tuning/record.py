@@ -36,7 +36,7 @@ def record(
                 "step": one.step,
                 "choices": list(one.choices) or None,
                 "default": defaults.get(one.name),
-                "auto": _is_auto(plan, one.section, one.name),
+                "auto": plan.space.is_auto(one),
             }
             for one in plan.space.parameters
         },
@@ -51,11 +51,6 @@ def record(
             "answer": confirmed.answer,
         },
     }  # fmt: skip
-
-
-def _is_auto(plan: TuningPlan, section: str, name: str) -> bool:
-    base = plan.file.data if section == "data" else getattr(plan.space.base, section)
-    return bool(getattr(base, name) == "auto")
 
 
 def write_record(folder: Storage, content: dict[str, Any]) -> None:
@@ -108,7 +103,7 @@ def best_file(plan: TuningPlan, trials: Trials, confirmed: Confirmation) -> str 
 def _comment(
     plan: TuningPlan, trials: Trials, confirmed: Confirmation, one: Candidate
 ) -> list[str]:
-    sound = [t for t in trials.finished.values() if t.feasible]
+    sound = trials.sound.values()
     raced = sum(t.raced_out for t in sound)
     name = ", ".join(trials.objective.names)
     lines = [

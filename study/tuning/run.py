@@ -100,7 +100,7 @@ class _Tuning:
         transfer = self._transfer if TRANSFER in tune.objectives else None
         self.objective = Objective(tune.objectives, tune.penalty, transfer)
         self.sampler = sampler_name(tune.sampler, plan.space, wanted)
-        self.identity = plan.identity(str(self.folder), study.lookup)
+        self.identity = plan.identity(str(self.folder))
         self.progress = Progress(0, 0, 0)
         self.before, self.runs_before = 0, 0
         self._promised = 0
@@ -272,7 +272,8 @@ class _Tuning:
     def outcome(self) -> TuneOutcome:
         """What has come of it."""
         confirmed, trials = self._confirmation(), self.trials
-        sound = [t for t in trials.finished.values() if t.feasible]
+        sound, ranked = trials.sound.values(), trials.ranked(whole=True)
+        incumbent, merit = ranked[0] if ranked else (None, None)
         best = max(sound, key=lambda t: (t.told[0], -t.number), default=None)
         one = chosen(confirmed)
         return TuneOutcome(
@@ -283,8 +284,8 @@ class _Tuning:
             raced_out=sum(t.raced_out for t in sound),
             infeasible=len(trials.finished) - len(sound),
             objectives=self.objective.names,
-            incumbent=trials.incumbent,
-            merit=dict(trials.ranked()).get(-1 if trials.incumbent is None else trials.incumbent),
+            incumbent=incumbent,
+            merit=merit,
             best=None if best is None else (best.number, best.told[0]),
             found=None if one is None else (one.name, one.values),
             answer=confirmed.answer if confirmed.seeds else None,

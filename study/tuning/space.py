@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,31 +52,21 @@ class Space:
 
     def suggest(self, trial: optuna.Trial) -> Values:
         """A trial's values, asked for one after another; one without effect is not asked for."""
-        values: Values = {}
-        for one in self.in_order:
-            if not self._has_effect(one, values):
-                continue
-            of = self.distributions[one.name]
-            if isinstance(of, CategoricalDistribution):
-                values[one.name] = trial.suggest_categorical(one.name, of.choices)
-            elif isinstance(of, IntDistribution):
-                values[one.name] = trial.suggest_int(
-                    one.name, of.low, of.high, step=of.step, log=of.log
-                )
-            elif isinstance(of, FloatDistribution):
-                values[one.name] = trial.suggest_float(
-                    one.name, of.low, of.high, step=of.step, log=of.log
-                )
-        return values
+        return self._filled(lambda one: _ask(trial, one.name, self.distributions[one.name]))
 
     def read(self, known: Mapping[str, Any]) -> Values | None:
         """Values that a trial has; None where it has not been given all of them."""
+        try:
+            return self._filled(lambda one: known[one.name])
+        except KeyError:
+            return None
+
+    def _filled(self, value: Callable[[Parameter], Any]) -> Values:
+        """A value of every parameter that has an effect under those before it."""
         values: Values = {}
         for one in self.in_order:
             if self._has_effect(one, values):
-                if one.name not in known:
-                    return None
-                values[one.name] = known[one.name]
+                values[one.name] = value(one)
         return values
 
     def _has_effect(self, one: Parameter, values: Values) -> bool:
@@ -101,29 +91,35 @@ class Space:
 
     def default(self, resolved: Setting) -> Values:
         """The default setting's values, `auto` by what it came to in `resolved`."""
-        values: Values = {}
-        for one in self.in_order:
-            if self._has_effect(one, values):
-                values[one.name] = self._default_of(one, resolved)
-        return values
+        return self._filled(lambda one: self._default_of(one, resolved))
 
     def _default_of(self, one: Parameter, resolved: Setting) -> Any:
+        if not self.is_auto(one) or "auto" in one.choices:
+            return self._own(one)
         if one.section == "data":
-            value = getattr(self.data, one.name)
-            return self.data.flips if value == "auto" and "auto" not in one.choices else value
-        plain = asdict(getattr(self.base, one.section))[one.name]
-        if plain == "auto" and "auto" not in one.choices:
-            return getattr(getattr(resolved, one.section), one.name)
-        return plain
+            return self.data.flips
+        return getattr(getattr(resolved, one.section), one.name)
+
+    def is_auto(self, one: Parameter) -> bool:
+        """Whether the default setting has `auto` there."""
+        return bool(self._own(one) == "auto")
+
+    def _own(self, one: Parameter) -> Any:
+        part = self.data if one.section == "data" else getattr(self.base, one.section)
+        return getattr(part, one.name)
 
     def nearest(self, values: Values) -> Values:
         """The values that are searched and are nearest to the default setting's."""
-        found: Values = {}
-        for one in self.in_order:
-            if self._has_effect(one, found):
-                near = one.choices[0] if one.choices else one.low
-                found[one.name] = one.nearest(values.get(one.name, near))
-        return found
+        return self._filled(lambda one: one.nearest(values.get(one.name, one.ends[0])))
+
+
+def _ask(trial: optuna.Trial, name: str, of: BaseDistribution) -> Any:
+    if isinstance(of, CategoricalDistribution):
+        return trial.suggest_categorical(name, of.choices)
+    if isinstance(of, IntDistribution):
+        return trial.suggest_int(name, of.low, of.high, step=of.step, log=of.log)
+    assert isinstance(of, FloatDistribution)
+    return trial.suggest_float(name, of.low, of.high, step=of.step, log=of.log)
 
 
 def _distribution(one: Parameter) -> BaseDistribution:

@@ -153,25 +153,34 @@ class Trials:
 
     def _begin(self, left: FrozenTrial | None) -> None:
         values = None if left is None else self.space.read(left.params)
-        number = -1 if left is None else left.number
-        if values is None:
-            # a sampler of its own for each trial: suggestions are the same, killed or not
-            waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            count = len(self.study.get_trials(deepcopy=False))
-            number = number if left else waiting[0].number if waiting else count
-            self.study.sampler = self.sampler(number)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if left is None:
-                    trial = self.study.ask()
-                else:
-                    trial = optuna.Trial(self.study, left._trial_id)
-                    _draw_again(self.study, trial, left)
-                values = self.space.suggest(trial)
-            number = trial.number
+        if left is None or values is None:
+            number, values = self._suggest(left)
+        else:
+            number = left.number
         self._open[number] = _Open(number, values, self.race.start)
         self.changed()
         self.went_on(number)
+
+    def _suggest(self, left: FrozenTrial | None) -> tuple[int, Values]:
+        """Number and values of a new trial, or of one whose driver was killed on the way to them.
+
+        Every trial has a sampler of its own: suggestions are the same, killed or not.
+        """
+        self.study.sampler = self.sampler(self._next_number() if left is None else left.number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if left is None:
+                trial = self.study.ask()
+            else:
+                trial = optuna.Trial(self.study, left._trial_id)
+                _draw_again(self.study, trial, left)
+            return trial.number, self.space.suggest(trial)
+
+    def _next_number(self) -> int:
+        """Of the trial that Optuna gives next: the default, which waits, or a new one."""
+        known = self.study.get_trials(deepcopy=False)
+        waiting = (trial.number for trial in known if trial.state == TrialState.WAITING)
+        return min(waiting, default=len(known))
 
     def went_on(self, number: int) -> None:
         """Something has become complete of a trial: ask for more seeds of it, or tell Optuna."""
@@ -197,7 +206,7 @@ class Trials:
         if incumbent is None:
             return True
         own = self.objective.by_seed(rows, self.race.all)
-        every = [t.by_seed for t in self.finished.values() if t.feasible]
+        every = [t.by_seed for t in self.sound.values()]
         return self.race.may_win(own, self.finished[incumbent].by_seed, np.array([*every, own]))
 
     def failed_for_good(self, number: int) -> None:
@@ -271,6 +280,11 @@ class Trials:
         return [(trial.number, self.space.read(trial.params) or {}) for trial in self._left]
 
     @property
+    def sound(self) -> dict[int, Finished]:
+        """Finished trials that are feasible."""
+        return {n: t for n, t in self.finished.items() if t.feasible}
+
+    @property
     def incumbent(self) -> int | None:
         """Of the feasible trials with all seeds the one of the largest merit."""
         if self._incumbent[0] != len(self.finished):
@@ -283,7 +297,7 @@ class Trials:
 
         Shrinking takes all feasible trials into account.
         """
-        sound = {n: t for n, t in self.finished.items() if t.feasible}
+        sound = self.sound
         ranked = by_merit(
             {n: t.by_seed for n, t in sound.items()},
             {n: t.error for n, t in sound.items()},

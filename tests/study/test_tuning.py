@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import time
 import warnings
 
 import numpy as np
@@ -20,7 +16,8 @@ from scipy import stats
 from itnas.settings import Seeds
 from study.file import load_study
 from study.status import study_status
-from tests.study.cli import TINY, command, environment, run, run_here
+from tests.study.cli import TINY, run, run_here
+from tests.study.faults.support import Tuning
 from tests.study.test_launch import rows
 
 TUNED = {
@@ -46,23 +43,10 @@ def trials(folder):
     return optuna.load_study(study_name="tuned", storage=place).trials
 
 
-def killed_on_its_way(words, folder):
-    """SIGKILL once a trial is finished and another one runs."""
-    process = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.DEVNULL)
-    record, end = folder / "tune" / "tuning.json", time.monotonic() + 600
-    try:
-        while time.monotonic() < end:
-            assert process.poll() is None
-            if record.is_file():
-                states = [t["state"] for t in json.loads(record.read_text())["trials"]]
-                if "complete" in states and "running" in states:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("no trial was finished in time")
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        time.sleep(2)  # its workers are gone after this
+def one_is_finished_and_one_runs(folder):
+    record = folder / "tune" / "tuning.json"
+    told = json.loads(record.read_text())["trials"] if record.is_file() else []
+    return {"complete", "running"} <= {trial["state"] for trial in told}
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +55,13 @@ def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(TUNED, sort_keys=False))
-    words = ("tune", str(study), "--storage", str(folder / "out"), "--trials", "4", "--confirm",
-             "3")  # fmt: skip
-    killed_on_its_way(words, folder / "out" / "tuned")
+    asked = ("--trials", "4", "--confirm", "3")
+    tuning = Tuning(study, folder / "out", *asked)
+    try:
+        tuning.until(lambda: one_is_finished_and_one_runs(folder / "out" / "tuned"))
+    finally:
+        tuning.kill()
+    words = ("tune", str(study), "--storage", str(folder / "out"), *asked)
     return study, folder / "out" / "tuned", run(*words), words
 
 

@@ -187,6 +187,12 @@ class Launch:
         psutil.wait_procs(workers, timeout=PATIENCE)
 
 
+class Tuning(Launch):
+    """`run_study.py tune`, likewise."""
+
+    verb = "tune"
+
+
 def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoints/*/*.ckpt"))
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from study.store.door import Storage
-from tests.study.faults.support import STUDY, Launch, lasting, write_study
+from tests.study.faults.support import STUDY, Tuning, lasting, write_study
 from tests.study.test_object_store import inside, objects
 
 pytestmark = pytest.mark.faults
@@ -32,13 +32,7 @@ TUNE = {
 }
 
 
-class Tuning(Launch):
-    """`run_study.py tune` of so many trials, confirmed on three seeds."""
-
-    verb = "tune"
-
-    def __init__(self, study, storage, *words, **named):
-        super().__init__(study, storage, "--trials", str(TRIALS), "--confirm", "3", *words, **named)
+WORDS = ("--trials", str(TRIALS), "--confirm", "3")
 
 
 def trials(place):
@@ -61,7 +55,7 @@ def trials(place):
 def calm(tmp_path_factory):
     """A tuning that nothing happens to: tables, trials, what is recorded and found."""
     folder = tmp_path_factory.mktemp("calm")
-    tuning = Tuning(write_study(folder, **TUNE), folder / "out")
+    tuning = Tuning(write_study(folder, **TUNE), folder / "out", *WORDS)
     assert tuning.ends() == 0, tuning.errors
     own = folder / "out" / "tiny"
     known = trials(f"sqlite:///{own / 'tune' / 'optuna.db'}")
@@ -75,11 +69,11 @@ def test_fault_17_tuning_killed(calm, tmp_path):
     study, storage = write_study(tmp_path / "file", **TUNE), tmp_path / "out"
     folder, chance = storage / "tiny", random.Random(3)
     for n in range(3):
-        tuning = Tuning(study, storage)
+        tuning = Tuning(study, storage, *WORDS)
         tuning.until(lambda n=n: len(list(folder.glob("runs/*.parquet"))) > 2 * n)
         time.sleep(chance.uniform(0, 2))
         tuning.kill()
-    tuning = Tuning(study, storage)
+    tuning = Tuning(study, storage, *WORDS)
     assert tuning.ends() == 0, tuning.errors
     assert trials(f"sqlite:///{folder / 'tune' / 'optuna.db'}") == known
     assert lasting(folder) == lasting(own)
@@ -94,10 +88,10 @@ def test_fault_17_tuning_killed_in_an_object_store(calm, s3, tmp_path):
     place = f"journal:{tmp_path / 'shared' / 'optuna.log'}"
     tune = {**TUNE["tune"], "storage": place}
     study, storage = write_study(tmp_path / "file", **{**TUNE, "tune": tune}), inside(s3, "out")
-    tuning = Tuning(study, storage)
+    tuning = Tuning(study, storage, *WORDS)
     tuning.until(lambda: any("/runs/" in key for key in objects(s3)))
     tuning.kill()
-    tuning = Tuning(study, storage)
+    tuning = Tuning(study, storage, *WORDS)
     assert tuning.ends() == 0, tuning.errors
     assert trials(place) == known
     door = Storage.open(storage).folder("tiny")
