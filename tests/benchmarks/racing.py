@@ -18,8 +18,9 @@ flat        all settings are equally good: what is found is luck
 Ways START:ALL:CHANCE are races (start = all: flat averaging), with `/random` another sampler; `best
 of N` takes the largest mean of trials of N seeds, as one writes in a line. All of them spend at
 most the same number of searches, meet the same worlds and begin with the default setting. Regret:
-true value of the optimum less that of the setting chosen. Confirmation: that setting and the
-default on 8 seeds that no trial saw.
+true value of the optimum less that of the setting chosen. Leads are over the default, in brackets
+the root of the mean squared error. Confirmation: the chosen setting and the default on 8 seeds that
+no trial saw.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import optuna
 from analysis.statistics.inference import difference, rate
 from analysis.statistics.metrics import t_quantile
 from analysis.statistics.seeds import Values
-from analysis.statistics.trials import lead
+from analysis.statistics.trials import by_merit, lead
 from itnas.data import DataSettings
 from itnas.settings import Setting
 from study.file.searched import Parameter
@@ -142,8 +143,9 @@ class Way:
 @dataclass(frozen=True)
 class Outcome:
     """Of one tuning. lead: true lead of the chosen setting over the default; own: the same on the
-    tuning's own seeds; shrunk: by means drawn together; low, high: the confirmation's interval, NaN
-    where the default was chosen; loudest: regret of the largest mean, which Optuna calls best.
+    tuning's own seeds; merit: by shrunken means; shrunk: by those among the trials with all seeds;
+    low, high: the confirmation's interval, NaN where the default was chosen; loudest: regret of the
+    largest mean, which Optuna calls best.
     """
 
     regret: float
@@ -152,6 +154,7 @@ class Outcome:
     searches: float
     lead: float
     own: float
+    merit: float
     shrunk: float
     low: float
     high: float
@@ -189,14 +192,15 @@ def outcome(world: World, way: Way, budget: int) -> Outcome:
     loudest = max(found, key=lambda n: found[n].told[0])
     by_seed = {n: t.by_seed for n, t in found.items()}
     best = loudest if way.naive else trials.incumbent
-    chosen = found[best].values
+    chosen, merits = found[best].values, dict(by_merit(by_seed, {}))
     fresh = [1000 + seed for seed in range(FRESH)]
     pair = [[world.search(v, seed) for seed in fresh] for v in (chosen, DEFAULT)]
     confirmed = difference(Values(pair[0]), Values(pair[1]))
     return Outcome(
         -world.true(chosen), -world.true(found[loudest].values), len(found), spent,
         world.true(chosen) - world.true(DEFAULT),
-        float(np.nanmean(by_seed[best] - by_seed[0])), lead(by_seed, best, 0),
+        float(np.nanmean(by_seed[best] - by_seed[0])), merits[best] - merits[0],
+        lead(by_seed, best, 0),
         confirmed.low, confirmed.high,
     )  # fmt: skip
 
@@ -215,8 +219,8 @@ def interval(x: np.ndarray) -> tuple[float, float, float]:
 
 HEADER = """\
 | way | regret | less that of the first | largest mean | trials | searches | true lead | on its \
-own seeds | shrunken | covered | above 0 | below 0 | default kept |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+own seeds | shrunken | among whole trials | covered | above 0 | below 0 | default kept |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def line(way: Way, found: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> str:
@@ -226,10 +230,15 @@ def line(way: Way, found: dict[str, np.ndarray], first: dict[str, np.ndarray]) -
     known = np.isfinite(found["low"])
     low, high, true = (found[name][known] for name in ("low", "high", "lead"))
     covered = rate((low <= true) & (true <= high))
+
+    def error(name: str) -> float:
+        return float(((found[name] - found["lead"]) ** 2).mean() ** 0.5)
+
     cells = [
         way.name, f"{found['regret'].mean():.2f}", off, f"{found['loudest'].mean():.2f}",
         *(f"{found[name].mean():.0f}" for name in ("trials", "searches")),
-        *(f"{found[name].mean():.2f}" for name in ("lead", "own", "shrunk")),
+        f"{found['lead'].mean():.2f}",
+        *(f"{found[name].mean():.2f} ({error(name):.2f})" for name in ("own", "merit", "shrunk")),
         f"{covered.estimate:.1%} ({covered.low:.1%}..{covered.high:.1%})",
         f"{(low > 0).sum() / known.size:.1%}", f"{(high < 0).sum() / known.size:.1%}",
         f"{1 - known.mean():.1%}",
