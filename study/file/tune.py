@@ -66,7 +66,8 @@ class Tune(Strict):
     startup_trials: int = Field(default=10, ge=1)
     """random suggestions before the sampler's model takes over"""
     storage: str | None = None
-    """Optuna's database: a URL that it takes, or journal:PATH; left out: SQLite in the folder"""
+    """Optuna's database: a URL that it takes, or journal:PATH; ${NAME} is the environment's, for
+    passwords; left out: SQLite in the folder"""
 
     @model_validator(mode="before")
     @classmethod
@@ -127,7 +128,7 @@ class Tune(Strict):
     @field_validator("storage")
     @classmethod
     def _storage(cls, value: str | None) -> str | None:
-        if value is not None and "://" not in value and not re.match(r"journal:.", value):
+        if value is not None and "://" not in value and not re.match(r"journal:.|\$\{\w", value):
             raise ValueError(f"{shown(value)} is not allowed; a URL such as sqlite:///FILE or "
                              "postgresql://..., or journal:PATH")  # fmt: skip
         return value

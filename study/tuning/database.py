@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ from study.store.door import Storage
 
 DATABASE = "tune/optuna.db"
 JOURNAL = "journal:"
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 TUNING = "tuning"
 """the attribute of Optuna's study that says what it searches"""
 
 
 def place_of(given: str | None, folder: Storage) -> str:
-    """The database's URL, or `journal:PATH`. `StudyError` where it must be given and is not."""
+    """The database's URL, or `journal:PATH`; `${NAME}` there is the environment's, since what a
+    study file has is written down in the study's folder, and a password is not for that.
+
+    `StudyError` where it must be given and is not, or the environment lacks a name.
+    """
     if given is not None:
-        return given
+        for name in VARIABLE.findall(given):
+            if name not in os.environ:
+                raise StudyError(f"tune.storage: the environment has no {name}")
+        return VARIABLE.sub(lambda found: os.environ[found[1]], given)
     if not folder.is_local:
         raise StudyError(
             f"tune.storage: {folder} is no local folder, where SQLite could keep the trials; give "

@@ -13,6 +13,8 @@ from study.file import load_study
 from study.file.identity import effectless
 from study.file.tune import Tune, seeds_of_trials
 from study.opening import read_data
+from study.store.door import Storage
+from study.tuning.database import place_of
 from study.tuning.plan import plan_tuning
 from tests.study.cli import refused, run_here
 
@@ -194,6 +196,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(write_study, tmp_path):
         "postgresql://someone:secret@127.0.0.1:1/x",
         "nonsense://x",
         "sqlite:////dev/null/x/y.db",
+        "postgresql://someone:secret${ITNAS_UNKNOWN}@127.0.0.1/x",
     ):
         study = str(write_study(tune={"architecture_lr": [0.01, 0.1], "storage": place}, grid=ONE))
         message = refused("tune", study, "--trials", "1", "--storage", str(tmp_path / "out"))
@@ -201,6 +204,21 @@ def test_a_database_that_cannot_be_opened_is_one_line(write_study, tmp_path):
         assert line.startswith("tune.storage: ")
         assert "secret" not in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_password_stays_in_the_environment(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITNAS_PASSWORD", "$ecret}")
+    folder = Storage.open(tmp_path).folder("x")
+    for given, place in (
+        ("postgresql://me:${ITNAS_PASSWORD}@db/x", "postgresql://me:$ecret}@db/x"),
+        ("${ITNAS_PASSWORD}", "$ecret}"),
+        ("journal:/tmp/$HOME/x.log", "journal:/tmp/$HOME/x.log"),
+    ):
+        file = load({"architecture_lr": [0.01, 0.1], "storage": given})
+        assert place_of(file.tune.storage, folder) == place
+        assert file.resolved()["tune"]["storage"] == given
+    with pytest.raises(StudyError, match=r"^tune.storage: the environment has no ITNAS_UNKNOWN$"):
+        place_of("${ITNAS_UNKNOWN}", folder)
 
 
 def test_seeds_of_trials():
