@@ -2,6 +2,8 @@
 
 How far the best trials' values of a parameter lie from those of all trials (Watanabe, Bansal and
 Hutter 2023), on the parameter's own scale; of one that some trials lack, over those that have it.
+Which trials are the best ones, and what that costs where a sampler has gone where it is good:
+docs/tuning.md.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from analysis.statistics.metrics import NAN, Array
 LEAST_TRIALS = 20
 """Feasible trials that have a parameter, under which nothing is told of it."""
 
-BEST, LEAST_BEST = 0.1, 5
-"""The share of trials that are the best ones, and how many they are at least."""
+MOST_BEST, BEST, FEW_BEST = 0.5, 20, 0.1
+"""The best trials are so many, but at most and at least these shares of all."""
 
 RESAMPLES = 100
 
@@ -34,7 +36,7 @@ def importance_table(trials: pd.DataFrame, parameters: pd.DataFrame) -> pd.DataF
     """
     counts = trials.reindex(columns=parameters["parameter"]).notna().sum()
     enough = counts.index[counts >= LEAST_TRIALS]
-    quantile = max(BEST, LEAST_BEST / max(len(trials), 1))
+    quantile = best_share(len(trials))
     found = pd.DataFrame(
         {"importance": NAN, "low": NAN, "high": NAN, "trials": counts, "quantile": quantile,
          "note": [f"too few trials ({n} of {LEAST_TRIALS})" * (n < LEAST_TRIALS) for n in counts]},
@@ -46,6 +48,11 @@ def importance_table(trials: pd.DataFrame, parameters: pd.DataFrame) -> pd.DataF
         ends = np.minimum(low, shares[0]), np.maximum(high, shares[0])
         found.loc[enough, ["importance", "low", "high"]] = np.stack([shares[0], *ends], axis=1)
     return found.rename_axis("parameter").reset_index()
+
+
+def best_share(trials: int) -> float:
+    """Of so many trials those that are the best ones."""
+    return min(max(BEST / max(trials, 1), FEW_BEST), MOST_BEST)
 
 
 def _shares(trials: pd.DataFrame, parameters: pd.DataFrame, quantile: float) -> Array:

@@ -165,8 +165,9 @@ def confirmation(
         own = 0
     last = default if own is None else plan.setting(trials.finished[own].values, own)
     values = {} if own is None else trials.finished[own].values
-    candidates = [*list(found.values())[: BESIDE + 1], Candidate(own, values, last)]
     leads = bool(chosen) and chosen[0] == own
+    others = list(found.values())[: BESIDE if leads else BESIDE + 1]
+    candidates = [*others, Candidate(own, values, last)]
     return Confirmation(plan, trials.objective, candidates, plan.fresh(count), leads, dict(rows))
 
 

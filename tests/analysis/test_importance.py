@@ -39,7 +39,7 @@ def test_the_one_that_decides_comes_first(by: str, n: int) -> None:
     assert (found["importance"] <= found["high"]).all()
     assert (found["high"] > found["low"]).all()
     assert (found["trials"] == n).all()
-    assert (found["quantile"] == (0.2 if n == 25 else 0.1)).all()
+    assert (found["quantile"] == (0.5 if n == 25 else 0.25)).all()
     assert (found["note"] == "").all()
 
 
@@ -54,7 +54,7 @@ def test_it_is_what_optuna_says() -> None:
     for row in trials.to_dict("records"):
         value = row.pop("objective")
         known.add_trial(optuna.trial.create_trial(params=row, distributions=spaces, value=value))
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=5 / 40)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=20 / 40)
     want = optuna.importance.get_param_importances(known, evaluator=evaluator)
     got = importance_table(trials, parameters).set_index("parameter")["importance"].to_dict()
     assert got == pytest.approx(want)

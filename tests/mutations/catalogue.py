@@ -28,6 +28,8 @@ TWENTY = _itnas(
 )
 FORMULA = _itnas("test_dependence", "test_agrees_with_the_formulas_and_every_row_is_a_distribution")
 THREADS = _itnas("test_threads", "test_bits_do_not_depend_on_the_number_of_threads")
+TRIALS, RACING = "tests/study/test_trials_of_tuning.py", "tests/study/test_racing.py"
+CONFIRMING, JUDGING = "tests/study/test_confirmation.py", "tests/analysis/test_trials.py"
 WINOGRAD = "tests/itnas/test_winograd.py"
 EXTENDING = "tests/itnas/test_extending.py"
 
@@ -232,5 +234,78 @@ MUTATIONS = [
         "*(identifying_lines() if march == NATIVE else [march]),",
         "",
         ("tests/itnas/test_kernel_cache.py",),
+    ),
+    # -- tuning -------------------------------------------------------------------------------
+    Mutation(
+        "every-trial-goes-on", "study/tuning/racing.py",
+        "mean / error)) >= self.chance", "mean / error)) >= 0", (RACING,),
+    ),
+    Mutation(
+        "seeds-to-come-are-like-none-before", "study/tuning/racing.py",
+        "(1 / n - 1 / self.all)", "(1 / n)", (RACING,),
+    ),
+    Mutation(
+        "an-infeasible-trial-goes-on", "study/tuning/trials.py",
+        "        if not judged.feasible:\n            return False\n", "", (TRIALS,),
+    ),
+    Mutation(
+        "a-trial-of-two-seeds-is-the-incumbent", "study/tuning/trials.py",
+        "ranked = self.ranked(whole=True)", "ranked = self.ranked()", (TRIALS, RACING),
+    ),
+    Mutation(
+        "the-default-is-no-trial", "study/tuning/trials.py",
+        "self.study.enqueue_trial(self.default)", "pass", (TRIALS,),
+    ),
+    Mutation(
+        "one-seed-for-all-samplers", "study/tuning/trials.py",
+        "self.sampler(self._next_number() if left is None else left.number)", "self.sampler(0)",
+        (TRIALS,),
+    ),
+    Mutation(
+        "what-was-left-is-forgotten", "study/tuning/trials.py",
+        "                self._left.append(trial)", "                pass", (TRIALS,),
+    ),
+    Mutation(
+        "a-second-parameter-gets-the-first-ones-draw", "study/tuning/trials.py",
+        "                _draw_again(self.study, trial, left)\n", "", (TRIALS,),
+    ),
+    Mutation(
+        "a-constraint-is-never-set", "study/tuning/trials.py",
+        "if name not in frozen.constraints:", "if name in frozen.constraints:", (TRIALS,),
+    ),
+    Mutation(
+        "a-diverged-run-counts-as-nothing", "analysis/statistics/trials.py",
+        "    x = x[np.isfinite(x) & ~out]\n", "    x = np.where(out, 0.0, x)\n", (JUDGING,),
+    ),
+    Mutation(
+        "a-penalty-is-a-reward", "analysis/statistics/trials.py",
+        "float(x.mean()) - (penalty * error", "float(x.mean()) + (penalty * error", (JUDGING,),
+    ),
+    Mutation(
+        "the-largest-mean-wins", "analysis/statistics/trials.py",
+        "    means = shrunken(np.array([values[n] for n in numbers])).means\n",
+        "    means = np.nanmean(np.array([values[n] for n in numbers]), axis=1)\n",
+        (JUDGING, RACING),
+    ),
+    Mutation(
+        "a-lead-among-all-trials", "analysis/statistics/trials.py",
+        "if np.isfinite(v).sum() == most or n in (best, other)]", "]", (RACING,),
+    ),
+    Mutation(
+        "better-without-an-interval", "study/tuning/confirm.py",
+        "self.difference(one).low > 0", "self.difference(one).estimate > 0", (CONFIRMING,),
+    ),
+    Mutation(
+        "better-though-runs-diverged", "study/tuning/confirm.py",
+        "low > 0 and not self.diverged(one)", "low > 0", (CONFIRMING,),
+    ),
+    Mutation(
+        "confirmed-on-the-seeds-that-chose", "study/tuning/plan.py",
+        "        first = 1 + max(max(vars(one).values()) for one in self.seeds) + after",
+        "        first = after", (CONFIRMING,),
+    ),
+    Mutation(
+        "the-incumbent-is-best-whatever-was-found", "study/tuning/record.py",
+        "if unknown or confirmed.better or", "if True or", (CONFIRMING,),
     ),
 ]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,14 +194,6 @@ def test_variances_after_a_race_are_those_of_whole_matrices(seed):
 
 
 # -- simulated tunings ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quiet():
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 @pytest.mark.parametrize("name", WORLDS)

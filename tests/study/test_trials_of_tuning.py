@@ -19,6 +19,8 @@ from study.tuning.racing import Race
 from study.tuning.space import Space
 from study.tuning.trials import Trials, make_sampler, sampler_name
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 RATES = (
     Parameter("search", "architecture_lr", "number", 1e-3, 1.0, True),
     Parameter("search", "transition_lr", "number", 1e-3, 1.0, True),
@@ -102,14 +104,6 @@ def storages(tmp_path):
     yield "memory", InMemoryStorage()
     yield "sqlite", RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
     yield "journal", JournalStorage(JournalFileBackend(f"{tmp_path}/journal"))
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 @pytest.fixture(scope="module")
