@@ -168,6 +168,18 @@ def test_races_end_early_and_the_best_has_all_seeds(undisturbed):
     assert all(t.state == TrialState.COMPLETE for t in trials.study.get_trials())
 
 
+def test_a_trial_that_raced_out_is_no_incumbent_however_good_it_looks():
+    """A race that lets nobody on who is not surely better: the second trial stops at two seeds."""
+    default, other = (0.50, 0.54, 0.49, 0.53), (0.52, 0.55)
+    searches = Searches(derived_accuracy=lambda values, seed: (
+        default if values["architecture_lr"] == 0.03 else other)[seed])  # fmt: skip
+    trials = make(InMemoryStorage(), searches, race=Race(2, 4, 0.99))
+    drive(trials, searches, 2)
+    assert trials.finished[1].raced_out
+    assert trials.ranked()[0][0] == 1
+    assert trials.ranked(whole=True)[0][0] == trials.incumbent == 0
+
+
 def test_killed_at_any_write_it_goes_on_the_same(undisturbed):
     """Also between the parameters of one trial, and between its constraints and its end."""
     expected, at = told(undisturbed[0]), 1
