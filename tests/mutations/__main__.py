@@ -1,6 +1,6 @@
 """Makes each mistake of the catalogue in a copy of the tree and runs the tests that must notice.
 
-    python -m tests.mutations                    all of them (some ten minutes)
+    python -m tests.mutations                    all of them (a quarter of an hour)
     python -m tests.mutations --only p-is-rounded
 
 prints a line each and, last, those that survive. Exit status 0: none does; 1: some do, or a mistake
