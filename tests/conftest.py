@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 torch.set_num_threads(1)  # two busy ones are many times slower on small nets
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests stay together, since they share what is slow to make; so do all of `study`,
     whose launches take both cores: two at a time would only wait for each other.
