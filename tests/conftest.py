@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-HERE = Path(__file__).parent
-
 torch.set_num_threads(1)  # two busy ones are many times slower on small nets
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file's tests stay together, since they share what is slow to make; so do all of `study`,
     whose launches take both cores: two at a time would only wait for each other.
     """
-    for item in items:
-        room, *rest = item.path.relative_to(HERE).parts
-        group = room if room == "study" else "/".join((room, *rest))
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            room = "tests/study/"
+            return room if nodeid.startswith(room) else nodeid.partition("::")[0]
+
+    return Rooms(config, log)
