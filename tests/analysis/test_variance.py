@@ -300,9 +300,9 @@ def test_why_not_crossed_names_the_setting() -> None:
 def test_it_is_fast_enough() -> None:
     labels = crossing(100, 5, 5, 4)
     y = np.random.default_rng(0).normal(size=10_000)
-    start = time.perf_counter()
+    start = time.process_time()
     first = variance.components(y, labels)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert variance.components(y, labels) == first
 
 

@@ -18,7 +18,7 @@ from study.file.grid import expand
 from tests.study.cli import ROOT, run_here
 
 SECONDS = 5.0
-"""of processor time, for one file; the largest takes 1 to 2, by the machine and what else it does"""
+"""of processor time, for one file; the largest takes 1 to 2, and more beside other work"""
 
 WHOLE = {
     "name": "tiny",
