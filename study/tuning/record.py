@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from optuna.trial import TrialState
+
 from study.file.schema import load_study
 from study.file.yaml_file import dump
 from study.store.door import Storage
 from study.tuning.confirm import Candidate, Confirmation
 from study.tuning.plan import TuningPlan
-from study.tuning.trials import Trials, as_plain
+from study.tuning.trials import Trials
 
 BEST = "tune/best.yaml"
 TUNING = "tune/tuning.json"
@@ -40,7 +42,7 @@ def record(
             }
             for one in plan.space.parameters
         },
-        "trials": as_plain(trials),
+        "trials": _plain(trials),
         "confirmation": None if confirmed is None or not confirmed.seeds else {
             "seeds": [list(vars(seed).values()) for seed in confirmed.seeds],
             "settings": [
@@ -51,6 +53,29 @@ def record(
             "answer": confirmed.answer,
         },
     }  # fmt: skip
+
+
+def _plain(trials: Trials) -> list[dict[str, Any]]:
+    """What is told of each trial."""
+    found: dict[int, dict[str, Any]] = {}
+    for number, one in trials.finished.items():
+        found[number] = {
+            "trial": number, "state": "complete", "parameters": one.values,
+            "run_ids": one.run_ids, "against": one.against, "raced_out": one.raced_out,
+        }  # fmt: skip
+    for number, values, stage in trials.open:
+        known = trials.rows(values)
+        found[number] = {
+            "trial": number, "state": "running", "parameters": values,
+            "run_ids": [known[seed]["run_id"] for seed in range(stage) if seed in known],
+            "against": None, "raced_out": False,
+        }  # fmt: skip
+    for trial in trials.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+        found[trial.number] = {
+            "trial": trial.number, "state": "failed", "parameters": dict(trial.params),
+            "run_ids": [], "against": None, "raced_out": False,
+        }  # fmt: skip
+    return [found[number] for number in sorted(found)]
 
 
 def write_record(folder: Storage, content: dict[str, Any]) -> None:

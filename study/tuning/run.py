@@ -91,7 +91,7 @@ class _Tuning:
         self, study: OpenStudy, plan: TuningPlan, place: str, wanted: int, confirm: int
     ) -> None:
         from study.tuning.objective import Objective
-        from study.tuning.trials import sampler_name
+        from study.tuning.samplers import sampler_name
 
         self.study, self.plan, self.place = study, plan, place
         self.wanted, self.confirm = wanted, confirm
@@ -114,8 +114,9 @@ class _Tuning:
 
     def _prepare(self, optuna_study: Any) -> None:
         """The trials, with the rows that are there."""
+        from study.tuning.samplers import make_sampler
         from study.tuning.source import KnownRuns
-        from study.tuning.trials import Trials, make_sampler
+        from study.tuning.trials import Trials
 
         tune = self.plan.tune
         self.known = KnownRuns(self.plan, self._rows())

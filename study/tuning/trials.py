@@ -14,7 +14,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import optuna
@@ -25,9 +24,6 @@ from analysis.statistics.trials import by_merit
 from study.tuning.objective import Objective, Row
 from study.tuning.racing import Race
 from study.tuning.space import Space, Values
-
-MOST_FOR_GP = 250
-"""trials from which on fitting a Gaussian process takes too long"""
 
 
 @dataclass(frozen=True)
@@ -320,44 +316,3 @@ def _reopened(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
     """A running trial as one that can be written to, without asking the sampler for anything."""
     study.sampler = optuna.samplers.RandomSampler(seed=0)
     return optuna.Trial(study, frozen._trial_id)
-
-
-def sampler_name(asked: str, space: Space, trials: int) -> str:
-    """What `auto` comes to: gp where only numbers are searched, up to 250 trials; else tpe."""
-    if asked != "auto":
-        return asked
-    return "gp" if space.only_numbers and trials <= MOST_FOR_GP else "tpe"
-
-
-def make_sampler(name: str, seed: int, startup_trials: int) -> optuna.samplers.BaseSampler:
-    """A sampler with Optuna's own defaults."""
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if name == "gp":
-        return optuna.samplers.GPSampler(
-            seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False
-        )
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup_trials)
-
-
-def as_plain(trials: Trials) -> list[dict[str, Any]]:
-    """Trials as `tune/tuning.json` tells of them."""
-    found: dict[int, dict[str, Any]] = {}
-    for number, one in trials.finished.items():
-        found[number] = {
-            "trial": number, "state": "complete", "parameters": one.values,
-            "run_ids": one.run_ids, "against": one.against, "raced_out": one.raced_out,
-        }  # fmt: skip
-    for number, values, stage in trials.open:
-        known = trials.rows(values)
-        found[number] = {
-            "trial": number, "state": "running", "parameters": values,
-            "run_ids": [known[seed]["run_id"] for seed in range(stage) if seed in known],
-            "against": None, "raced_out": False,
-        }  # fmt: skip
-    for trial in trials.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        found[trial.number] = {
-            "trial": trial.number, "state": "failed", "parameters": dict(trial.params),
-            "run_ids": [], "against": None, "raced_out": False,
-        }  # fmt: skip
-    return [found[number] for number in sorted(found)]

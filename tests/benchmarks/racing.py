@@ -43,8 +43,9 @@ from study.file.searched import Parameter
 from study.file.tune import TrialSeeds
 from study.tuning.objective import Objective
 from study.tuning.racing import Race
+from study.tuning.samplers import make_sampler
 from study.tuning.space import Space
-from study.tuning.trials import Trials, make_sampler
+from study.tuning.trials import Trials
 
 RATES = ("architecture_lr", "transition_lr", "attention_lr")
 LOW, HIGH = 1e-3, 1.0

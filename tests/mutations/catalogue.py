@@ -28,7 +28,8 @@ TWENTY = _itnas(
 )
 FORMULA = _itnas("test_dependence", "test_agrees_with_the_formulas_and_every_row_is_a_distribution")
 THREADS = _itnas("test_threads", "test_bits_do_not_depend_on_the_number_of_threads")
-TRIALS, RACING = "tests/study/test_trials_of_tuning.py", "tests/study/test_racing.py"
+TRIALS, KILLED = "tests/study/test_trials_of_tuning.py", "tests/study/test_killed_trials.py"
+RACING = "tests/study/test_racing.py"
 CONFIRMING, JUDGING = "tests/study/test_confirmation.py", "tests/analysis/test_trials.py"
 WINOGRAD = "tests/itnas/test_winograd.py"
 EXTENDING = "tests/itnas/test_extending.py"
@@ -254,7 +255,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the-default-is-no-trial", "study/tuning/trials.py",
-        "self.study.enqueue_trial(self.default)", "pass", (TRIALS,),
+        "self.study.enqueue_trial(self.default)", "pass", (TRIALS, KILLED),
     ),
     Mutation(
         "one-seed-for-all-samplers", "study/tuning/trials.py",
@@ -263,11 +264,11 @@ MUTATIONS = [
     ),
     Mutation(
         "what-was-left-is-forgotten", "study/tuning/trials.py",
-        "                self._left.append(trial)", "                pass", (TRIALS,),
+        "                self._left.append(trial)", "                pass", (KILLED,),
     ),
     Mutation(
         "a-second-parameter-gets-the-first-ones-draw", "study/tuning/trials.py",
-        "                _draw_again(self.study, trial, left)\n", "", (TRIALS,),
+        "                _draw_again(self.study, trial, left)\n", "", (KILLED,),
     ),
     Mutation(
         "a-constraint-is-never-set", "study/tuning/trials.py",

@@ -15,7 +15,9 @@ from study.tuning.confirm import confirmation
 from study.tuning.objective import Objective
 from study.tuning.plan import plan_tuning
 from study.tuning.record import best_file, chosen
-from study.tuning.trials import Trials, make_sampler
+from study.tuning.samplers import make_sampler
+from study.tuning.trials import Trials
+from tests.study.searches import drive
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -58,17 +60,20 @@ class Case:
         study.enqueue_trial(self.plan.first_values)
         for rate in RATES:
             study.enqueue_trial({"architecture_lr": rate})
-        self.trials.begin(len(RATES) + 1)
-        while (ask := self.trials.next()) is not None:
-            mean = accuracies[ask.number]
-            for seed in ask.seeds:
-                told = {"derived_accuracy": mean + 0.01 * (seed % 2)}
-                told |= {name: values[ask.number] for name, values in second.items()}
-                status = "complete" if np.isfinite(mean) else "diverged"
-                self.rows(ask.values)[seed] = row(f"t{ask.number}", seed, **told) | {
-                    "status": status
-                }
-            self.trials.went_on(ask.number)
+        self.numbers = {(0.05 if base is None else 0.5): 0} | dict(
+            zip(RATES, range(1, 5), strict=True)
+        )
+        self.accuracies = accuracies
+        drive(self.trials, self, len(RATES) + 1)
+
+    def search(self, values, seed):
+        """Write a row."""
+        number = self.numbers[values["architecture_lr"]]
+        mean = self.accuracies[number]
+        told = {"derived_accuracy": mean + 0.01 * (seed % 2)}
+        told |= {name: of[number] for name, of in self.second.items()}
+        status = "complete" if np.isfinite(mean) else "diverged"
+        self.rows(values)[seed] = row(f"t{number}", seed, **told) | {"status": status}
 
     def rows(self, values):
         return self.known.setdefault(values["architecture_lr"], {})

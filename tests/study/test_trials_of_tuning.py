@@ -1,4 +1,4 @@
-"""Trials of a tuning: killed anywhere they go on as if nothing had been; what Optuna is told."""
+"""Trials of a tuning: what is asked of them and what Optuna is told."""
 
 from __future__ import annotations
 
@@ -7,153 +7,23 @@ import warnings
 import numpy as np
 import optuna
 import pytest
-from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from itnas.data import DataSettings
 from itnas.settings import DependenceSettings, Setting
 from study.file.searched import Parameter
-from study.tuning.objective import Objective
 from study.tuning.racing import Race
+from study.tuning.samplers import sampler_name
 from study.tuning.space import Space
-from study.tuning.trials import Trials, make_sampler, sampler_name
+from tests.study.searches import RATES, TRIALS, TWO, Killed, Mortal, Searches, drive, make, told
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-RATES = (
-    Parameter("search", "architecture_lr", "number", 1e-3, 1.0, True),
-    Parameter("search", "transition_lr", "number", 1e-3, 1.0, True),
-)
-TWO = ("derived_accuracy", "valid_accuracy")
-WRITES = (
-    "create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_user_attr",
-    "set_trial_system_attr",
-)  # fmt: skip
-TRIALS = 5
-"""two are drawn at random, one parameter after the other, the rest by the model"""
 
-
-class Killed(BaseException):
-    """Nothing catches it."""
-
-
-class Searches:
-    """Rows by values and seed, which a killed driver leaves; any run gives what its values say."""
-
-    def __init__(self, **changed):
-        """changed: columns, by a function of values and seed."""
-        self.rows: dict[tuple, dict] = {}
-        self.changed = changed
-        self.run = 0
-
-    def of(self, values):
-        """As `Trials` wants it."""
-        return self.rows.setdefault(tuple(sorted(values.items())), {})
-
-    def search(self, values, seed):
-        """Write a row."""
-        at = np.log10([v for v in values.values() if isinstance(v, float)])
-        rng = np.random.default_rng([seed, *at.view(np.uint32)])
-        accuracy = 0.5 - 0.05 * float(((at + 1.2) ** 2).sum()) + 0.02 * rng.normal() + 0.01 * seed
-        row = {
-            "run_id": f"r{self.run}", "pack_id": f"p{self.run // 2}", "status": "complete",
-            "architecture_displacement": 0.5, "derived_accuracy": accuracy,
-            "valid_accuracy": accuracy / 2,
-        }  # fmt: skip
-        self.run += 1
-        self.of(values)[seed] = row | {k: f(values, seed) for k, f in self.changed.items()}
-
-
-def make(storage, searches, race=None, parameters=RATES, sampler="tpe", names=TWO[:1],
-         base=None, default=None, startup=2):  # fmt: skip
-    space = Space(parameters, base or Setting(), DataSettings())
-    study = optuna.create_study(
-        storage=storage, study_name="s", load_if_exists=True, directions=["maximize"] * len(names)
-    )
-    if default is None:
-        default = space.nearest({"architecture_lr": 0.03, "transition_lr": 0.02})
-    race = race or Race(2, 8, 0.1)
-    return Trials(study, space, Objective(names), race, searches.of,
-                  lambda n: make_sampler(sampler, n, startup), default)  # fmt: skip
-
-
-def drive(trials, searches, wanted):
-    """Until all are finished; gives what was asked for, in order."""
-    asked = []
-    trials.begin(wanted)
-    while (ask := trials.next()) is not None:
-        asked.append((ask.number, ask.values, ask.seeds))
-        for seed in ask.seeds:
-            searches.search(ask.values, seed)
-        trials.went_on(ask.number)
-    assert trials.exhausted
-    return asked
-
-
-def told(trials):
-    """All that a database says of its trials, but names of runs and moments."""
-    return [
-        (t.number, t.state, t.params, t.values, t.constraints,
-         {k: v for k, v in t.user_attrs.items() if k not in ("run_ids", "pack_ids")})
-        for t in trials.study.get_trials()
-    ]  # fmt: skip
-
-
-def storages(tmp_path):
-    yield "memory", InMemoryStorage()
-    yield "sqlite", RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
-    yield "journal", JournalStorage(JournalFileBackend(f"{tmp_path}/journal"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed():
+def test_races_end_early_and_the_best_has_all_seeds():
     trials = make(InMemoryStorage(), searches := Searches())
     asked = drive(trials, searches, TRIALS)
-    return trials, asked
-
-
-class Mortal:
-    """Kills before the n-th write to a storage."""
-
-    def __init__(self, storage, at):
-        self.storage, self.left = storage, at
-
-    def __enter__(self):
-        for name in WRITES:
-            setattr(self.storage, name, self._counted(getattr(self.storage, name)))
-        return self
-
-    def _counted(self, write):
-        def counted(*args, **kwargs):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-            return write(*args, **kwargs)
-
-        return counted
-
-    def __exit__(self, *_):
-        for name in WRITES:
-            delattr(self.storage, name)
-
-
-def killed_and_again(storage, at):
-    """Killed at a write, then a new driver; None where there are not so many writes."""
-    searches = Searches()
-    trials = make(storage, searches)
-    try:
-        with Mortal(storage, at):
-            drive(trials, searches, TRIALS)
-    except Killed:
-        trials = make(storage, searches)
-        drive(trials, searches, TRIALS)
-        return trials
-    return None
-
-
-def test_races_end_early_and_the_best_has_all_seeds(undisturbed):
-    trials, asked = undisturbed
     assert [n for n, _, seeds in asked if seeds == (0, 1)] == list(range(TRIALS))
     assert {seeds for _, _, seeds in asked} == {(0, 1), (2, 3), (4, 5, 6, 7)}
     assert asked[0][1] == trials.default
@@ -178,78 +48,6 @@ def test_a_trial_that_raced_out_is_no_incumbent_however_good_it_looks():
     assert trials.finished[1].raced_out
     assert trials.ranked()[0][0] == 1
     assert trials.ranked(whole=True)[0][0] == trials.incumbent == 0
-
-
-def test_killed_at_any_write_it_goes_on_the_same(undisturbed):
-    """Also between the parameters of one trial, and between its constraints and its end."""
-    expected, at = told(undisturbed[0]), 1
-    while (trials := killed_and_again(InMemoryStorage(), at)) is not None:
-        assert told(trials) == expected, at
-        at += 1
-    assert at > 50
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_killed_over_other_storages(tmp_path, undisturbed, kind):
-    expected = told(undisturbed[0])
-    for at in (15, 38):
-        folder = tmp_path / str(at)
-        folder.mkdir()
-        trials = killed_and_again(dict(storages(folder))[kind], at)
-        assert told(trials) == expected, at
-
-
-def test_killed_between_searches(undisturbed):
-    """After any search, also within a pack: those that are there are not asked for again."""
-    expected, asked = told(undisturbed[0]), undisturbed[1]
-    total = sum(len(seeds) for *_, seeds in asked)
-    for at in range(1, total, 3):
-        storage, searches = InMemoryStorage(), Searches()
-        write = searches.search
-
-        def search(values, seed, searches=searches, write=write, at=at):
-            if searches.run == at:
-                raise Killed
-            write(values, seed)
-
-        searches.search = search
-        with pytest.raises(Killed):
-            drive(make(storage, searches), searches, TRIALS)
-        searches.search = write
-        trials = make(storage, searches)
-        drive(trials, searches, TRIALS)
-        assert told(trials) == expected
-        assert searches.run == total
-
-
-def test_what_is_taken_up_is_what_was_found(tmp_path):
-    """Of trials that were told by another driver everything is known, and no more is asked."""
-    for _, storage in storages(tmp_path):
-        searches = Searches(status=lambda values, seed: "diverged" if seed == 1 and
-                            values["architecture_lr"] > 0.1 else "complete")  # fmt: skip
-        first = make(storage, searches)
-        drive(first, searches, 6)
-        again = make(storage, searches)
-        assert drive(again, searches, 6) == []
-        assert again.finished.keys() == first.finished.keys() == set(range(6))
-        for number, one in first.finished.items():
-            np.testing.assert_equal(vars(again.finished[number]), vars(one))
-        assert again.ranked() == first.ranked()
-        assert again.incumbent == first.incumbent
-
-
-def test_more_and_fewer_trials(undisturbed):
-    storage, searches = InMemoryStorage(), Searches()
-    drive(make(storage, searches), searches, 3)
-    drive(trials := make(storage, searches), searches, TRIALS)
-    assert told(trials) == told(undisturbed[0])
-    drive(trials := make(storage, searches), searches, 2)
-    assert len(trials.finished) == TRIALS
-    # one that is running when no more are wanted has failed
-    trials.study.ask()
-    drive(make(storage, searches), searches, TRIALS)
-    states = [t.state for t in trials.study.get_trials()]
-    assert states == [TrialState.COMPLETE] * TRIALS + [TrialState.FAIL]
 
 
 def test_equal_suggestions_share_their_runs():

@@ -186,7 +186,7 @@ def test_a_database_of_another_folder_is_refused(tuned, tmp_path):
 
 def test_nothing_deprecated_of_optuna_is_used(tuned):
     """The database is read and the samplers are made without a warning of theirs."""
-    from study.tuning.trials import make_sampler
+    from study.tuning.samplers import make_sampler
 
     _, folder, _, _ = tuned
     with warnings.catch_warnings():
