@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,23 +15,41 @@ from analysis import workers
 from analysis.compute import study
 
 
-def test_results_come_in_order_from_other_processes() -> None:
+@pytest.fixture
+def alone() -> Iterator[Callable[..., Any]]:
+    """Calls a function of this module in a new interpreter, which has no Ray: tests that ran here
+    before may have left it, and then nothing is forked.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+def _squares() -> tuple[list[tuple[int, int]], int, int]:
     found = workers.mapped(lambda x: (x * x, os.getpid()), range(9), parallel=True)
+    return found, os.getpid(), len(multiprocessing.active_children())
+
+
+def test_results_come_in_order_from_other_processes(alone: Callable[..., Any]) -> None:
+    found, caller, left = alone(_squares)
     assert [x for x, _ in found] == [x * x for x in range(9)]
     if workers.cores() > 1:
-        assert os.getpid() not in {pid for _, pid in found}
-    assert multiprocessing.active_children() == []
+        assert caller not in {pid for _, pid in found}
+    assert left == 0
 
 
-@pytest.mark.parametrize("parallel", [True, False])
-def test_errors_are_raised_here(parallel: bool) -> None:
+def _two_fails(parallel: bool) -> None:
     def fail(x: int) -> int:
         if x == 2:
             raise ValueError("two")
         return x
 
+    workers.mapped(fail, range(4), parallel)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_errors_are_raised_here(alone: Callable[..., Any], parallel: bool) -> None:
     with pytest.raises(ValueError, match="two"):
-        workers.mapped(fail, range(4), parallel)
+        alone(_two_fails, parallel)
 
 
 def test_here_where_it_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,21 +62,25 @@ def test_here_where_it_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(workers.mapped(lambda _: os.getpid(), range(3), True)) == {os.getpid()}
 
 
-def test_settings_computed_in_processes_give_the_same_tables(
-    noisy: Path, noisy_study: analysis.Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+def _tables_by_processes(folder: Path) -> tuple[dict[str, pd.DataFrame], bool]:
+    caller, elsewhere = os.getpid(), []
     mapped = study.mapped
 
-    def watched(function, items, parallel):
-        calls.append(parallel)
-        return mapped(function, items, parallel)
+    def watched(function: Callable[..., Any], items: Any, parallel: bool) -> list[Any]:
+        found = mapped(lambda item: (function(item), os.getpid()), items, parallel)
+        elsewhere.extend(pid != caller for _, pid in found)
+        return [result for result, _ in found]
 
-    monkeypatch.setattr(study, "mapped", watched)
-    monkeypatch.setattr(study, "MANY_RUNS", 2)
-    monkeypatch.setattr(workers, "cores", lambda: 2)
-    found = analysis.compute_study(analysis.load(noisy))
-    assert calls == [True]
-    assert found.tables.keys() == noisy_study.tables.keys()
-    for name, table in found.tables.items():
+    study.mapped, study.MANY_RUNS, workers.cores = watched, 2, lambda: 2
+    found = analysis.compute_study(analysis.load(folder))
+    return dict(found.tables), bool(elsewhere) and all(elsewhere)
+
+
+def test_settings_computed_in_processes_give_the_same_tables(
+    noisy: Path, noisy_study: analysis.Study, alone: Callable[..., Any]
+) -> None:
+    tables, elsewhere = alone(_tables_by_processes, noisy)
+    assert elsewhere
+    assert tables.keys() == noisy_study.tables.keys()
+    for name, table in tables.items():
         pd.testing.assert_frame_equal(table, noisy_study[name])
