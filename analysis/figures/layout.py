@@ -45,6 +45,7 @@ def drawing(style: str) -> Iterator[None]:
     context = seaborn.plotting_context(STYLES[known_style(style)], font_scale=1.05)
     ours = {"axes.titlesize": "small", "axes.labelsize": "small", "legend.fontsize": "small",
             "legend.frameon": False, "figure.constrained_layout.w_pad": 0.06,
+            "figure.autolayout": False, "figure.constrained_layout.use": False,
             "axes.titley": 1.0}  # fmt: skip  # fixed, as looking for its place takes long
     with matplotlib.rc_context(seaborn.axes_style("whitegrid") | context | ours | _LAID_OUT):
         yield
@@ -122,7 +123,7 @@ def finish(figure: Figure, handles: Sequence[Artist] = (), remark: str = "") -> 
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # with one, if only a placeholder, saving would draw it twice
     return figure
 
 

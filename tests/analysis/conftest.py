@@ -40,6 +40,14 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ragged_out(ragged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its report."""
+    out = tmp_path_factory.mktemp("ragged") / "report"
+    assert analysis.write_report(ragged, out) == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="session")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five trials of one setting name over two seeds; a run of trial 3 diverged."""
     folder = tmp_path_factory.mktemp("tuned") / "study"

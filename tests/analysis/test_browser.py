@@ -60,16 +60,21 @@ def faults(browser: Browser, file: Path, width: int, scheme: str) -> list[str]:
     return found
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("nb201", "darts")]
-
-
-@pytest.mark.parametrize("study", [*SLOW, "ragged"])
-def test_the_report_is_whole_in_a_browser(
-    study: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    page = Path(analysis.write_report(request.getfixturevalue(study), tmp_path))
+def whole(browser: Browser, page: Path) -> None:
     for width, scheme in product(WIDTHS, SCHEMES):
         assert faults(browser, page, width, scheme) == [], (width, scheme)
+
+
+def test_the_report_is_whole_in_a_browser(browser: Browser, ragged_out: Path) -> None:
+    whole(browser, ragged_out / "report.html")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["nb201", "darts"])
+def test_more_reports_are_whole_in_a_browser(
+    study: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    whole(browser, Path(analysis.write_report(request.getfixturevalue(study), tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 
 import analysis
 from analysis import figures
+from analysis.report import write
 from analysis.report.write import slugs
 from tests.analysis.conftest import ODD
 from tests.analysis.synthetic import Setting, Study, write_study
@@ -56,6 +57,12 @@ def report(folder: Path, out: Path) -> Page:
     return Page(Path(path).read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without figures, for what is read of their text: drawing takes most of the time."""
+    monkeypatch.setattr(write, "_pictures", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def nb201_out(nb201: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "report"
@@ -66,13 +73,6 @@ def nb201_out(nb201: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def nb201_page(nb201_out: Path) -> Page:
     return Page((nb201_out / "report.html").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def ragged_out(ragged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("ragged") / "report"
-    report(ragged, out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +245,7 @@ def test_an_unknown_style_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("words_only")
 def test_an_incomplete_study_says_so(nb201: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(nb201, tmp_path / "copy"))
     for shard in sorted((copy / "runs").glob("*.parquet")):
@@ -255,8 +256,12 @@ def test_an_incomplete_study_says_so(nb201: Path, tmp_path: Path) -> None:
     assert "4 of 12 planned runs are missing." in page.text
 
 
-def test_mixed_backends_are_told_and_one_is_not(nb201_page: Page, tmp_path: Path) -> None:
+def test_one_backend_is_not_told(nb201_page: Page) -> None:
     assert "mixes backends" not in nb201_page.text
+
+
+@pytest.mark.usefixtures("words_only")
+def test_mixed_backends_are_told(tmp_path: Path) -> None:
     backends = ("compiled avx512", "compiled avx512", "torch mixed", None)  # None: older runs
     write_study(tmp_path / "s", Study(settings=[Setting("only")], backends=backends))
     text = report(tmp_path / "s", tmp_path / "out").text
@@ -305,6 +310,7 @@ def test_without_trajectories_only_the_ends_are_read(nb201: Path, tmp_path: Path
     assert (settling["note"].str.startswith("the epochs between were not read")).all()
 
 
+@pytest.mark.usefixtures("words_only")
 def test_the_verdict_stands_first_with_its_numbers(tmp_path: Path) -> None:
     write_study(tmp_path / "a", Study(seeds=range(5), noise=2.0, epochs=3))
     page = report(tmp_path / "a", tmp_path / "out")
@@ -330,26 +336,6 @@ def test_any_figure_is_made_again_from_the_written_tables(nb201_out: Path) -> No
     assert "analysis.figure(analysis.read_tables(" in page
     with pytest.raises(analysis.ResultsError, match="holds no tables"):
         analysis.read_tables(nb201_out / "figures")
-
-
-def test_many_runs_are_computed_on_all_cores_with_the_same_result(tmp_path: Path) -> None:
-    settings = [Setting("placebo", "placebo"), Setting("transition")]
-    study = Study(settings=settings, seeds=range(50), epochs=2, noise=2.0)
-    write_study(tmp_path / "s", study)
-    from analysis import workers
-    from analysis.compute import study as compute
-
-    results = analysis.load(tmp_path / "s")
-    assert len(results.runs) >= compute.MANY_RUNS
-    parallel = compute.compute_study(results).tables
-    serial = workers.cores
-    try:
-        workers.cores = lambda: 1
-        alone = compute.compute_study(analysis.load(tmp_path / "s")).tables
-    finally:
-        workers.cores = serial
-    for name, frame in alone.items():
-        pd.testing.assert_frame_equal(frame, parallel[name])
 
 
 def test_the_default_place_works_for_a_uri(tmp_path: Path) -> None:
