@@ -40,8 +40,7 @@ def check(found: dict[str, coverage.Covered], n: int, studies: int, world: str =
             assert c.inside <= high + room(high, studies), name
 
 
-@pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.parametrize("world", ["normal", "near 1"])
+@pytest.mark.parametrize(("world", "n"), [("normal", 10), ("near 1", 5)])
 def test_intervals_cover(world: str, n: int) -> None:
     check(coverage.of_world(world, n, SHORT), n, SHORT)
 

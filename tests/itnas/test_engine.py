@@ -55,6 +55,10 @@ def config(space, dependence=None, **search):
     return Setting(space, SearchSettings(**(rates | values)), dependence or DependenceSettings())
 
 
+def slow(*spaces):
+    return [pytest.param(space, marks=pytest.mark.slow) for space in spaces]
+
+
 def batch(replicas, count=6, channels=3, size=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (replicas, count, channels, size, size)
@@ -94,7 +98,7 @@ def pair(digits, setting, seeds, backend):
 
 def cases():
     """Every space x dependence model x number of replicas in groups and compiled; the other
-    layouts with the default model."""
+    layouts with the default model. One replica of another model is `slow`."""
     for space in SPACES:
         for n, dependence in enumerate(MODELS):
             if not fits(space, dependence):
@@ -102,7 +106,8 @@ def cases():
             for replicas in (1, 3):
                 chosen = [b for b in BACKENDS if n == 0 or b in ("groups", "compiled")]
                 name = f"{space}-{dependence.model}{n}-{replicas}"
-                yield pytest.param(space, dependence, replicas, chosen, id=name)
+                marks = pytest.mark.slow if n and replicas == 1 else ()
+                yield pytest.param(space, dependence, replicas, chosen, id=name, marks=marks)
 
 
 @pytest.mark.parametrize(("space", "dependence", "replicas", "chosen"), list(cases()))
@@ -228,10 +233,7 @@ def available(*names):
     return [b for b in names if b != "compiled" or kernels.load() is not None]
 
 
-SLOW_SPACES = [pytest.param(name, marks=pytest.mark.slow) for name in ("s2", "s4")]
-
-
-@pytest.mark.parametrize("space", ["nas-bench-201", "s1", *SLOW_SPACES])
+@pytest.mark.parametrize("space", ["nas-bench-201", *slow("s1", "s2", "s4")])
 def test_twenty_steps_with_unequal_rates_clipping_and_a_diverged_replica(digits, space):
     packs, plain = steps(digits, space, available("groups", "loop", "compiled"), "float64")
     for pack in packs:
@@ -252,7 +254,7 @@ def test_twenty_steps_in_single_precision_stay_near_the_plain_form(digits):
 
 
 @backends
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", ["nas-bench-201", "darts", "s1", "s3", *slow("s2", "s4")])
 def test_single_precision_gradients_of_the_architecture(digits, space, backend):
     """Within 1e-4 of the float64 ones, relative to their norm; the median of five batches.
 

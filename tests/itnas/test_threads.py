@@ -12,15 +12,7 @@ from itnas.kernels.library import load
 from itnas.method.search import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
 
-compiled = pytest.param(
-    {"kernels": "compiled"},
-    marks=pytest.mark.skipif(load() is None, reason="no C++ compiler"),
-    id="compiled",
-)
-ENGINES = [
-    compiled,
-    pytest.param({"kernels": "torch"}, id="sizes"),
-]
+compiler = pytest.mark.skipif(load() is None, reason="no C++ compiler")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +47,15 @@ def trained(images, space, engine, count, threads):
     return torch.cat(found), pack.engine.workers.count
 
 
+def spaces_and_engines():
+    for space in ("darts", "nas-bench-201"):
+        yield pytest.param(space, {"kernels": "compiled"}, marks=compiler, id=f"{space}-compiled")
+        marks = pytest.mark.slow if space == "darts" else ()
+        yield pytest.param(space, {"kernels": "torch"}, marks=marks, id=f"{space}-sizes")
+
+
 @pytest.mark.parametrize("taken", ["replicas", "blocks"])
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
+@pytest.mark.parametrize(("space", "engine"), spaces_and_engines())
 def test_bits_do_not_depend_on_the_number_of_threads(
     images, space, engine, taken, threads, monkeypatch
 ):

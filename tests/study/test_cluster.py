@@ -69,6 +69,7 @@ def test_launch_on_two_nodes(two_nodes, write_study, tmp_path, monkeypatch):
     assert list((folder / "logs").iterdir()) == [folder / "logs" / "launch.json"]  # no probes
 
 
+@pytest.mark.faults
 def test_a_request_that_no_node_satisfies_is_refused(two_nodes, write_study, tmp_path):
     """The nodes have two processors together with the head's none, but no node has three."""
     began = time.monotonic()
@@ -79,6 +80,7 @@ def test_a_request_that_no_node_satisfies_is_refused(two_nodes, write_study, tmp
     assert time.monotonic() - began < 120  # Ray itself would wait for ever
 
 
+@pytest.mark.faults
 def test_terminated_on_a_cluster_that_goes_on(two_nodes, write_study, tmp_path):
     study, storage = write_study(search=LONG), tmp_path / "out"
     process = subprocess.Popen(

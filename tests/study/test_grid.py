@@ -227,7 +227,7 @@ def test_another_pack_is_for_new_runs_and_a_line_says_so(include):
     assert sorted(map(len, registry.packs.values())) == [1, 1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_auto_packs_fill_the_gpu_at_the_studys_precision(write_study, tiny_data, precision):
     """The largest pack whose estimate fits, without the data set."""
     given = {"pack": "auto", "engine": {"precision": precision}}
