@@ -55,7 +55,7 @@ def spaces_and_engines():
 
 
 @pytest.mark.parametrize("taken", ["replicas", "blocks"])
-@pytest.mark.parametrize(("space", "engine"), spaces_and_engines())
+@pytest.mark.parametrize(("space", "engine"), list(spaces_and_engines()))
 def test_bits_do_not_depend_on_the_number_of_threads(
     images, space, engine, taken, threads, monkeypatch
 ):

@@ -149,6 +149,7 @@ def test_another_token_or_none_is_told_in_one_line(two_nodes, write_study, tmp_p
     assert len(line.splitlines()) == 1
 
 
+@pytest.mark.faults
 def test_a_driver_outside_the_cluster_is_told_where_to_run(write_study, tmp_path, monkeypatch):
     """A head that answers, on a machine on which no raylet runs: it is killed, the head stays."""
     with cluster(tmp_path / "ray") as ray:

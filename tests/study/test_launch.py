@@ -20,6 +20,7 @@ from study.status import study_status
 from study.store.door import Storage
 from study.store.lock import read_heartbeat
 from tests.study.cli import ROOT, TINY, command, environment, run, run_here
+from tests.study.faults.support import INJECT
 
 LONG = {**TINY["search"], "epochs": 500}  # a minute or so, to be stopped on its way
 
@@ -197,21 +198,20 @@ def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_pat
     study, folder = copied
     before = {row["run_id"]: row["finished"] for row in rows(folder)}
     packs = json.loads((folder / "packs.json").read_text())["packs"]
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import itnas.method.search as s\n"
-        "epoch = s.SearchPack.run_epoch\n"
-        "def broken(self):\n"
+    (tmp_path / "broken.py").write_text(
+        "from itnas.method.bilevel import SearchPack\n"
+        "whole = SearchPack.run_epoch\n"
+        "def epoch(self, *pause):\n"
         "    if any(s.dependence.model == 'transition' for s in self.settings):\n"
         "        raise RuntimeError('first line\\nthe last line')\n"
-        "    epoch(self)\n"
-        "s.SearchPack.run_epoch = broken\n"
+        "    return whole(self, *pause)\n"
     )
+    fault = {"at": "itnas.method.bilevel:SearchPack.run_epoch", "by": "broken:epoch"}
+    path = os.pathsep.join(map(str, (INJECT, tmp_path, ROOT)))
     result = subprocess.run(
         command("launch", str(study), "--storage", str(folder.parent), "--set", "seeds=0..2"),
         capture_output=True, text=True, timeout=600,
-        env=environment() | {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))},
+        env=environment() | {"PYTHONPATH": path, "INJECT": json.dumps([fault])},
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert "RuntimeError: the last line" in result.stderr
