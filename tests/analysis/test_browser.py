@@ -104,7 +104,7 @@ def test_a_bad_page_is_caught(body: str, fault: str, browser: Browser, tmp_path:
     page = tmp_path / "bad.html"
     head = '<!DOCTYPE html><meta charset="utf-8"><link rel="icon" href="data:,">'
     page.write_text(f"{head}<body>{body}</body>")
-    for width, scheme in product(WIDTHS, SCHEMES):
+    for width, scheme in zip(WIDTHS, SCHEMES, strict=True):
         assert any(line.startswith(fault) for line in faults(browser, page, width, scheme))
 
 

@@ -344,7 +344,7 @@ def test_any_figure_is_made_again_from_the_written_tables(nb201_out: Path) -> No
 def test_the_default_place_works_for_a_uri(tmp_path: Path) -> None:
     study = Study(settings=[Setting("a")], seeds=range(2), epochs=3, short=[("a", 1)])
     write_study(tmp_path, study)
-    path = analysis.write_report(tmp_path.as_uri())
+    path = analysis.write_report(tmp_path.as_uri(), details=0)
     assert path == f"{tmp_path.as_uri()}/report/report.html"
     page = Page((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
     assert "1 run stopped early (the last epoch reached counts): “a” (seed 1)" in page.text
