@@ -12,13 +12,11 @@ from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, S
 from tests.reference.search import PlainSearch
 
 RATES = {"architecture_lr": 0.01, "transition_lr": 0.02, "attention_lr": 0.03}
+COMPILED, TORCH = {"kernels": "compiled"}, {"kernels": "torch"}
+compiler = pytest.mark.skipif(load() is None, reason="no C++ compiler")
 BACKENDS = [
-    pytest.param(
-        {"kernels": "compiled"},
-        marks=pytest.mark.skipif(load() is None, reason="no C++ compiler"),
-        id="compiled",
-    ),
-    pytest.param({"kernels": "torch"}, id="torch"),
+    pytest.param(COMPILED, marks=compiler, id="compiled"),
+    pytest.param(TORCH, id="torch"),
 ]
 
 
@@ -122,9 +120,16 @@ def test_a_diverged_replica_is_frozen_where_it_was(engine, step):
     assert state(1).isfinite().all()
 
 
-@pytest.mark.parametrize("engine", BACKENDS)
-@pytest.mark.parametrize(("space", "channels"), [("nas-bench-201", 16), ("darts", 8)])
-def test_a_batch_of_several_pieces_is_one_batch(engine, space, channels):
+@pytest.mark.parametrize(
+    ("space", "channels", "engine"),
+    [
+        pytest.param("nas-bench-201", 16, COMPILED, marks=compiler, id="nas-bench-201-16-compiled"),
+        pytest.param("nas-bench-201", 16, TORCH, id="nas-bench-201-16-torch"),
+        pytest.param("darts", 8, COMPILED, marks=compiler, id="darts-8-compiled"),
+        pytest.param("darts", 8, TORCH, marks=pytest.mark.slow, id="darts-8-torch"),
+    ],
+)
+def test_a_batch_of_several_pieces_is_one_batch(space, channels, engine):
     """Gradients of 37 images of 16x16: more than a block, and no multiple of one. In float64."""
     data = itnas.load_data(itnas.DataSettings("digits", resolution=16, subset=200))
     cells = 1 if space == "nas-bench-201" else 3

@@ -52,6 +52,7 @@ def test_a_typo_a_missing_folder_and_a_strange_one_in_a_process_of_its_own(write
     assert "is not a study" in launch(write_study, tmp_path, by=run)
 
 
+@pytest.mark.faults
 def test_a_request_that_no_node_satisfies_does_not_hang(write_study, tmp_path):
     message = launch(write_study, tmp_path, "resources.gpu=64", "engine.device=cpu", by=run)
     assert "resources: no node has {cpu: 1, gpu: 64}" in message
