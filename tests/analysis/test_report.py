@@ -331,8 +331,7 @@ def test_the_verdict_stands_first_with_its_numbers(tmp_path: Path) -> None:
 
 def test_any_figure_is_made_again_from_the_written_tables(nb201_out: Path) -> None:
     tables = analysis.read_tables(nb201_out)
-    first = {name: (setting, cell) for name, setting, cell in reversed(figures.names(tables))}
-    for name, (setting, cell) in first.items():
+    for name, setting, cell in figures.names(tables):
         figure = analysis.figure(tables, name, setting=setting, cell=cell)
         assert figure.axes, name
     page = (nb201_out / "report.html").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from itnas.kernels import processor
-from itnas.kernels.library import load
 from tests.benchmarks import search_step
+from tests.reference.backends import compiler
 
 LINE = {
     "config", "device", "march", "torch_capability", "threads", "pack", "precision", "backend",
@@ -30,7 +30,7 @@ def run(*arguments):
     )  # fmt: skip
 
 
-@pytest.mark.skipif(load() is None, reason="no C++ compiler")
+@compiler
 @pytest.mark.skipif("x86-64-v3" not in processor.supported_targets(), reason="no AVX2")
 def test_a_target_holds_for_torch_and_for_the_kernels():
     done = run("--config", "s3-proxy", "--pack", "2", "--repeats", "1", "--threads", "2",

@@ -21,7 +21,7 @@ from itnas.settings import (
     Setting,
 )
 from tests.benchmarks.operators import engine_calls, plain_calls
-from tests.reference.backends import BACKENDS
+from tests.reference.backends import BACKENDS, compiler
 from tests.reference.dependence import plain_architecture
 from tests.reference.search import PlainSearch
 from tests.reference.supernet import single_path
@@ -34,7 +34,6 @@ MODELS = [
     DependenceSettings(sharing="cell", own_weight=0.3, temperature=0.7),
     DependenceSettings(attention="uniform", stop_gradient=True, init="random"),
 ]
-compiler = pytest.mark.skipif(kernels.load() is None, reason="no C++ compiler")
 backends = pytest.mark.parametrize(
     "backend", [pytest.param(b, marks=compiler if b == "compiled" else ()) for b in BACKENDS]
 )

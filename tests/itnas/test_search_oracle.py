@@ -6,14 +6,13 @@ import pytest
 import torch
 
 import itnas
-from itnas.kernels.library import load
 from itnas.method.search import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
+from tests.reference.backends import compiler
 from tests.reference.search import PlainSearch
 
 RATES = {"architecture_lr": 0.01, "transition_lr": 0.02, "attention_lr": 0.03}
 COMPILED, TORCH = {"kernels": "compiled"}, {"kernels": "torch"}
-compiler = pytest.mark.skipif(load() is None, reason="no C++ compiler")
 BACKENDS = [
     pytest.param(COMPILED, marks=compiler, id="compiled"),
     pytest.param(TORCH, id="torch"),

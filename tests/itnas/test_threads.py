@@ -11,8 +11,7 @@ from itnas.engine.threads import Workers, blocks, ordered_sum
 from itnas.kernels.library import load
 from itnas.method.search import SearchPack
 from itnas.settings import DependenceSettings, EngineSettings, SearchSettings, Seeds, Setting
-
-compiler = pytest.mark.skipif(load() is None, reason="no C++ compiler")
+from tests.reference.backends import compiler
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_a_whole_epoch_has_the_same_bits(images, threads):
     assert found[0] == found[1]
 
 
-@pytest.mark.skipif(load() is None, reason="no C++ compiler")
+@compiler
 def test_tasks_run_once_each_with_torch_on_one_thread(threads):
     from itnas.kernels.native import Native
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from itnas.kernels.calls import EPSILON, Kernels
-from itnas.kernels.library import load
 from itnas.kernels.maps import Map, pointers
+from tests.reference.backends import compiler
 
-pytestmark = pytest.mark.skipif(load() is None, reason="no C++ compiler")
+pytestmark = compiler
 
 SHAPES = [  # images, height, width, channels, edges
     (37, 16, 16, 16, 3),  # blocks of three images, the last one of one

@@ -20,7 +20,7 @@ from study.status import study_status
 from study.store.door import Storage
 from study.store.lock import read_heartbeat
 from tests.study.cli import ROOT, TINY, command, environment, run, run_here
-from tests.study.faults.support import INJECT
+from tests.study.faults.support import Launch
 
 LONG = {**TINY["search"], "epochs": 500}  # a minute or so, to be stopped on its way
 
@@ -193,29 +193,17 @@ def test_a_benchmark_added_later_is_filled_in(copied, tmp_path):
     assert "nothing to do" in result.stdout
 
 
-def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied, tmp_path):
+def test_more_seeds_extend_the_study_and_a_failing_pack_is_named(copied):
     """A third seed, which breaks under one setting: the others go on, exit status 1."""
     study, folder = copied
     before = {row["run_id"]: row["finished"] for row in rows(folder)}
     packs = json.loads((folder / "packs.json").read_text())["packs"]
-    (tmp_path / "broken.py").write_text(
-        "from itnas.method.bilevel import SearchPack\n"
-        "whole = SearchPack.run_epoch\n"
-        "def epoch(self, *pause):\n"
-        "    if any(s.dependence.model == 'transition' for s in self.settings):\n"
-        "        raise RuntimeError('first line\\nthe last line')\n"
-        "    return whole(self, *pause)\n"
-    )
-    fault = {"at": "itnas.method.bilevel:SearchPack.run_epoch", "by": "broken:epoch"}
-    path = os.pathsep.join(map(str, (INJECT, tmp_path, ROOT)))
-    result = subprocess.run(
-        command("launch", str(study), "--storage", str(folder.parent), "--set", "seeds=0..2"),
-        capture_output=True, text=True, timeout=600,
-        env=environment() | {"PYTHONPATH": path, "INJECT": json.dumps([fault])},
-    )  # fmt: skip
-    assert result.returncode == 1, result.stderr
-    assert "RuntimeError: the last line" in result.stderr
-    assert "1 of 6 runs are not complete" in result.stderr
+    fault = {"at": "itnas.method.bilevel:SearchPack.__init__", "do": "raise", "times": 99,
+             "when": "model='transition'"}  # fmt: skip
+    launch = Launch(study, folder.parent, "--set", "seeds=0..2", inject=[fault])
+    assert launch.ends() == 1, launch.errors
+    assert "RuntimeError: the last line" in launch.errors
+    assert "1 of 6 runs are not complete" in launch.errors
     after = {row["run_id"]: row["finished"] for row in rows(folder)}
     assert len(after) == 5
     assert before.items() <= after.items()  # nothing was trained again
